@@ -1,0 +1,156 @@
+"""The MobileStyleGAN synthesis network (Belousov 2021, arXiv 2104.04767).
+
+StyleGAN2 distilled into a network an order of magnitude cheaper. Three ideas replace three costs: images and
+features grow by an inverse Haar wavelet transform instead of a filtered upsampling, 3 × 3 convolutions are split
+into a depthwise and a pointwise one, and demodulation is a constant folded into the weights. As in StyleGAN2, a
+style s = A w + b scales the input channels of every convolution.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylegan2_ada.networks import Generator, MappingNetwork, Noise, layer_noise
+
+FFHQ_CHANNELS = (512, 512, 512, 512, 256, 128, 64)
+
+
+def inverse_haar(x: Tensor) -> Tensor:
+    """One level of the inverse orthonormal Haar transform: [N, C, H, W] → [N, C/4, 2H, 2W].
+
+    The first C/4 channels are the low-pass band LL; the others, seen as (C/4, 3), are LH, HL and HH.
+    """
+    ll, details = x.tensor_split([x.shape[1] // 4], dim=1)
+    lh, hl, hh = details.unflatten(1, (-1, 3)).unbind(dim=2)  # each [N, C/4, H, W]
+    top, bottom = ll + lh, ll - lh
+    top_step, bottom_step = hl + hh, hl - hh
+    pixels = torch.stack([top + top_step, top - top_step, bottom + bottom_step, bottom - bottom_step], dim=2)
+    return F.pixel_shuffle(pixels.flatten(1, 2) / 2, 2)
+
+
+class Modulation(nn.Module):
+    """x · s with s = A w + b, one factor per channel."""
+
+    def __init__(self, w_dim: int, channels: int):
+        super().__init__()
+        self.affine = nn.Linear(w_dim, channels)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return x * self.affine(w)[:, :, None, None]  # [N, C, H, W] · [N, C, 1, 1]
+
+
+class StyledConv(nn.Module):
+    """Modulation, 3 × 3 convolution, noise, bias, leaky ReLU.
+
+    Args:
+        resolution: height and width of the features.
+        separable: a depthwise and a pointwise convolution in place of the full one.
+    """
+
+    def __init__(self, w_dim: int, in_channels: int, out_channels: int, resolution: int, *, separable: bool = True):
+        super().__init__()
+        self.modulation = Modulation(w_dim, in_channels)
+        if separable:
+            self.conv = nn.Sequential(
+                nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False),
+                nn.Conv2d(in_channels, out_channels, 1, bias=False),
+            )
+        else:
+            self.conv = nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False))
+        self.bias = nn.Parameter(torch.zeros(1, out_channels, 1, 1))
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.register_buffer("noise", torch.randn(1, 1, resolution, resolution))
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        x = self.conv(self.modulation(x, w)) + self.bias
+        if noise is not None:
+            x = x + self.noise_strength * noise
+        return F.leaky_relu(x, 0.2)
+
+
+class Block(nn.Module):
+    """Double the resolution, then two styled convolutions."""
+
+    def __init__(self, w_dim: int, in_channels: int, out_channels: int, resolution: int):
+        super().__init__()
+        self.up = Modulation(w_dim, in_channels)
+        self.conv1 = StyledConv(w_dim, in_channels // 4, out_channels, resolution)
+        self.conv2 = StyledConv(w_dim, out_channels, out_channels, resolution)
+
+    def forward(self, x: Tensor, w1: Tensor, w2: Tensor, noise1: Tensor | None, noise2: Tensor | None) -> Tensor:
+        x = inverse_haar(self.up(x, w1))
+        return self.conv2(self.conv1(x, w1, noise1), w2, noise2)
+
+
+class MobileSynthesis(nn.Module):
+    """ws [N, num_ws, w_dim] → image [N, 3, R, R].
+
+    A learned 4 × 4 constant, one full convolution, blocks at 8, 16, … R/2 px, and a head whose twelve channels are
+    the Haar bands of the RGB image. Style 0 goes to the first convolution, styles 2i + 1 and 2i + 2 to block i, the
+    last to the head.
+
+    Args:
+        w_dim: width of w.
+        channels: channels after each block; their number sets the resolution, 2 ** (len(channels) + 3).
+        const_channels: channels of the constant.
+    """
+
+    img_channels = 3
+
+    def __init__(self, w_dim: int = 512, channels: tuple[int, ...] = FFHQ_CHANNELS, const_channels: int = 512):
+        super().__init__()
+        self.w_dim = w_dim
+        self.num_ws = 2 * len(channels) + 2
+        self.img_resolution = 2 ** (len(channels) + 3)
+        self.const = nn.Parameter(torch.randn(1, const_channels, 4, 4))
+        self.conv = StyledConv(w_dim, const_channels, const_channels, 4, separable=False)
+        widths = (const_channels, *channels)
+        self.blocks = nn.ModuleList(Block(w_dim, widths[i], widths[i + 1], 8 * 2**i) for i in range(len(channels)))
+        self.to_img = Modulation(w_dim, channels[-1])
+        self.to_img_conv = nn.Conv2d(channels[-1], 4 * self.img_channels, 1)
+
+    def _noisy_layers(self) -> dict[str, StyledConv]:
+        layers = {"conv": self.conv}
+        for i, block in enumerate(self.blocks):
+            layers |= {f"block{i}.conv1": block.conv1, f"block{i}.conv2": block.conv2}
+        return layers
+
+    def noise_buffers(self) -> dict[str, Tensor]:
+        """Copies of the built-in noise, about standard normal: {name: [1, 1, h, w]}, 4 px to R/2 px."""
+        return {name: layer.noise.clone() for name, layer in self._noisy_layers().items()}
+
+    def forward(self, ws: Tensor, noise: Noise = None) -> Tensor:
+        """The image of ws.
+
+        Args:
+            ws: [N, num_ws, w_dim], one w per layer (W+); repeat a single w for W.
+            noise: None for the built-in buffers, "none" for no noise, or {name: [1 or N, 1, h, w]}.
+
+        Returns:
+            [N, 3, R, R] in about [−1, 1].
+
+        Raises:
+            ValueError: if ws or a noise buffer has another shape.
+        """
+        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
+            raise ValueError(f"ws must have the shape [N, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}.")
+        n = {name: layer_noise(noise, name, layer.noise) for name, layer in self._noisy_layers().items()}
+        w = ws.unbind(dim=1)  # num_ws × [N, w_dim]
+        x = self.conv(self.const.expand(len(ws), -1, -1, -1), w[0], n["conv"])  # [N, 512, 4, 4]
+        for i, block in enumerate(self.blocks):
+            x = block(x, w[2 * i + 1], w[2 * i + 2], n[f"block{i}.conv1"], n[f"block{i}.conv2"])
+        bands = self.to_img_conv(self.to_img(x, w[-1]))  # [N, 12, R/2, R/2]
+        return inverse_haar(bands)
+
+
+def mobile_generator(state: dict[str, Tensor]) -> Generator:
+    """The frozen FFHQ generator, 1024 px, from the tensors of ``checkpoints.read_mobilestylegan``.
+
+    Raises:
+        RuntimeError: if a tensor is missing, extra or of another shape.
+    """
+    with torch.device("meta"):
+        synthesis = MobileSynthesis()
+        generator = Generator(MappingNetwork(num_ws=synthesis.num_ws), synthesis)
+    generator.load_state_dict(state, assign=True)
+    return generator.eval().requires_grad_(False)
