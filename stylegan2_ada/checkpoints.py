@@ -173,7 +173,7 @@ def _mobile_conv(graph: IRGraph, theirs: str, ours: str, *, separable: bool = Tr
         kernels.insert(0, graph.constant(f"{theirs}.conv.weight_dw").flatten(1, 2))  # [in, 1, 3, 3]
     in_channels = kernels[-1].shape[1]
     noise = graph.source(add_noise, "Const").constant
-    strength = noise.std(correction=0)
+    strength = noise.double().std(correction=0).float()  # in float64, so that every machine rounds to the same value
     # 9 · in is the fan-in of the 3 × 3 convolution that a separable one was distilled from.
     return _mobile_style(graph, f"{theirs}.conv.modulation", f"{ours}.modulation", gain=(9 * in_channels) ** -0.5) | {
         **{f"{ours}.conv.{i}.weight": kernel for i, kernel in enumerate(kernels)},
