@@ -19,6 +19,13 @@ from ex5lib.images import MIN_SIZE, check_image, from_uint8, load_image, to_uint
 _DETECTION_SIDE = 1024
 _TILTS = (30, -30, 60, -60, 90, -90, 180)
 _CNN_SIDE = 800
+# Where the detector's box lies in an aligned face: the mean over generated faces, (left, top, right, bottom) in [0, 1].
+_ALIGNED_BOX = np.array([0.221, 0.325, 0.789, 0.891])
+# Shifts (x, y) and scalings of that box whose landmarks are averaged.
+_BOX_JITTER = (
+    *((0, 0, s) for s in (0.95, 1, 1.05)),
+    *((x, y, 1) for x, y in ((0.02, 0), (-0.02, 0), (0, 0.02), (0, -0.02), (0.02, 0.02), (-0.02, -0.02))),
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,13 @@ class AlignedFace:
     detections: tuple[Detection, ...]
     index: int
 
+    @property
+    def already_aligned(self) -> bool:
+        """Whether the photo was an aligned crop already: the quad lies within 5 % of the photo's own corners."""
+        height, width = self.photo.shape[2:]
+        corners = np.array([(0, 0), (0, height), (width, height), (width, 0)]) - 0.5
+        return height == width and np.linalg.norm(self.quad - corners, axis=1).max() <= 0.05 * width
+
 
 @cache
 def _hog_detector() -> dlib.fhog_object_detector:
@@ -92,10 +106,12 @@ def detect_faces(photo: Tensor) -> list[Detection]:
         turned, to_photo = _turned(picture, scale_, tilt)
         boxes, scores, _ = _hog_detector().run(turned, 1 if tilt == 0 and scale_ == scale else 0, 0.0)
         if boxes:
-            found = [_detection(turned, b, s, to_photo, tilt, "hog") for b, s in zip(boxes, scores, strict=True)]
+            hits = zip(boxes, scores, strict=True)
+            found = [_detection(picture, turned, b, s, to_photo, tilt, "hog") for b, s in hits]
             return sorted(found, key=lambda face: -face.score)
     turned, to_photo = _turned(picture, min(1.0, _CNN_SIDE / side), 0)
-    found = [_detection(turned, hit.rect, hit.confidence, to_photo, 0, "cnn") for hit in zoo.cnn_detector()(turned, 1)]
+    hits = zoo.cnn_detector()(turned, 1)
+    found = [_detection(picture, turned, hit.rect, hit.confidence, to_photo, 0, "cnn") for hit in hits]
     return sorted(found, key=lambda face: -face.score)
 
 
@@ -121,12 +137,52 @@ def _landmarks(pixels: np.ndarray, box: dlib.rectangle) -> np.ndarray:
 
 
 def _detection(
-    pixels: np.ndarray, box: dlib.rectangle, score: float, to_photo: np.ndarray, tilt: int, detector: str
+    picture: Image.Image,
+    pixels: np.ndarray,
+    box: dlib.rectangle,
+    score: float,
+    to_photo: np.ndarray,
+    tilt: int,
+    detector: str,
 ) -> Detection:
     x0, y0, x1, y1 = box.left(), box.top(), box.right(), box.bottom()
     corners = np.array([(x0, y0), (x0, y1), (x1, y1), (x1, y0)], dtype=np.float64)
-    landmarks = _apply(to_photo, _landmarks(pixels, box))
+    landmarks = refine_landmarks(picture, _apply(to_photo, _landmarks(pixels, box)))
     return Detection(_apply(to_photo, corners), float(score), landmarks, tilt, detector)
+
+
+def aligned_box(size: int, shift: tuple[float, float] = (0, 0), scaling: float = 1) -> dlib.rectangle:
+    """Where dlib's detector would see the face in an aligned crop of ``size`` px."""
+    low, high = _ALIGNED_BOX.reshape(2, 2)
+    centre, half = (low + high) / 2 + shift, (high - low) / 2 * scaling
+    return dlib.rectangle(*(round(float(v)) for v in size * np.concatenate([centre - half, centre + half])))
+
+
+def refine_landmarks(picture: Image.Image, landmarks: np.ndarray, *, passes: int = 2, size: int = 256) -> np.ndarray:
+    """Predict the landmarks anew in the upright, scaled crop that they define, and average over nearby boxes.
+
+    The predictor's answer shifts by some percent with the box that it is given and with tilt. In the aligned frame
+    the box is always the same, so a photo and its turned or scaled copy get the same crop.
+
+    Args:
+        picture: the photo.
+        landmarks: [68, 2] first estimate, px of the photo.
+
+    Returns:
+        [68, 2], px of the photo.
+    """
+    for _ in range(passes):
+        quad = ffhq_quad(landmarks)
+        shrink = max(int(np.linalg.norm(quad[3] - quad[0]) / size), 1)
+        corners = (quad + 0.5) / shrink
+        crop = picture.reduce(shrink).transform(
+            (size, size), Image.Transform.QUAD, tuple(corners.flatten()), Image.Resampling.BICUBIC
+        )
+        pixels = np.asarray(crop)
+        estimates = [_landmarks(pixels, aligned_box(size, (x, y), s)) for x, y, s in _BOX_JITTER]
+        x, y = ((np.mean(estimates, axis=0) + 0.5) / size).T[:, :, None]
+        landmarks = quad[0] + x * (quad[3] - quad[0]) + y * (quad[1] - quad[0])
+    return landmarks
 
 
 def ffhq_quad(landmarks: np.ndarray) -> np.ndarray:

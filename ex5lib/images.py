@@ -129,3 +129,10 @@ def check_image(image: Tensor, batch: int | None = None) -> None:
 def resize_area(image: Tensor, size: int) -> Tensor:
     """Shrink a square image [N, C, S, S] to [N, C, size, size] by averaging areas; a smaller one is left as it is."""
     return F.interpolate(image, size=(size, size), mode="area") if image.shape[-1] > size else image
+
+
+def resize(image: Tensor, size: int) -> Tensor:
+    """Scale a square image [N, C, S, S] up or down to [N, C, size, size] by antialiased bicubic interpolation."""
+    if image.shape[-1] == size:
+        return image
+    return F.interpolate(image, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
