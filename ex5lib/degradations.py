@@ -137,7 +137,8 @@ class Inpaint(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, C, S, S] → the same shape, −1 where removed."""
-        return image - self.mask_for(image) * (image + 1)
+        mask = self.mask_for(image)
+        return image * (1 - mask) - mask
 
     def composite(self, photo: Tensor, generated: Tensor, feather: float = 4.0) -> Tensor:
         """Known pixels from the photo, the hole from the generator, blended over a band around the hole.

@@ -58,9 +58,9 @@ def load_mask(path: str | Path) -> Tensor:
 def _open(path: Path) -> Image.Image:
     if path.is_dir():
         raise NotAnImageError(f"{path} is a folder: name an image file in it.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise NotAnImageError(f"{path} is empty: save or download the image again.")
     try:
-        if path.stat().st_size == 0:
-            raise NotAnImageError(f"{path} is empty: save or download the image again.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large photos are common; bombs raise
             picture = Image.open(path)

@@ -217,7 +217,7 @@ def project(
         dtype: torch.float32, or a half-precision type to run the networks in by autocast.
         progress: whether to show a progress bar.
         callback: called after every step with {"step", "steps", "image", "ws", "loss", "distance",
-            "latent_distance", "noise_regularization", "learning_rate"}; a true return value ends the search.
+            "latent_distance", "noise_regularization", "learning_rate"}; returning True ends the search.
 
     Returns:
         a Projection, on the CPU.
@@ -304,7 +304,7 @@ def project(
             bar.set_postfix(distance=f"{numbers['distance']:.3f}", refresh=False)
             if callback is not None:
                 report = {"step": step, "steps": steps, "image": image.detach(), "latent": point.detach(), **numbers}
-                if callback(report):
+                if callback(report) is True:
                     stopped = True
                     break
     except KeyboardInterrupt:

@@ -173,18 +173,39 @@ def fetch(name: str) -> Path:
     weights = lookup(name)
     if weights.origin == _DLIB_MODELS:
         return _installed_file(weights)
+    if name in _CONVERTERS:
+        _tensors(name)
+        return cache_folder() / f"{name}.safetensors"
     with _locked_cache(name) as folder:
-        if name not in _CONVERTERS:
-            return _download(weights, folder)
-        converted = folder / f"{name}.safetensors"
-        if converted.exists() and _intact(converted, weights):
-            return converted
+        return _download(weights, folder)
+
+
+def _tensors(name: str) -> dict[str, Tensor]:
+    """The verified tensors of a network whose distribution needs converting, once."""
+    weights = REGISTRY[name]
+    converted = cache_folder() / f"{name}.safetensors"
+    if (tensors := _intact(converted, weights)) is not None:
+        return tensors  # without a lock, so that a shared cache may be read-only
+    with _locked_cache(name) as folder:
+        if (tensors := _intact(converted, weights)) is not None:
+            return tensors  # another process made it meanwhile
+        if converted.exists():
+            print(f"{converted} is corrupted: making it again.", file=sys.stderr)
         tensors = _CONVERTERS[name](_download(weights, folder))
         if tensor_digest(tensors) != weights.tensors_sha256:
             raise CorruptWeightsError(f"The conversion of {weights.filename} gave other tensors than expected.")
         with replacing(converted) as temporary:
             safetensors.torch.save_file(tensors, temporary)
-        return converted
+        return tensors
+
+
+def _intact(converted: Path, weights: Weights) -> dict[str, Tensor] | None:
+    """The tensors of a converted file if it is there and holds what it must."""
+    try:
+        tensors = safetensors.torch.load_file(converted)
+    except (OSError, safetensors.SafetensorError):
+        return None
+    return tensors if tensor_digest(tensors) == weights.tensors_sha256 else None
 
 
 def status(name: str) -> str:
@@ -223,16 +244,6 @@ def _locked_cache(name: str):
         yield folder
     finally:
         lock.release()
-
-
-def _intact(converted: Path, weights: Weights) -> bool:
-    try:
-        if tensor_digest(safetensors.torch.load_file(converted)) == weights.tensors_sha256:
-            return True
-    except safetensors.SafetensorError:
-        pass
-    print(f"{converted} is corrupted: making it again.", file=sys.stderr)
-    return False
 
 
 def _download(weights: Weights, folder: Path) -> Path:
@@ -373,7 +384,7 @@ def load_generator(name: str = "mobile-ffhq", device: str | torch.device = "auto
     if name != "mobile-ffhq":
         raise UnknownNameError("generator", name, ["mobile-ffhq"])
     picked = pick_device(device)
-    generator = mobile_generator(safetensors.torch.load_file(fetch(name)))
+    generator = mobile_generator(_tensors(name))
     generator.mapping.w_avg.copy_(estimate_w_avg(generator.mapping))
     return generator.to(picked)
 
@@ -392,11 +403,10 @@ def load_vgg16(name: str = "vgg16", device: str | torch.device = "auto") -> nn.S
     if name not in ("vgg16", "vgg16-imagenet"):
         raise UnknownNameError("VGG16", name, ["vgg16", "vgg16-imagenet"])
     picked = pick_device(device)
-    path = fetch(name)
     if name == "vgg16":
-        tensors = safetensors.torch.load_file(path)
+        tensors = _tensors(name)
     else:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(fetch(name), map_location="cpu", weights_only=True)
         tensors = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
     with torch.device("meta"):  # no time spent on random weights, nor memory on the classifier
         features = torchvision.models.vgg16().features[:30]
