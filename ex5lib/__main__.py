@@ -283,7 +283,7 @@ def demo(
         "colourisation": (Grayscale(), 0.1),  # the report's balance of natural and consistent colours
         "inpainting": (Inpaint(top=164, left=84, height=44, width=88), 1e-3),
     }
-    rows = []
+    given, found = [], []
     for name, (module, weight) in tasks.items():
         typer.echo(f"{name}:")
         images = _search(
@@ -298,9 +298,12 @@ def demo(
             aligned=False,
             out=out / name,
         )
-        given = images.get("degraded", images["original"])
-        rows.append((name, [("given", given), ("found", images["result"]), ("original", images["original"])]))
-    path = figures.save_figure(figures.plot_gallery(rows), out / "gallery.png")
+        given.append((name, images.get("degraded", images["original"])))
+        found.append(("", images["result"]))
+    # The last column: what filling a hole is for, below the photo as it was.
+    given.append(("original, and composite", images["original"]))
+    found.append(("", images["composite"]))
+    path = figures.save_figure(figures.plot_gallery([("given", given), ("found", found)]), out / "gallery.png")
     typer.echo(f"gallery in {path}, after {time.perf_counter() - began:.0f} s")
 
 

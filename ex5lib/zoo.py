@@ -77,7 +77,7 @@ REGISTRY = {
         size=37_588_926,
         package_licence="Apache-2.0",
         weights_licence=_STYLEGAN_TERMS,
-        tensors_sha256="ef830ad87d8621b6c8a0511beb00a67530dc794e7eaa2057e9371cc63fab9598",
+        tensors_sha256="8e4f79b1581f5c8739169bfc94b12fa05e7cc37f557b9436b0aeca30e8bbfebf",
     ),
     "vgg16": Weights(
         purpose="perceptual distance: the thirteen convolutions of VGG16",

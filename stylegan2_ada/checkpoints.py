@@ -152,8 +152,8 @@ def read_mobilestylegan(mapping: IRGraph, synthesis: IRGraph) -> dict[str, Tenso
     state |= _mobile_style(
         synthesis, "m.layers.6.to_img.conv.modulation", "synthesis.to_img", gain=head.shape[1] ** -0.5
     )
-    state["synthesis.to_img_conv.weight"] = head
-    state["synthesis.to_img_conv.bias"] = synthesis.constant("m.layers.6.to_img.bias").flatten()
+    state["synthesis.to_img_conv.weight"] = head.flatten(1)  # 1 × 1 kernels are kept as matrices
+    state["synthesis.to_img_bias"] = synthesis.constant("m.layers.6.to_img.bias")
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
@@ -168,10 +168,10 @@ def _mobile_conv(graph: IRGraph, theirs: str, ours: str, *, separable: bool = Tr
     # The last convolution and the noise have no names: walk back from the named bias,
     # convolution → Add(noise) → Add(bias).
     add_noise = graph.source(graph.consumer(graph.named(f"{theirs}.bias"), "Add"), "Add")
-    kernels = [graph.source(graph.source(add_noise, "Convolution"), "Const").constant]  # [out, in, k, k]
-    if separable:
-        kernels.insert(0, graph.constant(f"{theirs}.conv.weight_dw").flatten(1, 2))  # [in, 1, 3, 3]
-    in_channels = kernels[-1].shape[1]
+    kernel = graph.source(graph.source(add_noise, "Convolution"), "Const").constant  # [out, in, k, k]
+    in_channels = kernel.shape[1]
+    depthwise = graph.constant(f"{theirs}.conv.weight_dw").flatten(1, 2) if separable else None  # [in, 1, 3, 3]
+    kernels = [depthwise, kernel.flatten(1)] if separable else [kernel]
     noise = graph.source(add_noise, "Const").constant
     strength = noise.double().std(correction=0).float()  # in float64, so that every machine rounds to the same value
     # 9 · in is the fan-in of the 3 × 3 convolution that a separable one was distilled from.

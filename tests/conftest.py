@@ -56,8 +56,10 @@ def tiny_generator() -> Generator:
             torch.nn.init.constant_(parameter, 0.05)
         elif name.endswith("affine.bias"):
             torch.nn.init.ones_(parameter)
-        elif parameter.ndim == 4 and "conv" in name and name.endswith("weight"):
+        elif parameter.ndim == 4 and name.endswith("weight"):
             torch.nn.init.kaiming_normal_(parameter, a=0.2)
+        elif name.endswith("conv.1.weight"):
+            torch.nn.init.normal_(parameter, std=(2 / parameter.shape[1]) ** 0.5)
     torch.nn.init.normal_(synthesis.to_img_conv.weight, std=0.05)
     mapping = MappingNetwork(z_dim=32, w_dim=32, num_ws=synthesis.num_ws, num_layers=4)
     return Generator(mapping, synthesis).eval().requires_grad_(False)
