@@ -10,6 +10,7 @@ import torch
 import ex5lib
 from ex5lib import GaussianBlur, Projection, project
 from ex5lib import errors as e
+from ex5lib.images import resize_area
 from ex5lib.losses import latent_distance, noise_regularization
 from ex5lib.projector import schedule
 
@@ -43,18 +44,34 @@ def test_schedule_is_a_ramp_a_plateau_and_half_a_cosine():
 def test_a_real_photo_comes_nearer_at_full_size(generator, distance, astronaut):
     run = project(generator, astronaut.image, steps=12, distance=distance, device="cpu", progress=False)
     assert run.image.shape == (1, 3, 1024, 1024)
-    assert run.history["distance"][0] == pytest.approx(6.0, abs=0.2)  # the mean face
-    assert run.distance < 4.6
-    before = ex5lib.identity_distance(run.snapshots[0], astronaut.image)
-    assert ex5lib.psnr(run.image, astronaut.image) > ex5lib.psnr(run.snapshots[0], astronaut.image) + 1
-    assert before > 0.5
+    small, start, photo = (resize_area(i, 256) for i in (run.image, run.snapshots[0], astronaut.image))
+    at_mean, found = distance(start, photo).item(), distance(small, photo).item()
+    assert 5 < at_mean < 6.5
+    assert found < 0.8 * at_mean
+    assert found == pytest.approx(run.distance, rel=1e-4)
 
 
-def test_a_generated_image_is_found_again(search, tiny_generator, target):
-    start = tiny_generator.synthesis(tiny_generator.mapping.w_avg.expand(1, tiny_generator.num_ws, -1))
-    run = search(steps=120, latent_weight=0)
-    assert run.distance < 0.25 * run.history["distance"][0]
-    assert ex5lib.psnr(run.image, target) > ex5lib.psnr(start, target) + 3
+class SquaredError(torch.nn.Module):
+    """A distance under which even an untrained network can be inverted: its images mean nothing to VGG16."""
+
+    kind = "squared error"
+
+    def features(self, image):
+        return image
+
+    def forward(self, image, target):
+        return (image - target).square().mean(dim=(1, 2, 3))
+
+
+def test_a_generated_image_is_found_again(search, tiny_generator):
+    ws = ex5lib.sample_ws(tiny_generator, 11)
+    target = tiny_generator.synthesis(ws, "none")
+    run = search(
+        target=target, distance=SquaredError(), steps=300, learning_rate=0.05, latent_weight=0, noise_weight=0.0
+    )
+    statistics = ex5lib.latent_statistics(tiny_generator, num_samples=500, seed=0)
+    assert run.distance < 0.02 * run.history["distance"][0]
+    assert (run.ws - ws).norm(dim=2).max() < 0.1 * latent_distance(ws, statistics.w_avg).item()
 
 
 def test_history_holds_every_term_of_the_objective(search):

@@ -92,4 +92,4 @@ def test_the_readme_names_only_commands_and_options_that_exist(root):
         assert name in commands
         (callback,) = [c.callback for c in app.registered_commands if c.callback.__name__ == name]
         known = {parameter.replace("_", "-") for parameter in callback.__annotations__}
-        assert {option for option in re.findall(r"--([\w-]+)", rest)} <= known
+        assert set(re.findall(r"--([\w-]+)", rest)) <= known
