@@ -95,7 +95,8 @@ def styled_conv2d(
     if weight.requires_grad or bias.requires_grad:
         raise ValueError("styled_conv2d has no gradient to its weights: freeze them with requires_grad_(False).")
     # leaky_relu(gain · a) = gain · leaky_relu(a): the gain goes where it costs nothing.
-    demod = gain * (styles.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()  # eq. 3, [N, O]
+    energy = torch.einsum("oikl,oikl->oi", weight, weight)
+    demod = gain * (styles.square() @ energy.T + 1e-8).rsqrt()  # eq. 3, [N, O]
     noise = None if noise is None else gain * noise
     return _StyledConv.apply(x, weight, styles, demod, gain * bias, noise, up, clamp)
 
@@ -114,7 +115,7 @@ class _StyledConv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, styles, demod, bias, noise, up, clamp):
-        w = weight * styles[:, None, :, None, None] * demod[:, :, None, None, None]  # eq. 1 and 3, [N, O, I, k, k]
+        w = weight * (demod[:, :, None] * styles[:, None])[..., None, None]  # eq. 1 and 3, [N, O, I, k, k]
         if up is None:
             y = _grouped(F.conv2d, x, w.to(x.dtype), padding=w.shape[-1] // 2)
         else:
@@ -161,6 +162,8 @@ def _depthwise(f: Tensor, x: Tensor) -> Tensor:
 def _grouped(conv, x: Tensor, w: Tensor, **kwargs) -> Tensor:
     """A convolution with weights of its own for every sample, w [N, A, B, k, k], as one with N groups."""
     n = len(x)
+    if n == 1:  # a reshaped x would count as contiguous, and lose a channels-last layout
+        return conv(x, w[0], **kwargs)
     y = conv(x.reshape(1, -1, *x.shape[2:]), w.flatten(0, 1), groups=n, **kwargs)
     return y.reshape(n, -1, *y.shape[2:])
 
