@@ -234,8 +234,11 @@ def _content(path: Path) -> str:
         raise CheckpointError(f"{path} does not exist.")
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file; supported are {SUPPORTED}.")
-    with path.open("rb") as file:
-        head = file.read(64)
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be opened: {error.strerror}.") from None
     if not head:
         raise CheckpointError(f"{path} is empty: the download has failed.")
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
@@ -255,7 +258,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (CheckpointError, PickleError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
+        raise CheckpointError(f"{path} cannot be read: {str(error).rstrip('.')}.") from None
 
 
 def load_nvidia_pickle(path: str | Path) -> dict:
@@ -361,7 +364,7 @@ def _nvidia_generator(modules: dict[str, dict], max_bytes: int) -> Generator:
 
 
 def _number(value: object) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or not abs(value) < 1e9:
         raise CheckpointError("a gain or a clamp of its layers is not a number.")
     return float(value)
 
@@ -377,11 +380,12 @@ def _block(resolution: int) -> str:
 
 
 def _check_tensors(tensors: dict[str, object], max_bytes: int):
-    """Refuse what is no dense tensor of numbers, and overlapping tensors that together exceed their file."""
+    """Refuse what is no dense tensor of weights, and overlapping tensors that together exceed their file."""
     total = 0
     for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_complex():
-            raise CheckpointError(f"its {str(name)[:100]} is not a tensor of numbers.")
+        dense = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not dense or tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise CheckpointError(f"its {str(name)[:100]} is not a tensor of weights.")
         total += tensor.nbytes
     if total > max_bytes:
         raise CheckpointError("it describes more tensor data than it holds.")
@@ -501,16 +505,16 @@ _ROSINALITY_LAYER_NAMES = {
 
 def _from_rosinality(name: str, tensor: Tensor) -> tuple[str, Tensor]:
     """Our name and tensor for one of theirs, the run-time gains of equalised learning rates folded in."""
-    if m := re.fullmatch(r"style\.(\d+)\.(weight|bias)", name):  # style.0 is the normalisation of z
+    if m := re.fullmatch(r"style\.(\d{1,3})\.(weight|bias)", name):  # style.0 is the normalisation of z
         gain = 0.01 * (_equalised(tensor.shape[1:]) if m[2] == "weight" else 1.0)
         return f"mapping.layers.{int(m[1]) - 1}.{m[2]}", tensor * gain
     if name == "input.input":
         return "synthesis.blocks.0.const", tensor
-    if m := re.fullmatch(r"noises\.noise_(\d+)", name):
+    if m := re.fullmatch(r"noises\.noise_(\d{1,3})", name):
         return f"synthesis.{_rosinality_conv(int(m[1]))}.noise", tensor
-    if m := re.fullmatch(r"conv(1)\.(.+)|convs\.(\d+)\.(.+)", name):
+    if m := re.fullmatch(r"conv(1)\.(.+)|convs\.(\d{1,3})\.(.+)", name):
         layer, rest = _rosinality_conv(0 if m[1] else int(m[3]) + 1), m[2] or m[4]
-    elif m := re.fullmatch(r"to_rgb(1)\.(.+)|to_rgbs\.(\d+)\.(.+)", name):
+    elif m := re.fullmatch(r"to_rgb(1)\.(.+)|to_rgbs\.(\d{1,3})\.(.+)", name):
         layer, rest = f"blocks.{0 if m[1] else int(m[3]) + 1}.to_rgb", m[2] or m[4]
     else:
         return name, tensor
@@ -569,7 +573,7 @@ def _load_safetensors(path: Path) -> Generator:
         taps = state.pop("synthesis.resample_filter", None)
         try:
             clamp = json.loads(metadata["config"])["conv_clamp"]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             raise CheckpointError("its metadata do not describe a generator.") from None
         return _build(
             {name: tensor.float() for name, tensor in state.items()}, taps, None if clamp is None else _number(clamp)

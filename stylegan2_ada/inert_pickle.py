@@ -196,7 +196,7 @@ def _run(stream: io.BytesIO, names: dict[str, Callable], persistent: Callable | 
         raise
     except (IndexError, KeyError):
         raise PickleError("it is damaged: an instruction finds too few values, or one that was never stored") from None
-    except ValueError as error:  # from genops: truncated, no such instruction, not UTF-8
+    except (ValueError, DeprecationWarning) as error:  # from genops: truncated, no such instruction, not UTF-8
         raise PickleError(f"it is truncated or damaged ({str(error)[:100]})") from None
     raise PickleError("it is truncated")
 
@@ -260,9 +260,10 @@ def _parameter(data, _requires_grad, _hooks) -> Tensor:
 
 
 def _tensor(storage, offset, size, stride, _requires_grad, _hooks) -> Tensor:
-    numbers = (offset, *size, *stride) if isinstance(size, tuple) and isinstance(stride, tuple) else (None,)
-    _require(isinstance(storage, Tensor) and all(type(n) is int and n >= 0 for n in numbers), "a tensor")
-    _require(storage.ndim == 1 and len(size) == len(stride) <= 8, "a tensor")
+    _require(isinstance(storage, Tensor) and storage.ndim == 1, "a tensor")
+    _require(isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= 8, "a tensor")
+    most = max(len(storage), 1)
+    _require(all(type(n) is int and 0 <= n <= most for n in (offset, *size, *stride)), "a tensor")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     # Overlapping elements would let a small storage describe a huge tensor.
     if math.prod(size) > len(storage) or (0 not in size and last >= len(storage)):

@@ -174,11 +174,9 @@ def _image_of_one(synthesis, ws, noise):
         if "const" in block:
             x = block["const"][None]
         else:
-            skipped = (
-                _upsample(F.conv2d(x, block["skip"]["weight"] * block["skip"]["weight_gain"]), f) * gain
-                if ("skip" in block)
-                else None
-            )
+            if "skip" in block:
+                skip = block["skip"]
+                skipped = _upsample(F.conv2d(x, skip["weight"] * skip["weight_gain"]), f) * gain
             x = _styled(block["conv0"], x, ws[index], noise, f)
             index += 1
         x = _styled(block["conv1"], x, ws[index], noise, f, gain)
