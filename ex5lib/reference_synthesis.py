@@ -42,7 +42,9 @@ def reference_synthesis(network: SynthesisNetwork, ws: Tensor, noise: Noise = No
     return img
 
 
-def _styled_conv(layer: StyledConv, x: Tensor, w: Tensor, noise: Noise, name: str, f: Tensor, gain, clamp) -> Tensor:
+def _styled_conv(
+    layer: StyledConv, x: Tensor, w: Tensor, noise: Noise, name: str, f: Tensor, gain: float, clamp: float | None
+) -> Tensor:
     weight = layer.weight * layer.affine(w)[:, None, :, None, None]  # [N, O, I, 3, 3]
     weight = weight * (weight.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
     n, out_channels = weight.shape[:2]

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -218,14 +219,14 @@ def load_generator_file(path: str | Path) -> Generator:
         CheckpointError: if the file is missing, is not what its name says, or holds no such generator.
     """
     path = Path(path)
-    kind = _content(path)
-    if path.suffix not in _CONTENTS:
-        raise CheckpointError(f"{path} has the unknown suffix {path.suffix!r}; supported are {SUPPORTED}.")
-    if kind not in _CONTENTS[path.suffix]:
+    kind, suffix = _content(path), path.suffix.lower()
+    if suffix not in _CONTENTS:
+        raise CheckpointError(f"{path} has the unknown suffix {suffix!r}; supported are {SUPPORTED}.")
+    if kind not in _CONTENTS[suffix]:
         raise CheckpointError(f"{path} holds {kind}, not what its name says; supported are {SUPPORTED}.")
-    if path.suffix == ".pkl":
+    if suffix == ".pkl":
         return load_nvidia_pickle(path)["G_ema"]
-    return _load_rosinality(path) if path.suffix == ".pt" else _load_safetensors(path)
+    return _load_rosinality(path) if suffix == ".pt" else _load_safetensors(path)
 
 
 def _content(path: Path) -> str:
@@ -294,7 +295,7 @@ def load_nvidia_pickle(path: str | Path) -> dict:
             raise
         if not isinstance(snapshot, dict):
             raise CheckpointError(f"it holds a {type(snapshot).__name__}, not a snapshot; supported are {SUPPORTED}.")
-        if "G_ema" not in snapshot:
+        if snapshot.get("G_ema") is None:
             found = ", ".join(snapshot) or "nothing"
             raise CheckpointError(f"it holds {found[:100]}, but no generator G_ema; supported are {SUPPORTED}.")
         modules = {name: _nvidia_modules(snapshot[name]) for name in ("G", "G_ema") if snapshot.get(name) is not None}
@@ -340,7 +341,12 @@ def _nvidia_generator(modules: dict[str, dict], max_bytes: int) -> Generator:
         activation = "linear" if prefix.endswith((".affine.", ".embed.", ".skip.")) else "lrelu"
         if state.get("activation", activation) != activation:
             raise CheckpointError(f"its layer {prefix} has another activation than {activation}.")
-        for name, tensor in (_entries(state, "_parameters") | _entries(state, "_buffers")).items():
+        for name, tensor in itertools.chain(
+            _entries(state, "_parameters").items(), _entries(state, "_buffers").items()
+        ):
+            # Modules may share their dicts and names, which multiplies them.
+            if len(tensors) > 10_000 or len(name) > 100:
+                raise CheckpointError("its generator has more tensors than any StyleGAN2, or longer names.")
             if tensor is not None:
                 tensors[prefix + name] = tensor
                 gains[prefix + name] = _number(state.get(f"{name}_gain", 1))
@@ -459,22 +465,26 @@ def _load_rosinality(path: Path) -> Generator:
     """The generator in a ``.pt`` of rosinality's StyleGAN2, whose file has the mean of W at best beside the tensors."""
     with _reading(path):
         size = path.stat().st_size
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if sum(entry.file_size for entry in archive.infolist()) > size:
-                    raise CheckpointError("it is compressed, which PyTorch's own files are not.")
         try:
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive:
+                    if sum(entry.file_size for entry in archive.infolist()) > size:
+                        raise CheckpointError("it is compressed, which PyTorch's own files are not.")
             # Training checkpoints also hold their command line, as an argparse.Namespace.
             with torch.serialization.safe_globals([argparse.Namespace]):
                 checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        except CheckpointError:
+            raise
         except Exception as error:
             # Damage shows as one of a dozen exceptions of pickle, zip and PyTorch.
             reason = str(error).strip().split("\n")[0][:200]
             raise CheckpointError(f"PyTorch's weights-only reader refuses it ({reason}).") from None
-        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("g_ema"), dict):
-            found = ", ".join(map(str, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
-            raise CheckpointError(f"it holds {found[:100] or 'nothing'}, but no g_ema; supported are {SUPPORTED}.")
-        theirs = checkpoint["g_ema"]
+        if not isinstance(checkpoint, dict):
+            raise CheckpointError(f"it holds a {type(checkpoint).__name__}, not a dict; supported are {SUPPORTED}.")
+        theirs = checkpoint.get("g_ema")
+        if not isinstance(theirs, dict):
+            found = ", ".join(key for key in checkpoint if isinstance(key, str)) or "nothing"
+            raise CheckpointError(f"it holds {found[:100]}, but no g_ema; supported are {SUPPORTED}.")
         _check_tensors(theirs, size)
         state = dict(
             _from_rosinality(str(name), tensor.float())

@@ -15,7 +15,9 @@ from torch.autograd.function import once_differentiable
 SLOPE = 0.2
 
 
-def bias_act(x: Tensor, bias: Tensor, *, slope: float = SLOPE, gain: float = math.sqrt(2), clamp: float | None = None):
+def bias_act(
+    x: Tensor, bias: Tensor, *, slope: float = SLOPE, gain: float = math.sqrt(2), clamp: float | None = None
+) -> Tensor:
     """gain · leaky_relu(x + b), clamped to ±clamp; the gain √2 keeps the variance, slope 1 is the linear form.
 
     Args:
@@ -92,7 +94,7 @@ def styled_conv2d(
     Raises:
         ValueError: if the weight or the bias requires a gradient.
     """
-    if weight.requires_grad or bias.requires_grad:
+    if torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad):
         raise ValueError("styled_conv2d has no gradient to its weights: freeze them with requires_grad_(False).")
     # leaky_relu(gain · a) = gain · leaky_relu(a): the gain goes where it costs nothing.
     energy = torch.einsum("oikl,oikl->oi", weight, weight)

@@ -1,30 +1,32 @@
-"""Read mutated snapshots for as long as one likes: python tests/fuzz_checkpoints.py [number of examples]."""
+"""Read mutated weights files for as long as one likes: python tests/fuzz_checkpoints.py [suffix] [examples]."""
 
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, settings
-from test_checkpoints import mutations, only_a_result_or_a_refusal
+from test_checkpoints import is_read, mutations, small_files
 
 
-def main(examples: int):
+def main(suffix: str = ".pkl", examples: str = "10000"):
+    warnings.simplefilter("ignore")
     outcomes: Counter = Counter()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
 
         @settings(
-            max_examples=examples,
+            max_examples=int(examples),
             deadline=None,
             database=None,
             phases=[Phase.generate, Phase.shrink],
             suppress_health_check=list(HealthCheck),
         )
-        @given(content=mutations())
+        @given(content=mutations(small_files()[suffix]))
         def read(content):
-            outcomes[only_a_result_or_a_refusal(Path(folder) / "mutated.pkl", content)] += 1
+            outcomes[is_read(Path(folder) / f"mutated{suffix}", content)] += 1
 
         read()
     seconds = time.perf_counter() - start
@@ -32,4 +34,4 @@ def main(examples: int):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+    main(*sys.argv[1:])

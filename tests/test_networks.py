@@ -30,6 +30,15 @@ CONFIGURATIONS = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    # On tensors this small, threads wait for each other longer than they compute.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def relative(a, b):
     a, b = torch.as_tensor(a).detach().double(), torch.as_tensor(b).detach().double()
     return ((a - b).norm() / b.norm()).item()
