@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from stylegan2_ada.inert_pickle import ForbiddenNameError, PersistentObject, PickleError, read_snapshot
-from stylegan2_ada.networks import Generator, MappingNetwork, SynthesisNetwork
+from stylegan2_ada.networks import Generator, MappingNetwork, SynthesisNetwork, estimate_w_avg
 from stylegan2_ada.ops import fir_filter
 
 _IR_DTYPES = {"f16": "<f2", "f32": "<f4", "f64": "<f8", "i32": "<i4", "i64": "<i8", "u8": "u1", "i8": "i1"}
@@ -168,8 +168,8 @@ def read_mobilestylegan(mapping: IRGraph, synthesis: IRGraph) -> dict[str, Tenso
     state |= _mobile_style(
         synthesis, "m.layers.6.to_img.conv.modulation", "synthesis.to_img", gain=head.shape[1] ** -0.5
     )
-    state["synthesis.to_img_conv.weight"] = head
-    state["synthesis.to_img_conv.bias"] = synthesis.constant("m.layers.6.to_img.bias").flatten()
+    state["synthesis.to_img_conv.weight"] = head.flatten(1)  # 1 × 1 kernels are kept as matrices
+    state["synthesis.to_img_bias"] = synthesis.constant("m.layers.6.to_img.bias")
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
@@ -184,12 +184,12 @@ def _mobile_conv(graph: IRGraph, theirs: str, ours: str, *, separable: bool = Tr
     # The last convolution and the noise have no names: walk back from the named bias,
     # convolution → Add(noise) → Add(bias).
     add_noise = graph.source(graph.consumer(graph.named(f"{theirs}.bias"), "Add"), "Add")
-    kernels = [graph.source(graph.source(add_noise, "Convolution"), "Const").constant]  # [out, in, k, k]
-    if separable:
-        kernels.insert(0, graph.constant(f"{theirs}.conv.weight_dw").flatten(1, 2))  # [in, 1, 3, 3]
-    in_channels = kernels[-1].shape[1]
+    kernel = graph.source(graph.source(add_noise, "Convolution"), "Const").constant  # [out, in, k, k]
+    in_channels = kernel.shape[1]
+    depthwise = graph.constant(f"{theirs}.conv.weight_dw").flatten(1, 2) if separable else None  # [in, 1, 3, 3]
+    kernels = [depthwise, kernel.flatten(1)] if separable else [kernel]
     noise = graph.source(add_noise, "Const").constant
-    strength = noise.std(correction=0)
+    strength = noise.double().std(correction=0).float()  # in float64, so that every machine rounds to the same value
     # 9 · in is the fan-in of the 3 × 3 convolution that a separable one was distilled from.
     return _mobile_style(graph, f"{theirs}.conv.modulation", f"{ours}.modulation", gain=(9 * in_channels) ** -0.5) | {
         **{f"{ours}.conv.{i}.weight": kernel for i, kernel in enumerate(kernels)},
@@ -499,8 +499,7 @@ def _load_rosinality(path: Path) -> Generator:
         state["mapping.w_avg"] = mean.float() if has_mean else torch.zeros_like(state["mapping.layers.0.bias"])
         generator = _build(state, taps, conv_clamp=None)
         if not has_mean:
-            z = torch.randn(10_000, generator.z_dim, generator=torch.Generator().manual_seed(0))
-            generator.w_avg.copy_(generator.mapping(z)[:, 0].mean(0))
+            generator.w_avg.copy_(estimate_w_avg(generator.mapping))
     return generator
 
 

@@ -100,6 +100,22 @@ class MappingNetwork(nn.Module):
         return ws
 
 
+def estimate_w_avg(mapping: MappingNetwork, num_samples: int = 10_000, seed: int = 0) -> Tensor:
+    """w̄ [w_dim], the mean of mapped z, for a network that was published without it.
+
+    Classes, where there are any, are drawn uniformly.
+    """
+    random = torch.Generator().manual_seed(seed)
+    device, dtype = mapping.w_avg.device, mapping.w_avg.dtype
+    z = torch.randn(num_samples, mapping.z_dim, generator=random).to(device, dtype)
+    c = None
+    if mapping.c_dim:
+        classes = torch.randint(mapping.c_dim, (num_samples,), generator=random)
+        c = F.one_hot(classes, mapping.c_dim).to(device, dtype)
+    with torch.no_grad():
+        return mapping(z, c)[:, 0].mean(dim=0)
+
+
 class StyledConv(nn.Module):
     """A style s = A w + b, then ``ops.styled_conv2d`` with a 3 × 3 kernel.
 

@@ -1,0 +1,176 @@
+"""Degradations D: differentiable modules from images to images.
+
+Their parameters are in pixels of the aligned face at 256 × 256, the size at which images are compared. Each one
+rescales itself to the image that it gets, so that a preview at 128 px, the comparison at 256 px and the image at
+1024 px show the same blur and the same hole.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor, nn
+
+from ex5lib.errors import KernelSizeError, MaskError, RectangleError
+
+REFERENCE_SIZE = 256
+
+
+Identity = nn.Identity  # D(x) = x: plain inversion
+
+
+class GaussianBlur(nn.Module):
+    """Blur with a truncated Gaussian, reflecting the image at its borders.
+
+    Args:
+        kernel_size: odd number of taps at 256 px; 0 and 1 mean no blur.
+        sigma: standard deviation in px at 256 px; None means 0.15 · kernel_size + 0.35.
+
+    Raises:
+        KernelSizeError: if the size is negative, even or above 255, or sigma is not positive.
+
+    Example:
+        >>> GaussianBlur(kernel_size=25)(torch.zeros(1, 3, 256, 256)).shape
+        torch.Size([1, 3, 256, 256])
+    """
+
+    def __init__(self, kernel_size: int, sigma: float | None = None):
+        super().__init__()
+        if kernel_size < 0 or (kernel_size % 2 == 0 and kernel_size != 0) or kernel_size >= REFERENCE_SIZE:
+            raise KernelSizeError(f"A blur's kernel size is 0 or an odd number from 1 to 255, not {kernel_size}.")
+        if sigma is not None and not (sigma > 0 and math.isfinite(sigma)):
+            raise KernelSizeError(f"A blur's sigma is a positive number of pixels, not {sigma}.")
+        self.kernel_size = kernel_size
+        self.sigma = 0.15 * kernel_size + 0.35 if sigma is None else sigma
+
+    def kernel(self, scale: float) -> Tensor:
+        """The taps at ``scale`` times 256 px, [2r + 1], summing to 1.
+
+        At scale 1 these are kernel_size samples of the Gaussian. At any other scale the same bell is sampled over
+        the same extent, and a tap that reaches over its end counts for the part inside.
+        """
+        half = self.kernel_size / 2 * scale
+        radius = max(math.ceil(half - 0.5), 0)
+        x = torch.arange(-radius, radius + 1, dtype=torch.float64)
+        inside = (half + 0.5 - x.abs()).clamp(0, 1)
+        taps = torch.exp(-0.5 * (x / (self.sigma * scale)) ** 2) * inside
+        return taps / taps.sum()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[N, C, H, W] → the same shape."""
+        if self.kernel_size <= 1:
+            return image
+        channels = image.shape[1]
+        taps = self.kernel(image.shape[-1] / REFERENCE_SIZE).to(image)
+        radius = len(taps) // 2
+        image = F.pad(image, [radius] * 4, mode="reflect")
+        image = F.conv2d(image, taps.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+        return F.conv2d(image, taps.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, sigma={self.sigma:g}"
+
+
+class Grayscale(nn.Module):
+    """Three equal channels 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601 luma)."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[N, 3, H, W] → the same shape."""
+        luma = image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+        return (image * luma).sum(dim=1, keepdim=True).expand_as(image)
+
+
+class Inpaint(nn.Module):
+    """Remove a rectangle, or the white part of a mask: removed pixels are black.
+
+    Args:
+        top, left, height, width: the rectangle in px at 256 px.
+        mask: [H, W] or [1, 1, H, W] in [0, 1], square like the aligned face, 1 where a pixel is removed; instead of
+            the rectangle.
+
+    Raises:
+        RectangleError: if the rectangle is empty or does not lie inside 256 × 256.
+        MaskError: if the mask is not square, or removes everything or nothing.
+
+    Example:
+        >>> hole = Inpaint(top=160, left=80, height=48, width=96)
+        >>> bool((hole(torch.zeros(1, 3, 256, 256))[:, :, 160:208, 80:176] == -1).all())
+        True
+    """
+
+    def __init__(
+        self,
+        top: int | None = None,
+        left: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        mask: Tensor | None = None,
+    ):
+        super().__init__()
+        rectangle = (top, left, height, width)
+        if (mask is None) == all(value is None for value in rectangle):
+            raise RectangleError("Inpainting needs either a rectangle (top, left, height, width) or a mask.")
+        if mask is None:
+            if None in rectangle:
+                raise RectangleError("A rectangle needs all of top, left, height and width.")
+            size = REFERENCE_SIZE
+            if height < 1 or width < 1 or top < 0 or left < 0 or top + height > size or left + width > size:
+                raise RectangleError(
+                    f"The rectangle (top {top}, left {left}, height {height}, width {width}) does not lie inside the "
+                    f"aligned face, which is {size} × {size} px."
+                )
+            mask = torch.zeros(1, 1, size, size)
+            mask[:, :, top : top + height, left : left + width] = 1
+        self.rectangle = None if None in rectangle else rectangle
+        self.register_buffer("mask", _check_mask(mask))
+
+    def mask_for(self, image: Tensor) -> Tensor:
+        """The mask at the size of an image [N, C, S, S]: [1, 1, S, S], the removed share of each pixel."""
+        size = image.shape[-2:]
+        mask = self.mask.to(image)
+        if self.mask.shape[-1] % size[-1] == 0 or size[-1] % self.mask.shape[-1] == 0:
+            return F.interpolate(mask, size=size, mode="area")
+        # Area averaging weighs whole source pixels only; antialiased interpolation weighs the exact overlap.
+        return F.interpolate(mask, size=size, mode="bilinear", antialias=True).clamp(0, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[N, C, S, S] → the same shape, −1 where removed."""
+        mask = self.mask_for(image)
+        return image * (1 - mask) - mask
+
+    def composite(self, photo: Tensor, generated: Tensor, feather: float = 4.0) -> Tensor:
+        """Known pixels from the photo, the hole from the generator, blended over a band around the hole.
+
+        Args:
+            photo, generated: [1, 3, S, S].
+            feather: width of the band in px at 256 px. It lies outside the hole, whose pixels the photo lacks.
+
+        Returns:
+            [1, 3, S, S].
+        """
+        hole = (self.mask_for(photo)[0, 0] > 0).cpu().numpy()
+        band = feather * photo.shape[-1] / REFERENCE_SIZE
+        ramp = (1 - torch.from_numpy(distance_transform_edt(~hole)) / max(band, 1e-6)).clamp(0, 1)
+        share = (ramp * ramp * (3 - 2 * ramp)).to(photo)  # smoothstep: no visible corner at either end
+        return photo + share * (generated - photo)
+
+    def extra_repr(self) -> str:
+        if self.rectangle:
+            return "top={}, left={}, height={}, width={}".format(*self.rectangle)
+        return f"mask={list(self.mask.shape[-2:])}"
+
+
+def _check_mask(mask: Tensor) -> Tensor:
+    if mask.ndim not in (2, 4) or mask.shape[:-2] not in ((), (1, 1)):
+        raise MaskError(f"A mask is [H, W] or [1, 1, H, W], not {list(mask.shape)}.")
+    mask = mask.detach().float().view(1, 1, *mask.shape[-2:])
+    height, width = mask.shape[-2:]
+    if height != width:
+        raise MaskError(f"The mask is {width} × {height} px but the aligned face is square: give a square mask.")
+    if mask.min() > 0.5:
+        raise MaskError("The mask is white all over, so nothing of the photo would be left: black is kept.")
+    if mask.max() < 0.5:
+        raise MaskError("The mask is black all over, so there is nothing to fill in: white is removed.")
+    return mask.clamp(0, 1)

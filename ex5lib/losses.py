@@ -1,0 +1,117 @@
+"""The terms of the objective L(w, n) = d(D(G(w, n)), y) + λ_w ‖w − w̄‖₂ + λ_n R(n)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ex5lib import zoo
+from ex5lib.errors import UnknownNameError
+from ex5lib.images import check_image
+
+# The last ReLU of each block in torchvision's vgg16().features.
+VGG16_TAPS = (3, 8, 15, 22, 29)
+
+
+class PerceptualDistance(nn.Module):
+    """d(x, y): squared distance of unit-length VGG16 features, averaged over pixels, summed over five blocks.
+
+    With ``kind="lpips"`` the channels are weighted by the fitted heads of LPIPS (Zhang et al. 2018, arXiv
+    1801.03924, equation 1), on torchvision's weights, to which those were fitted; without heads this is the same
+    distance with all weights 1.
+
+    Args:
+        kind: "vgg16" (the weights that the project always has) or "lpips" (fetched from the open internet).
+        device: as in ``zoo.load_generator``.
+
+    Raises:
+        UnknownNameError: if kind is another word.
+        DeviceError, CacheError, DownloadError, CorruptWeightsError: as ``zoo.load_vgg16``.
+
+    Example:
+        >>> d = PerceptualDistance()
+        >>> target = d.features(photo)  # once
+        >>> loss = d(image, target)  # [N], as often as needed
+    """
+
+    def __init__(self, kind: str = "vgg16", device: str | torch.device = "auto"):
+        super().__init__()
+        if kind == "vgg16":
+            self.vgg = zoo.load_vgg16("vgg16", device)
+            heads = None
+            scale, offset = 127.5, [127.5 - mean for mean in (123.68, 116.779, 103.939)]  # to 0 … 255 less the mean
+        elif kind == "lpips":
+            self.vgg = zoo.load_vgg16("vgg16-imagenet", device)
+            heads = zoo.load_lpips_heads()
+            mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+            scale, offset = 0.5 / std.view(1, 3, 1, 1), (0.5 - mean) / std
+        else:
+            raise UnknownNameError("perceptual distance", kind, ["vgg16", "lpips"])
+        self.kind = kind
+        place = next(self.vgg.parameters())
+        self.register_buffer("scale", torch.as_tensor(scale).to(place))
+        self.register_buffer("offset", torch.as_tensor(offset).view(1, 3, 1, 1).to(place))
+        # (√head · feature) has the head-weighted squared distance as its plain squared distance.
+        roots = [None] * len(VGG16_TAPS) if heads is None else [h.clamp(min=0).sqrt().view(1, -1, 1, 1) for h in heads]
+        for i, root in enumerate(roots):
+            self.register_buffer(f"head{i}", None if root is None else root.to(place))
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The normalised features of the five blocks, [N, C_b, H_b, W_b] each.
+
+        Args:
+            image: [N, 3, H, W] in [−1, 1], at the size at which images are to be compared (256 px in the project).
+
+        Raises:
+            ImageShapeError: if it is no image tensor.
+        """
+        check_image(image)
+        x = image * self.scale + self.offset
+        found = []
+        for i, layer in enumerate(self.vgg):
+            x = layer(x)
+            if i in VGG16_TAPS:
+                feature = F.normalize(x, dim=1, eps=1e-10)
+                head = getattr(self, f"head{len(found)}")
+                found.append(feature if head is None else feature * head)
+        return found
+
+    def forward(self, image: Tensor, target: Tensor | list[Tensor]) -> Tensor:
+        """d [N] between images and a target: an image tensor, or its ``features``, computed once.
+
+        A target of batch 1 serves any number of images. Gradients reach the image; the target is taken as given.
+        """
+        if isinstance(target, Tensor):
+            with torch.no_grad():
+                target = self.features(target)
+        pairs = zip(self.features(image), target, strict=True)
+        return sum((a - b).square().sum(dim=1).mean(dim=(1, 2)) for a, b in pairs)
+
+
+def latent_distance(ws: Tensor, w_avg: Tensor) -> Tensor:
+    """‖w − w̄‖₂ [N] of ws [N, L, w_dim]; in W+ the mean of the layers' norms. Its gradient at w = w̄ is 0."""
+    return torch.linalg.vector_norm(ws - w_avg, dim=2).mean(dim=1)
+
+
+def noise_regularization(noise: dict[str, Tensor]) -> Tensor:
+    """R(n) [N]: squared autocorrelation of the noise at a shift of one pixel (arXiv 1912.04958, appendix D, eq. 5).
+
+    Each buffer [N, 1, h, w] is taken at every level of a pyramid down to 8 px. A level is the 2 × 2 average of the
+    one below, times 2, which keeps white noise at unit variance.
+    """
+    total = 0
+    for buffer in noise.values():
+        while True:
+            for axis in (2, 3):
+                total = total + (buffer * buffer.roll(1, dims=axis)).mean(dim=(1, 2, 3)).square()
+            if min(buffer.shape[2:]) <= 8:
+                break
+            buffer = F.avg_pool2d(buffer, 2) * 2
+    return total
+
+
+@torch.no_grad()
+def renormalize_noise(noise: dict[str, Tensor]) -> None:
+    """Set every buffer, in place, to zero mean and unit variance, as after each step of the paper's projection."""
+    for buffer in noise.values():
+        buffer -= buffer.mean(dim=(1, 2, 3), keepdim=True)
+        buffer *= buffer.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt()

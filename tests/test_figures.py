@@ -1,0 +1,82 @@
+"""Figures hold what they are given, are drawn without a display, and nothing in them is cut off."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+
+import ex5lib
+from ex5lib.projector import HISTORY_TERMS, Projection
+
+
+@pytest.fixture
+def run() -> Projection:
+    steps = np.arange(50)
+    history = dict.fromkeys(HISTORY_TERMS, 1 / (1 + steps))
+    image = torch.zeros(1, 3, 64, 64)
+    return Projection(
+        ws=torch.zeros(1, 2, 4),
+        latent=torch.zeros(1, 1, 4),
+        noise={},
+        image=image,
+        target=image,
+        snapshots={50: image, 0: image - 1, 10: image + 0.5},
+        history=history,
+        settings={"latent_weight": 0.1, "noise_weight": 0.0},
+        distance=1.0,
+        latent_distance=1.0,
+        seed=0,
+        seconds=1.0,
+    )
+
+
+def _assert_nothing_is_cut_off(figure) -> None:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    box, whole = figure.get_tightbbox(canvas.get_renderer()), figure.get_size_inches()
+    assert box.x0 >= -0.02
+    assert box.y0 >= -0.02
+    assert box.x1 <= whole[0] + 0.02
+    assert box.y1 <= whole[1] + 0.02
+
+
+def test_iterations_are_in_order_beside_the_original(run):
+    figure = ex5lib.plot_iterations(run, torch.ones(1, 3, 64, 64))
+    assert [ax.get_title() for ax in figure.axes] == ["start", "10 steps", "50 steps", "original"]
+    assert [ax.images[0].get_array().flat[0] for ax in figure.axes] == [0, 191, 128, 255]
+    _assert_nothing_is_cut_off(figure)
+
+
+def test_losses_are_weighted_as_they_enter_on_a_logarithmic_axis(run):
+    figure = ex5lib.plot_losses(run)
+    (ax,) = figure.axes
+    lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
+    assert ax.get_yscale() == "log"
+    assert len(lines) == 3  # λ_n = 0 has no line
+    np.testing.assert_allclose(lines["λ_w · ‖w − w̄‖"], 0.1 * run.history["latent_distance"])
+    _assert_nothing_is_cut_off(figure)
+
+
+def test_alignment_figure_shows_every_face_and_the_crop(astronaut):
+    figure = ex5lib.plot_alignment(astronaut)
+    left, right = figure.axes
+    assert [text.get_text()[:6] for text in left.texts] == ["face 0", "face 1"]
+    np.testing.assert_allclose(left.collections[0].get_offsets(), astronaut.landmarks)
+    assert right.images[0].get_array().shape == (1024, 1024, 3)
+    _assert_nothing_is_cut_off(figure)
+
+
+def test_gallery_has_a_row_for_each_task():
+    image = torch.zeros(1, 3, 64, 64)
+    figure = ex5lib.plot_gallery([("first", [("a", image), ("b", image)]), ("second", [("c", image), ("d", image)])])
+    assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c", "d"]
+    assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["first", "second"]
+    _assert_nothing_is_cut_off(figure)
+
+
+def test_figures_are_saved_in_the_format_of_their_suffix(run, tmp_path):
+    for suffix, kind in ((".png", "PNG"), (".jpg", "JPEG")):
+        path = ex5lib.save_figure(ex5lib.plot_losses(run), tmp_path / "new" / f"a{suffix}")
+        assert Image.open(path).format == kind
+    assert ex5lib.save_figure(ex5lib.plot_losses(run), tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")

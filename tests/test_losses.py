@@ -1,0 +1,136 @@
+"""The terms of the objective against ONNX Runtime's features, NumPy in float64 and closed forms."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+import ex5lib
+from ex5lib import zoo
+from ex5lib.errors import ImageShapeError, UnknownNameError
+from ex5lib.losses import VGG16_TAPS, latent_distance, noise_regularization, renormalize_noise
+
+
+def test_vgg16_features_match_onnx_runtime(distance, reference):
+    stored = reference("vgg16_relu")
+    rgb = torch.from_numpy(np.asarray(stored["rgb"], np.float32))
+    rgb = rgb.permute(2, 0, 1)[None] if rgb.shape[-1] == 3 else rgb.view(1, *rgb.shape[-3:])
+    x = (rgb / 127.5 - 1) * distance.scale + distance.offset
+    names = [f"relu{block}_{conv}_slice" for block, conv in enumerate((2, 2, 3, 3, 3), start=1)]
+    compared = 0
+    for i, layer in enumerate(distance.vgg):
+        x = layer(x)
+        if i in VGG16_TAPS:
+            expected = stored[names[compared]]
+            found = x[0, ::8, ::5, ::5].numpy().reshape(expected.shape)
+            assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-3, names[compared]
+            compared += 1
+    assert compared == 5
+
+
+def _distance_in_numpy(vgg, scale, offset, heads, a, b) -> float:
+    """LPIPS's equation 1 written out: weights on the squared differences of unit vectors, float64."""
+    total, x, y = 0.0, a * scale + offset, b * scale + offset
+    block = 0
+    for i, layer in enumerate(vgg):
+        x, y = layer(x), layer(y)
+        if i in VGG16_TAPS:
+            u, v = x[0].double().numpy(), y[0].double().numpy()
+            u, v = u / (np.linalg.norm(u, axis=0) + 1e-30), v / (np.linalg.norm(v, axis=0) + 1e-30)
+            total += (heads[block][:, None, None] * (u - v) ** 2).sum(axis=0).mean()
+            block += 1
+    return total
+
+
+def test_distance_is_the_formula(distance):
+    random = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(1, 3, 64, 64, generator=random) * 2 - 1 for _ in range(2))
+    expected = _distance_in_numpy(distance.vgg, distance.scale, distance.offset, [np.ones(1)] * 5, a, b)
+    assert distance(a, b).item() == pytest.approx(expected, rel=1e-5)
+    assert distance(a, a).item() == 0
+
+
+def test_lpips_weighs_channels_with_the_fitted_heads(monkeypatch):
+    # torchvision's own weights need the open internet; the heads are the real ones, the backbone is random.
+    torch.manual_seed(0)
+    vgg = torchvision.models.vgg16(weights=None).features[:30].eval().requires_grad_(False)
+    monkeypatch.setattr(zoo, "load_vgg16", lambda name, _: {"vgg16-imagenet": vgg}[name])
+    lpips = ex5lib.PerceptualDistance("lpips", device="cpu")
+    heads = [head.numpy() for head in zoo.load_lpips_heads()]
+    assert [len(head) for head in heads] == [64, 128, 256, 512, 512]
+    assert all((head >= 0).all() for head in heads)  # the square root in PerceptualDistance is exact
+    a, b = (torch.rand(1, 3, 64, 64) * 2 - 1 for _ in range(2))
+    mean, std = (
+        torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1),
+        torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1),
+    )
+    expected = _distance_in_numpy(vgg, 0.5 / std, (0.5 - mean) / std, heads, a, b)
+    assert lpips(a, b).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_target_features_serve_a_batch_and_gradients_reach_only_the_image(distance):
+    random = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 48, 48, generator=random).requires_grad_()
+    target = torch.rand(1, 3, 48, 48, generator=random).requires_grad_()
+    d = distance(images, target)
+    singly = torch.cat([distance(images[i : i + 1], target) for i in range(2)])
+    torch.testing.assert_close(d, singly, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        features = distance.features(target)
+    torch.testing.assert_close(distance(images, features), d)
+    d.sum().backward()
+    assert images.grad.abs().sum() > 0
+    assert target.grad is None
+    assert all(parameter.grad is None for parameter in distance.parameters())
+
+
+def test_distance_refuses_what_is_no_image(distance):
+    with pytest.raises(ImageShapeError, match=r"\[N, 3, H, W\]"):
+        distance.features(torch.zeros(1, 1, 64, 64))
+    with pytest.raises(UnknownNameError, match='did you mean "vgg16"'):
+        ex5lib.PerceptualDistance("vgg19")
+
+
+def test_latent_distance_is_the_mean_of_the_layers_norms_with_no_gradient_at_the_mean():
+    w_avg = torch.tensor([1.0, 2.0])
+    ws = torch.tensor([[[4.0, 6.0], [1.0, 2.0]]], requires_grad=True)  # norms 5 and 0
+    value = latent_distance(ws, w_avg)
+    assert value.tolist() == [2.5]
+    value.sum().backward()
+    torch.testing.assert_close(ws.grad, torch.tensor([[[0.3, 0.4], [0.0, 0.0]]]))
+
+
+def _noise_regularization_in_numpy(buffers: list[np.ndarray]) -> float:
+    total = 0.0
+    for n in buffers:
+        while True:
+            for axis in (0, 1):
+                total += np.mean(n * np.roll(n, 1, axis=axis)) ** 2
+            if len(n) <= 8:
+                break
+            n = 2 * n.reshape(len(n) // 2, 2, len(n) // 2, 2).mean(axis=(1, 3))
+    return total
+
+
+def test_noise_regularization_matches_numpy():
+    random = np.random.default_rng(0)
+    buffers = [random.normal(size=(size, size)) for size in (4, 8, 16, 64)]
+    noise = {str(i): torch.from_numpy(b)[None, None] for i, b in enumerate(buffers)}
+    assert noise_regularization(noise).item() == pytest.approx(_noise_regularization_in_numpy(buffers), rel=1e-10)
+
+
+def test_noise_regularization_of_a_constant_is_known():
+    # n = 1: each level l of the pyramid is 2^l, its autocorrelation 4^l, squared 16^l, in two directions.
+    assert noise_regularization({"a": torch.ones(1, 1, 32, 32)}).item() == pytest.approx(2 * (1 + 16 + 256))
+
+
+def test_noise_regularization_has_an_exact_gradient():
+    n = torch.randn(1, 1, 16, 16, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda n: noise_regularization({"n": n}), n, fast_mode=True)
+
+
+def test_renormalised_noise_has_zero_mean_and_unit_variance():
+    noise = {"a": torch.randn(2, 1, 16, 16) * 3 + 5}
+    renormalize_noise(noise)
+    torch.testing.assert_close(noise["a"].mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(noise["a"].var(dim=(1, 2, 3), correction=0), torch.ones(2))

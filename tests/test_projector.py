@@ -1,0 +1,253 @@
+"""The search: its schedule against closed forms, its promises, and one short run on a real photo at full size."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import ex5lib
+from ex5lib import GaussianBlur, Projection, project
+from ex5lib import errors as e
+from ex5lib.losses import latent_distance, noise_regularization
+from ex5lib.projector import schedule
+
+
+@pytest.fixture
+def target(tiny_generator) -> torch.Tensor:
+    ws = ex5lib.sample_ws(tiny_generator, 11)
+    return tiny_generator.synthesis(ws).clamp(-1, 1)
+
+
+@pytest.fixture
+def search(tiny_generator, target, distance):
+    """A short search with the tiny generator; keywords override."""
+
+    def run(**keywords) -> Projection:
+        settings = {"steps": 8, "statistics_samples": 500, "distance": distance, "device": "cpu", "progress": False}
+        return project(tiny_generator, keywords.pop("target", target), **(settings | keywords))
+
+    return run
+
+
+def test_schedule_is_a_ramp_a_plateau_and_half_a_cosine():
+    assert schedule(0) == 0
+    assert schedule(0.025) == pytest.approx(0.5)
+    assert schedule(0.05) == schedule(0.5) == schedule(0.75) == 1
+    assert schedule(0.875) == pytest.approx(0.5)
+    assert schedule(0.9375) == pytest.approx((1 - math.cos(math.pi / 4)) / 2)
+    assert schedule(0.0, rampup=0) == 1
+
+
+def test_a_real_photo_comes_nearer_at_full_size(generator, distance, astronaut):
+    run = project(generator, astronaut.image, steps=12, distance=distance, device="cpu", progress=False)
+    assert run.image.shape == (1, 3, 1024, 1024)
+    assert run.history["distance"][0] == pytest.approx(6.0, abs=0.2)  # the mean face
+    assert run.distance < 4.6
+    before = ex5lib.identity_distance(run.snapshots[0], astronaut.image)
+    assert ex5lib.psnr(run.image, astronaut.image) > ex5lib.psnr(run.snapshots[0], astronaut.image) + 1
+    assert before > 0.5
+
+
+def test_a_generated_image_is_found_again(search, tiny_generator, target):
+    start = tiny_generator.synthesis(tiny_generator.mapping.w_avg.expand(1, tiny_generator.num_ws, -1))
+    run = search(steps=120, latent_weight=0)
+    assert run.distance < 0.25 * run.history["distance"][0]
+    assert ex5lib.psnr(run.image, target) > ex5lib.psnr(start, target) + 3
+
+
+def test_history_holds_every_term_of_the_objective(search):
+    run = search(latent_weight=0.3, noise_weight=7.0)
+    h = run.history
+    assert {len(values) for values in h.values()} == {8}
+    total = h["distance"] + 0.3 * h["latent_distance"] + 7.0 * h["noise_regularization"]
+    np.testing.assert_allclose(h["loss"], total, rtol=1e-5)
+    np.testing.assert_allclose(h["learning_rate"], [0.1 * schedule(i / 8) for i in range(8)], rtol=1e-6)
+    assert (np.diff(h["seconds"]) > 0).all()
+
+
+def test_first_step_starts_at_the_mean_with_noise_of_the_published_size(tiny_generator, search):
+    statistics = ex5lib.latent_statistics(tiny_generator, num_samples=500, seed=0)
+    quiet = search(initial_noise=0.0)
+    assert quiet.history["latent_distance"][0] == 0
+    drawn = [search(steps=1, seed=seed).history["latent_distance"][0] for seed in range(6)]
+    expected = 0.05 * statistics.w_std * math.sqrt(tiny_generator.w_dim)  # norm of N(0, (0.05 σ_w)²) in w_dim
+    assert np.mean(drawn) == pytest.approx(expected, rel=0.15)
+
+
+def test_noise_on_w_fades_as_a_square_and_ends_at_three_quarters(search):
+    seen = []
+    search(steps=8, learning_rate=0.0, callback=lambda info: seen.append(info["latent"].norm().item()))
+    still = []
+    search(steps=8, learning_rate=0.0, initial_noise=0.0, callback=lambda info: still.append(info["latent"]))
+    assert all(torch.equal(still[0], latent) for latent in still)
+    run = search(steps=8, learning_rate=0.0)
+    sizes = run.history["latent_distance"]
+    assert (sizes[6:] == 0).all()
+    assert sizes[:6].min() > 0
+    assert sizes[5] < 0.1 * sizes[0]  # ((1 − 5/6) / 1)² = 1/36
+
+
+def test_result_is_what_its_latent_and_noise_make(search, tiny_generator, target, distance):
+    for space in ("w", "w+", "z"):
+        run = search(space=space)
+        image = tiny_generator.synthesis(run.ws, run.noise)
+        torch.testing.assert_close(image, run.image)
+        assert run.distance == pytest.approx(distance(image, target).item(), rel=1e-4)
+        statistics = ex5lib.latent_statistics(tiny_generator, num_samples=500, seed=0)
+        assert run.latent_distance == pytest.approx(latent_distance(run.ws, statistics.w_avg).item(), rel=1e-4)
+        for buffer in run.noise.values():
+            assert buffer.mean().abs() < 1e-5
+            assert buffer.var(correction=0).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_spaces_have_their_freedom(search, tiny_generator):
+    w, w_plus, z = (search(space=space) for space in ("w", "w+", "z"))
+    assert w.latent.shape == (1, 1, 32)
+    assert (w.ws == w.ws[:, :1]).all()
+    assert w_plus.latent.shape == w_plus.ws.shape == (1, 8, 32)
+    assert (w_plus.ws != w_plus.ws[:, :1]).any()
+    assert z.latent.shape == (1, 32)
+    torch.testing.assert_close(z.ws, tiny_generator.mapping(z.latent))
+
+
+def test_same_seed_same_image(search):
+    assert torch.equal(search(seed=3).image, search(seed=3).image)
+    assert not torch.equal(search(seed=3).image, search(seed=4).image)
+
+
+def test_the_generator_is_left_as_it_was(search, tiny_generator):
+    before = copy.deepcopy(tiny_generator.state_dict())
+    search()
+    after = tiny_generator.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(parameter.grad is None for parameter in tiny_generator.parameters())
+
+
+def test_noise_regularization_pulls_structure_out_of_the_noise(search):
+    free, tied = search(steps=40, noise_weight=0.0), search(steps=40, noise_weight=1e5)
+    assert noise_regularization(tied.noise).item() < 0.2 * noise_regularization(free.noise).item()
+
+
+def test_latent_weight_holds_w_at_the_mean(search):
+    assert (
+        search(steps=40, latent_weight=100.0).latent_distance < 0.2 * search(steps=40, latent_weight=0).latent_distance
+    )
+
+
+def test_snapshots_are_the_images_after_so_many_steps(search):
+    run = search(steps=10)
+    assert sorted(run.snapshots) == [0, 1, 2, 4, 10]
+    assert torch.equal(run.snapshots[10], run.image)
+    full = search(steps=10, snapshots=[0, 3], initial_noise=0.0)
+    seen = {}
+    search(steps=10, initial_noise=0.0, callback=lambda info: seen.setdefault(info["step"], info["image"].clone()))
+    torch.testing.assert_close(full.snapshots[3], seen[3])
+
+
+def test_degradation_is_applied_to_the_generated_image(search, target, distance):
+    blur = GaussianBlur(25)
+    run = search(target=blur(target), degradation=blur)
+    assert run.distance == pytest.approx(distance(blur(run.image), blur(target)).item(), rel=1e-4)
+    assert "kernel_size=25" in run.settings["degradation"]
+
+
+def test_ctrl_c_returns_the_best_so_far(search):
+    def interrupt(info):
+        if info["step"] == 5:
+            raise KeyboardInterrupt
+
+    run = search(steps=1000, callback=interrupt)
+    assert run.stopped
+    assert run.steps == 6
+    assert run.distance <= run.history["distance"].min() * 1.05
+    assert torch.equal(run.snapshots[6], run.image)
+    assert search(steps=1000, callback=lambda info: info["step"] == 3).steps == 4
+
+
+def test_a_projection_survives_saving(search, tmp_path):
+    run = search()
+    path = run.save(tmp_path / "run")
+    assert sorted(p.name for p in path.parent.iterdir()) == ["projection.npz", "result.png"]
+    for loaded in (Projection.load(path), Projection.load(tmp_path / "run")):
+        assert torch.equal(loaded.ws, run.ws)
+        assert all(torch.equal(loaded.noise[name], run.noise[name]) for name in run.noise)
+        assert loaded.settings == run.settings | {"betas": [0.9, 0.999]}
+        assert (loaded.distance, loaded.seed, loaded.stopped) == (run.distance, 0, False)
+        np.testing.assert_array_equal(loaded.history["loss"], run.history["loss"])
+        assert sorted(loaded.snapshots) == sorted(run.snapshots)
+        torch.testing.assert_close(loaded.image, run.image.clamp(-1, 1), atol=1 / 254, rtol=0)
+
+
+def test_a_projection_can_be_continued(search, tmp_path):
+    first = search(steps=30)
+    first.save(tmp_path)
+    second = search(steps=20, start=Projection.load(tmp_path))
+    assert second.history["distance"][0] == pytest.approx(first.distance, rel=1e-4)
+    assert second.distance < first.distance
+    wider = search(steps=20, start=first, space="w+")
+    assert wider.history["distance"][0] == pytest.approx(first.distance, rel=1e-4)
+    assert wider.distance < first.distance
+
+
+def test_a_search_can_start_from_a_truncated_seed(search, tiny_generator):
+    ws = ex5lib.sample_ws(tiny_generator, 7, truncation_psi=0.5)
+    run = search(start=ws, initial_noise=0.0)
+    statistics = ex5lib.latent_statistics(tiny_generator, num_samples=500, seed=0)
+    assert run.history["latent_distance"][0] == pytest.approx(latent_distance(ws, statistics.w_avg).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "sentence"),
+    [
+        ({"steps": 0}, e.SettingError, "at least 1 step, not 0"),
+        ({"space": "w++"}, e.UnknownNameError, r'did you mean "w\+"'),
+        ({"latent_weight": -1.0}, e.SettingError, "latent_weight is a number from 0 up"),
+        ({"learning_rate": math.nan}, e.SettingError, "learning_rate"),
+        ({"distribution": "gauss"}, e.UnknownNameError, "normal, uniform"),
+        ({"statistics_samples": 1}, e.SettingError, "at least 2 samples"),
+        ({"target": torch.zeros(1, 3, 32, 64)}, e.SettingError, "64 × 32 px, but it must be square"),
+        ({"target": torch.zeros(3, 64, 64)}, e.ImageShapeError, r"not \[3, 64, 64\]"),
+        ({"start": torch.randn(1, 5, 32)}, e.SettingError, r"shape \[1, 1, 32\]"),
+        ({"device": "tpu"}, e.DeviceError, "use auto, cuda, mps or cpu"),
+        ({"learning_rate": 1e30}, e.DivergedError, "lower the learning rate"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_sentence(search, keywords, error, sentence):
+    with pytest.raises(error, match=sentence) as caught:
+        search(**keywords)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_missing_gpu_is_said_plainly(search):
+    with pytest.raises(e.DeviceError, match="no cuda device"):
+        search(device="cuda")
+
+
+def test_running_out_of_memory_is_said_plainly(search, monkeypatch, tiny_generator):
+    # Asks the real allocator for more than any machine has.
+    monkeypatch.setattr(tiny_generator.synthesis, "forward", lambda *_, **__: torch.empty(1, 3, 2**26, 2**20))
+    with pytest.raises(e.OutOfMemoryError, match="memory of cpu is too small"):
+        search()
+
+
+def test_files_that_are_no_projection_are_refused(tmp_path):
+    with pytest.raises(e.MissingFileError, match="no file"):
+        Projection.load(tmp_path)
+    (tmp_path / "projection.npz").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(e.ProjectionFileError, match="not a saved projection"):
+        Projection.load(tmp_path)
+    np.savez(tmp_path / "projection.npz", ws=np.zeros(3))
+    with pytest.raises(e.ProjectionFileError, match="not a saved projection"):
+        Projection.load(tmp_path)
+    np.savez(tmp_path / "projection.npz", ws=np.array([print], dtype=object))  # would need pickle
+    with pytest.raises(e.ProjectionFileError, match="not a saved projection"):
+        Projection.load(tmp_path)
+
+
+def test_half_precision_stays_near_float32(search):
+    exact, half = search(steps=20, initial_noise=0.0), search(steps=20, initial_noise=0.0, dtype=torch.bfloat16)
+    assert half.distance == pytest.approx(exact.distance, rel=0.2)
+    assert half.image.dtype == torch.float32
