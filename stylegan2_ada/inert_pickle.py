@@ -1,0 +1,285 @@
+"""Read the data in a pickle of PyTorch modules without running anything that it names.
+
+A pickle is a program for a small stack machine, and its harm comes from the instructions that import and call. This
+machine imports nothing. A name in the stream is a key into a table of our own functions, and whatever is not in the
+table is refused. What a stream may allocate is bounded by its length: every instruction makes at most one small
+object or one string of its own bytes, and tensors cannot be larger than the bytes that they are made from.
+"""
+
+import io
+import math
+import pickletools
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# A snapshot of three 1024 px networks takes some 30,000.
+MAX_INSTRUCTIONS = 1_000_000
+
+_STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"}
+_NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
+_MAKERS = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_SET": set,
+    "EMPTY_TUPLE": tuple,
+}
+_STORAGE_DTYPES = {
+    "torch.DoubleStorage": torch.float64,
+    "torch.FloatStorage": torch.float32,
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.LongStorage": torch.int64,
+    "torch.IntStorage": torch.int32,
+    "torch.ByteStorage": torch.uint8,
+    "torch.BoolStorage": torch.bool,
+}
+_LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+
+
+class PickleError(ValueError):
+    """A pickle that cannot be read, or that asks for more than it may."""
+
+
+class ForbiddenNameError(PickleError):
+    """A pickle that names something outside the table."""
+
+    def __init__(self, name: str):
+        super().__init__(f"it names {name[:100]!r}, which is not needed to describe a network; nothing of it was run")
+        self.name = name
+
+
+@dataclass
+class PersistentObject:
+    """What is kept of an object of NVIDIA's ``torch_utils.persistence``: its source text is not."""
+
+    class_name: str
+    state: dict
+
+
+@dataclass(frozen=True)
+class _Name:
+    name: str
+
+
+@dataclass
+class _NumpyDtype:
+    code: str
+    byte_order: str = "<"
+
+
+@dataclass(frozen=True)
+class _StorageKey:
+    """A storage inside a stream of ``torch.save``, whose bytes follow the pickle."""
+
+    dtype: torch.dtype
+    key: str
+
+
+def read_snapshot(data: bytes) -> object:
+    """The object in a pickle of NVIDIA's training loop, as dicts, lists, numbers, tensors and ``PersistentObject``.
+
+    Raises:
+        PickleError: if it is damaged, or describes more data than it holds.
+        ForbiddenNameError: if it names anything that such a snapshot does not need.
+    """
+    return _SnapshotReader(data).read()
+
+
+class _SnapshotReader:
+    def __init__(self, data: bytes):
+        self._data = data
+        self._bytes_left = len(data)
+        self._names = {
+            "collections.OrderedDict": _empty_dict,
+            "dnnlib.util.EasyDict": _empty_dict,
+            "builtins.set": _ignored_set,
+            "numpy.dtype": _numpy_dtype,
+            "numpy.core.multiarray.scalar": _numpy_scalar,
+            "numpy._core.multiarray.scalar": _numpy_scalar,
+            "torch._utils._rebuild_parameter": _parameter,
+            "torch._utils._rebuild_tensor_v2": _tensor,
+            "torch.storage._load_from_bytes": self._storage,
+            "torch_utils.persistence._reconstruct_persistent_obj": _persistent_object,
+        }
+
+    def read(self) -> object:
+        return _run(io.BytesIO(self._data), self._names)
+
+    def _storage(self, data) -> Tensor:
+        """The flat tensor in a legacy stream of ``torch.save``: five pickles, the number of elements, the elements."""
+        _require(isinstance(data, bytes), "a storage")
+        # The same bytes may be asked for again and again.
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
+            raise PickleError("it describes more tensor data than it holds")
+        stream = io.BytesIO(data)
+        magic, protocol, _, storage, keys = (
+            _run(stream, dict.fromkeys(_STORAGE_DTYPES), _storage_key) for _ in range(5)
+        )
+        _require((magic, protocol) == (_LEGACY_MAGIC, _LEGACY_PROTOCOL), "a storage")
+        _require(isinstance(storage, _StorageKey) and keys == [storage.key], "a storage")
+        header = stream.read(8)
+        elements = bytearray(stream.read())
+        _require(header == (len(elements) // storage.dtype.itemsize).to_bytes(8, "little"), "a storage")
+        _require(len(elements) % storage.dtype.itemsize == 0, "a storage")
+        return torch.frombuffer(elements, dtype=storage.dtype) if elements else torch.empty(0, dtype=storage.dtype)
+
+
+def _run(stream: io.BytesIO, names: dict[str, Callable], persistent: Callable | None = None) -> object:
+    """Run one pickle, up to its STOP: a stack of values, the stacks below the marks, a memo of values by number."""
+    stack: list = []
+    marks: list[list] = []
+    memo: dict[int, object] = {}
+    try:
+        for count, (opcode, arg, _) in enumerate(pickletools.genops(stream)):
+            if count == MAX_INSTRUCTIONS:
+                raise PickleError(f"it has more than {MAX_INSTRUCTIONS:,} instructions")
+            match name := opcode.name:
+                case "STOP":
+                    return stack.pop()
+                case "PROTO" | "FRAME":
+                    pass
+                case _ if name in _NUMBERS or name in _STRINGS:
+                    stack.append(arg)
+                case _ if name in _MAKERS:
+                    stack.append(_MAKERS[name]())
+                case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                    size = int(name[-1])
+                    _require(len(stack) >= size, "a tuple")
+                    stack[-size:] = [tuple(stack[-size:])]
+                case "MARK":
+                    marks.append(stack)
+                    stack = []
+                case "TUPLE":
+                    items, stack = stack, marks.pop()
+                    stack.append(tuple(items))
+                case "APPEND" | "SETITEM":
+                    size = 1 if name == "APPEND" else 2
+                    items = [stack.pop() for _ in range(size)][::-1]
+                    _extend(stack[-1], items)
+                case "APPENDS" | "SETITEMS" | "ADDITEMS":
+                    items, stack = stack, marks.pop()
+                    _extend(stack[-1], items)
+                case "MEMOIZE":
+                    memo[len(memo)] = stack[-1]
+                case "BINPUT" | "LONG_BINPUT":
+                    memo[arg] = stack[-1]
+                case "BINGET" | "LONG_BINGET":
+                    stack.append(memo[arg])
+                case "GLOBAL":
+                    stack.append(_lookup(names, arg.replace(" ", ".", 1)))
+                case "STACK_GLOBAL":
+                    attribute, module = stack.pop(), stack.pop()
+                    _require(isinstance(attribute, str) and isinstance(module, str), "a name")
+                    stack.append(_lookup(names, f"{module}.{attribute}"))
+                case "REDUCE" | "NEWOBJ":
+                    args, function = stack.pop(), stack.pop()
+                    _require(isinstance(function, _Name) and isinstance(args, tuple), "a call")
+                    stack.append(_call(names[function.name], args, function.name))
+                case "BUILD":
+                    state = stack.pop()
+                    _require(isinstance(stack[-1], _NumpyDtype) and isinstance(state, tuple), "a state")
+                    _require(len(state) > 1 and state[1] in ("<", ">", "|"), "a numpy dtype")
+                    stack[-1].byte_order = state[1]
+                case "BINPERSID" if persistent is not None:
+                    stack.append(_call(persistent, (stack.pop(),), "a storage"))
+                case _:
+                    raise PickleError(f"it has the instruction {name}, which no snapshot needs")
+    except PickleError:
+        raise
+    except (IndexError, KeyError):
+        raise PickleError("it is damaged: an instruction finds too few values, or one that was never stored") from None
+    except (ValueError, DeprecationWarning) as error:  # from genops: truncated, no such instruction, not UTF-8
+        raise PickleError(f"it is truncated or damaged ({str(error)[:100]})") from None
+    raise PickleError("it is truncated")
+
+
+def _require(condition: bool, what: str):
+    if not condition:
+        raise PickleError(f"it is damaged: {what} in it is malformed")
+
+
+def _lookup(names: dict[str, Callable], name: str) -> _Name:
+    if name not in names:
+        raise ForbiddenNameError(name)
+    return _Name(name)
+
+
+def _call(function: Callable, args: tuple, what: str) -> object:
+    try:
+        return function(*args)
+    except TypeError:  # another number of arguments than the function takes
+        raise PickleError(f"it is damaged: {what} in it is malformed") from None
+
+
+def _extend(container: object, items: list):
+    match container:
+        case list():
+            container.extend(items)
+        case dict():
+            # Strings only: hashing nested tuples that share their parts takes exponential time.
+            _require(len(items) % 2 == 0 and all(isinstance(key, str) for key in items[::2]), "a dict")
+            container.update(zip(items[::2], items[1::2], strict=True))
+        case set():
+            pass  # the sets of a module name its non-persistent buffers: not needed
+        case _:
+            raise PickleError("it is damaged: it adds items to something that has none")
+
+
+def _empty_dict() -> dict:
+    return {}
+
+
+def _ignored_set(_items=()) -> set:
+    # A copy of the items, made again and again, could fill the memory.
+    return set()
+
+
+def _numpy_dtype(code, _align=False, _copy=True) -> _NumpyDtype:
+    _require(code in ("f4", "f8", "i4", "i8"), "a numpy dtype")
+    return _NumpyDtype(code)
+
+
+def _numpy_scalar(dtype, data) -> float | int:
+    _require(isinstance(dtype, _NumpyDtype) and isinstance(data, bytes), "a numpy scalar")
+    order = dtype.byte_order if dtype.byte_order in "<>" else "<"
+    _require(len(data) == int(dtype.code[1]), "a numpy scalar")
+    return struct.unpack(order + {"f4": "f", "f8": "d", "i4": "i", "i8": "q"}[dtype.code], data)[0]
+
+
+def _parameter(data, _requires_grad, _hooks) -> Tensor:
+    _require(isinstance(data, Tensor), "a parameter")
+    return data
+
+
+def _tensor(storage, offset, size, stride, _requires_grad, _hooks) -> Tensor:
+    _require(isinstance(storage, Tensor) and storage.ndim == 1, "a tensor")
+    _require(isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= 8, "a tensor")
+    most = max(len(storage), 1)
+    _require(all(type(n) is int and 0 <= n <= most for n in (offset, *size, *stride)), "a tensor")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    # Overlapping elements would let a small storage describe a huge tensor.
+    if math.prod(size) > len(storage) or (0 not in size and last >= len(storage)):
+        raise PickleError("it describes a tensor that is larger than its data")
+    return storage.as_strided(size, stride, offset)
+
+
+def _persistent_object(meta) -> PersistentObject:
+    _require(isinstance(meta, dict) and meta.get("type") == "class", "a persistent object")
+    name, state = meta.get("class_name"), meta.get("state")
+    _require(isinstance(name, str) and isinstance(state, dict), "a persistent object")
+    return PersistentObject(name, state)
+
+
+def _storage_key(pid) -> _StorageKey:
+    # ("storage", class, key, device, elements, view): the elements are counted where their bytes are.
+    _require(isinstance(pid, tuple) and len(pid) == 6 and pid[0] == "storage" and pid[5] is None, "a storage")
+    _require(isinstance(pid[1], _Name) and isinstance(pid[2], str), "a storage")
+    return _StorageKey(_STORAGE_DTYPES[pid[1].name], pid[2])

@@ -1,0 +1,219 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nvidia_layout import make_generator, plain_image, plain_ws, snapshot_bytes
+
+from ex5lib.reference_synthesis import reference_synthesis
+from stylegan2_ada.checkpoints import load_nvidia_pickle
+from stylegan2_ada.networks import SynthesisBlock, SynthesisNetwork, random_generator
+from stylegan2_ada.ops import fir_filter
+
+DATA = Path(__file__).parent / "data"
+SNAPSHOTS = ["uncond_32", "cond_64_fp16", "resnet_16"]
+CONFIGURATIONS = {
+    "8 px": {"channels": (5, 4)},
+    "128 px, narrow w": {"channels": (8, 8, 6, 4, 2, 2), "w_dim": 3, "z_dim": 5},
+    "learning-rate multiplier and deep mapping": {"lr_multiplier": 0.5, "num_layers": 5, "layer_features": 7},
+    "one mapping layer": {"num_layers": 1},
+    "several classes": {"c_dim": 4},
+    "narrow class embedding": {"c_dim": 2, "embed_features": 3},
+    "odd filter": {"taps": (1, 2, 1)},
+    "no filter": {"taps": (1,)},
+    "long one-sided filter": {"taps": (1, 2, 3, 4, 5, 6, 7, 9), "architecture": "resnet"},
+    "square filter": {"taps": torch.tensor([[1.0, 2], [3, 5]])},
+    "no noise": {"use_noise": False},
+    "orig": {"architecture": "orig"},
+    "resnet with clamp": {"architecture": "resnet", "conv_clamp": 0.9},
+    "skip with clamp": {"conv_clamp": 0.9},
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    # On tensors this small, threads wait for each other longer than they compute.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def relative(a, b):
+    a, b = torch.as_tensor(a).detach().double(), torch.as_tensor(b).detach().double()
+    return ((a - b).norm() / b.norm()).item()
+
+
+def image_and_gradient(synthesis, ws, noise=None):
+    ws = torch.as_tensor(ws).clone().requires_grad_()
+    image = synthesis(ws, noise)
+    return image, torch.autograd.grad(image.square().sum(), ws)[0]
+
+
+def small_generator(seed=0, **kwargs):
+    """A random 32 px network whose biases and noise strengths are not zero."""
+    rng = torch.Generator().manual_seed(seed)
+    generator = random_generator(rng, 32, channel_base=256, channel_max=12, w_dim=16, z_dim=16, **kwargs)
+    for name, parameter in generator.named_parameters():
+        if name.endswith(("bias", "noise_strength")):
+            parameter.add_(torch.randn(parameter.shape, generator=rng), alpha=0.3)
+    return generator
+
+
+def random_ws(generator, n=1, seed=1):
+    return torch.randn(n, generator.num_ws, generator.w_dim, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_parity_with_nvidia(name):
+    reference = np.load(DATA / f"{name}.npz")
+    G = load_nvidia_pickle(DATA / f"{name}.pkl")["G_ema"]
+    z = torch.from_numpy(reference["z"])
+    c = torch.from_numpy(reference["c"]) if "c" in reference else None
+    assert relative(G.w_avg, reference["w_avg"]) == 0
+    assert relative(G.mapping(z, c), reference["ws"]) < 1e-5
+    truncated = G.mapping(z, c, truncation_psi=0.7)
+    assert relative(truncated, reference["ws_psi07"]) < 1e-5
+    assert relative(G.mapping(z, c, truncation_psi=0.5, truncation_cutoff=3), reference["ws_psi05_cut3"]) < 1e-5
+    for synthesis in (G.synthesis, lambda ws, noise: reference_synthesis(G.synthesis, ws, noise)):
+        image, gradient = image_and_gradient(synthesis, truncated)
+        assert relative(image, reference["img_const"]) < 1e-5
+        assert relative(gradient, reference["grad_ws"]) < 1e-5
+        assert relative(synthesis(truncated, "none"), reference["img_none"]) < 1e-5
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+def test_other_configurations_equal_the_form_written_out(configuration, tmp_path):
+    rng = torch.Generator().manual_seed(3)
+    plain = make_generator(rng, **configuration)
+    path = tmp_path / "snapshot.pkl"
+    path.write_bytes(snapshot_bytes({"G_ema": plain}))
+    G = load_nvidia_pickle(path)["G_ema"]
+    z = torch.randn(2, G.z_dim, generator=rng)
+    c = torch.eye(G.c_dim)[[1, 0]] if G.c_dim else None
+    assert relative(G.mapping(z, c), plain_ws(plain, z, c)) < 1e-5
+    ws = torch.randn(2, G.num_ws, G.w_dim, generator=rng)
+    expected, expected_gradient = image_and_gradient(lambda ws, _: plain_image(plain, ws), ws)
+    for synthesis in (G.synthesis, lambda ws, noise: reference_synthesis(G.synthesis, ws, noise)):
+        image, gradient = image_and_gradient(synthesis, ws)
+        assert relative(image, expected) < 1e-5
+        assert relative(gradient, expected_gradient) < 1e-4
+    assert relative(G.synthesis(ws, "none"), plain_image(plain, ws, noise=False)) < 1e-5
+
+
+def test_config_f_has_the_published_size_and_makes_an_image():
+    G = random_generator(torch.Generator().manual_seed(0))
+    assert sum(p.numel() for p in G.parameters()) == 30_370_060
+    assert (G.num_ws, G.img_resolution, G.img_channels) == (18, 1024, 3)
+    z = torch.randn(1, 512, generator=torch.Generator().manual_seed(1))
+    image, gradient = image_and_gradient(G.synthesis, G.mapping(z))
+    assert image.shape == (1, 3, 1024, 1024)
+    assert 0.05 < image.std() < 20
+    assert torch.isfinite(image).all()
+    assert (gradient.norm(dim=2) > 0).all()  # every layer is steered by its own w
+
+
+def test_the_same_seed_gives_the_same_network():
+    a, b, other = (small_generator(seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["synthesis.blocks.0.const"], other["synthesis.blocks.0.const"])
+
+
+@pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
+def test_noise_is_an_input(architecture):
+    G = small_generator(architecture=architecture)
+    ws, buffers = random_ws(G, 2), G.noise_buffers()
+    names = ["b4.conv1"] + [f"b{r}.conv{i}" for r in (8, 16, 32) for i in (0, 1)]
+    assert list(buffers) == names
+    assert [b.shape[-1] for b in buffers.values()] == [4, 8, 8, 16, 16, 32, 32]
+    torch.testing.assert_close(G.synthesis(ws, buffers), G.synthesis(ws))
+    zeros = {name: torch.zeros_like(b) for name, b in buffers.items()}
+    torch.testing.assert_close(G.synthesis(ws, zeros), G.synthesis(ws, "none"))
+    leaves = [b.requires_grad_() for b in buffers.values()]
+    gradients = torch.autograd.grad(G.synthesis(ws, buffers).square().sum(), leaves)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_the_buffers_given_out_are_copies():
+    G = small_generator()
+    ws = random_ws(G)
+    before = G.synthesis(ws)
+    for buffer in G.noise_buffers().values():
+        buffer.zero_()
+    assert torch.equal(G.synthesis(ws), before)
+
+
+def test_every_sample_may_have_noise_of_its_own():
+    G = small_generator()
+    ws = random_ws(G, 2)
+    rng = torch.Generator().manual_seed(5)
+    noise = {name: torch.randn(2, *b.shape[1:], generator=rng) for name, b in G.noise_buffers().items()}
+    both = G.synthesis(ws, noise)
+    for i in range(2):
+        alone = G.synthesis(ws[i : i + 1], {name: b[i : i + 1] for name, b in noise.items()})
+        torch.testing.assert_close(both[i : i + 1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_without_noise_has_no_buffers():
+    G = small_generator(use_noise=False)
+    assert G.noise_buffers() == {}
+    ws = random_ws(G)
+    torch.testing.assert_close(G.synthesis(ws, {}), G.synthesis(ws, "none"))
+
+
+@pytest.mark.parametrize("noise", ["random", {}, {"b4.conv1": torch.zeros(1, 1, 5, 5)}])
+def test_wrong_noise_is_refused(noise):
+    G = small_generator()
+    with pytest.raises(ValueError, match=r"noise|Noise"):
+        G.synthesis(random_ws(G), noise)
+
+
+@pytest.mark.parametrize("shape", [(8, 16), (1, 7, 16), (1, 8, 15)])
+def test_wrong_ws_are_refused(shape):
+    with pytest.raises(ValueError, match=r"ws must have the shape \[N, 8, 16\]"):
+        small_generator().synthesis(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("kwargs", [{"architecture": "unet"}, {"channels": [4]}, {"channels": [4] * 10}])
+def test_impossible_networks_are_refused(kwargs):
+    with pytest.raises(ValueError, match=r"architecture|resolution"):
+        SynthesisNetwork(8, **kwargs)
+
+
+def test_half_precision_resolutions_stay_in_float32_on_a_cpu():
+    G = small_generator(conv_clamp=256.0)
+    ws = random_ws(G)
+    full = G.synthesis(ws)
+    G.synthesis.num_fp16_res = 3
+    assert torch.equal(G.synthesis(ws), full)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_block_in_half_precision_is_close_to_the_full_one(skip):
+    torch.manual_seed(0)
+    block = SynthesisBlock(8, 6, 5, 16, 3, skip=skip, to_rgb=True, use_noise=False).requires_grad_(False)
+    x, img, ws = torch.randn(1, 6, 8, 8), torch.randn(1, 3, 8, 8), torch.randn(1, 3, 8)
+    noise, f = [None, None], fir_filter((1, 3, 3, 1))
+    full = block(x, img, ws, noise, f, dtype=torch.float32, clamp=256.0)
+    half = block(x, img, ws, noise, f, dtype=torch.bfloat16, clamp=256.0)
+    assert [t.dtype for t in half] == [torch.bfloat16, torch.float32]
+    assert relative(half[0], full[0]) < 2e-2
+    assert relative(half[1], full[1]) < 2e-2
+
+
+def test_synthesis_computes_in_float64_when_asked():
+    G = small_generator().double()
+    ws = random_ws(G).double()
+    assert relative(small_generator().synthesis(ws.float()), G.synthesis(ws)) < 1e-5
+    assert G.synthesis(ws).dtype == torch.float64
+
+
+@pytest.mark.parametrize("architecture", ["skip", "resnet"])
+def test_synthesis_compiles_without_graph_breaks(architecture):
+    G = small_generator(architecture=architecture, conv_clamp=2.0)
+    ws, buffers = random_ws(G), G.noise_buffers()
+    compiled = torch.compile(G.synthesis, fullgraph=True, backend="aot_eager")
+    expected, expected_gradient = image_and_gradient(G.synthesis, ws, buffers)
+    image, gradient = image_and_gradient(compiled, ws, buffers)
+    torch.testing.assert_close(image, expected)
+    torch.testing.assert_close(gradient, expected_gradient)
