@@ -23,7 +23,7 @@ from ex5lib.latents import sample_ws
 from ex5lib.losses import PerceptualDistance
 from ex5lib.metrics import compare
 from ex5lib.projector import project
-from stylegan2_ada.checkpoints import CheckpointError
+from stylegan2_ada.checkpoints import CheckpointError, load_generator_file, save_generator
 
 SAMPLE_PHOTO = Path(__file__).parents[1] / "data" / "astronaut.png"
 
@@ -59,7 +59,10 @@ LatentWeight = Annotated[float, typer.Option(help="λ_w, weight of the distance 
 Space = Annotated[str, typer.Option(help="Latent space: z, w or w+.")]
 Seed = Annotated[int, typer.Option(help="Seed of all randomness.")]
 Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
-GeneratorName = Annotated[str, typer.Option("--generator", help="Name of a pretrained generator.")]
+GeneratorName = Annotated[
+    str, typer.Option("--generator", help="mobile-ffhq, ffhq, or a .pkl, .pt or .safetensors file.")
+]
+ClassIndex = Annotated[int | None, typer.Option("--class", help="Class of a class-conditional generator.")]
 
 
 def _face(photo: Path, face: int | None, aligned: bool, size: int) -> tuple[Tensor, AlignedFace | None]:
@@ -165,6 +168,7 @@ def invert(
     seed: Seed = 0,
     device: Device = "auto",
     generator: GeneratorName = "mobile-ffhq",
+    class_index: ClassIndex = None,
     face: Face = None,
     aligned: Aligned = False,
     out: Out = None,
@@ -194,6 +198,7 @@ def restore(
     seed: Seed = 0,
     device: Device = "auto",
     generator: GeneratorName = "mobile-ffhq",
+    class_index: ClassIndex = None,
     face: Face = None,
     aligned: Aligned = False,
     out: Out = None,
@@ -203,7 +208,7 @@ def restore(
     The aligned photo is degraded first and the result is compared with the original; with --already-degraded the
     photo itself is what is restored.
     """
-    common = ("steps", "latent_weight", "space", "seed", "device", "generator", "face", "aligned", "out")
+    common = ("steps", "latent_weight", "space", "seed", "device", "generator", "class_index", "face", "aligned", "out")
     options = {name: value for name, value in locals().items() if name in (*common, "already_degraded")}
     if degradation == "blur":
         module = GaussianBlur(kernel_size, sigma)
@@ -222,6 +227,7 @@ def sample(
     truncation: Annotated[float, typer.Option(help="ψ: 1 is all of W, 0 the mean face.")] = 0.7,
     device: Device = "auto",
     generator: GeneratorName = "mobile-ffhq",
+    class_index: ClassIndex = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("results/samples"),
 ):
     """Make faces from seeds."""
@@ -230,7 +236,8 @@ def sample(
     faces = []
     for seed in tqdm(numbers, desc="sampling", unit="face"):
         with torch.no_grad():
-            faces.append(G.synthesis(sample_ws(G, seed, truncation_psi=truncation)).float().cpu())
+            ws = sample_ws(G, seed, truncation_psi=truncation, class_index=class_index)
+            faces.append(G.synthesis(ws).float().cpu())
         save_image(faces[-1], out / f"seed{seed:04d}.png")
     titles = [f"seed {seed}" for seed in numbers]
     figures.save_figure(figures.plot_images(faces, titles, columns=min(4, len(faces))), out / "faces.png")
@@ -266,6 +273,20 @@ def weights():
         typer.echo(f"  licence of the package: {entry.package_licence}")
         typer.echo(f"  licence of the weights: {entry.weights_licence}")
     typer.echo(f"cache: {zoo.cache_folder()}")
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="NVIDIA's .pkl or rosinality's .pt.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="A new .safetensors file.", show_default=False)],
+):
+    """Turn a checkpoint into a file that loads at once and can hold nothing but tensors."""
+    if target.suffix != ".safetensors":
+        raise SettingError(f"{target} must end in .safetensors.")
+    generator = load_generator_file(source)
+    with replacing(target) as temporary:
+        save_generator(generator, temporary)
+    typer.echo(f"written to {target}: {generator.img_resolution} px, {generator.num_ws} styles")
 
 
 @app.command()

@@ -18,6 +18,7 @@ from ex5lib.devices import pick_device
 from ex5lib.images import resize_area
 from ex5lib.losses import PerceptualDistance
 from ex5lib.projector import project
+from ex5lib.reference_synthesis import compare_with_reference
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -107,6 +108,7 @@ def run_all(photo_path: Path, *, rounds: int = 5, device: str = "auto") -> dict[
     return {
         "machine": machine,
         "one step at full size (s)": step_cost(face, rounds=rounds, device=device),
+        "StyleGAN2 config F, forward and backward (s)": compare_with_reference(rounds),
         "processes": process_cost(photo_path),
     }
 

