@@ -49,8 +49,8 @@ def plot_losses(run) -> Figure:
     lines = {
         "objective L": (history["loss"], _INK, 2.2),
         "perceptual distance d": (history["distance"], "#d1495b", 1.6),
-        "λ_w · ‖w − w̄‖": (settings["latent_weight"] * history["latent_distance"], "#2e86ab", 1.6),
-        "λ_n · R(n)": (settings["noise_weight"] * history["noise_regularization"], "#8a9a5b", 1.2),
+        "λ$_w$ ‖w − w̄‖": (settings["latent_weight"] * history["latent_distance"], "#2e86ab", 1.6),
+        "λ$_n$ R(n)": (settings["noise_weight"] * history["noise_regularization"], "#8a9a5b", 1.2),
     }
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     ax = figure.subplots()

@@ -145,9 +145,12 @@ class Projection:
 
 @dataclass
 class _Point:
-    """A point that the search has evaluated: enough to make its image again."""
+    """A point that the search has evaluated: enough to make its image again.
 
-    loss: float
+    ``score`` is d + λ_w ‖w − w̄‖, what one sees of the objective: early on λ_n R(n) exceeds it ten thousand times.
+    """
+
+    score: float
     latent: Tensor
     noise: dict[str, Tensor]
 
@@ -218,8 +221,8 @@ def project(
         device: "auto", "cuda", "mps", "cpu" or a torch.device; the generator is copied there if it is elsewhere.
         dtype: torch.float32, or a half-precision type to run the networks in by autocast.
         progress: whether to show a progress bar.
-        callback: called after every step with {"step", "steps", "image", "ws", "loss", "distance",
-            "latent_distance", "noise_regularization", "learning_rate"}; returning True ends the search.
+        callback: called after every step with {"step", "steps", "image", "latent", "loss", "distance",
+            "latent_distance", "noise_regularization", "learning_rate", "seconds"}; returning True ends the search.
 
     Returns:
         a Projection, on the CPU.
@@ -236,10 +239,9 @@ def project(
     began = time.perf_counter()
     _check(settings, target)
     place = pick_device(device)
-    if G.w_avg.device.type != place.type:
-        G = copy.deepcopy(G).to(place)
-    degradation = nn.Identity() if degradation is None else copy.deepcopy(degradation).to(place)
-    distance = PerceptualDistance(device=place) if distance is None else distance
+    G = _on(place, G)
+    degradation = _on(place, degradation or nn.Identity())
+    distance = _on(place, distance or PerceptualDistance(device=place))
     size = min(comparison_size, G.img_resolution)
     marks = {round(steps * share) for share in (0, 0.1, 0.2, 0.4, 1)} if snapshots is None else set(snapshots)
     initial_noise = (0.0 if isinstance(start, Projection) else 0.05) if initial_noise is None else initial_noise
@@ -280,9 +282,9 @@ def project(
     kept: dict[int, Tensor] = {}
     best, stopped = _Point(math.inf, latent.detach().clone(), _copied(noise)), False
     bar = tqdm(total=steps, desc="projecting", unit="step", disable=not progress)
+    with torch.no_grad(), torch.autocast(place.type, dtype, enabled=dtype != torch.float32):
+        target_features = distance.features(resize_area(target.to(place), size))
     try:
-        with torch.no_grad(), torch.autocast(place.type, dtype, enabled=dtype != torch.float32):
-            target_features = distance.features(resize_area(target.to(place), size))
         for step in range(steps):
             t = step / steps
             if step in marks:
@@ -300,8 +302,8 @@ def project(
                     f"The loss became {numbers['loss']} at step {step}: lower the learning rate or the weights"
                     + ("." if dtype == torch.float32 else ", or use float32.")
                 )
-            if numbers["loss"] < best.loss:
-                best = _Point(numbers["loss"], point.detach().clone(), _copied(noise))
+            if (score := numbers["distance"] + latent_weight * numbers["latent_distance"]) < best.score:
+                best = _Point(score, point.detach().clone(), _copied(noise))
             optimizer.zero_grad(set_to_none=True)
             terms["loss"].backward()
             optimizer.step()
@@ -331,7 +333,7 @@ def project(
 
     with torch.no_grad():
         image, terms = evaluate(latent)
-        if stopped and best.loss < terms["loss"].item():
+        if stopped and best.score < (terms["distance"] + latent_weight * terms["latent_distance"]).item():
             latent, noise = best.latent, best.noise
             image, terms = evaluate(latent)
         ws = to_ws(latent)
@@ -361,6 +363,12 @@ def project(
         seconds=time.perf_counter() - began,
         stopped=stopped,
     )
+
+
+def _on(place: torch.device, module: nn.Module) -> nn.Module:
+    """The module itself if it is there already, else a copy, so that the caller's stays where it is."""
+    there = all(tensor.device.type == place.type for tensor in module.state_dict().values())
+    return module if there else copy.deepcopy(module).to(place)
 
 
 def _copied(noise: dict[str, Tensor]) -> dict[str, Tensor]:

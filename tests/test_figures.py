@@ -54,7 +54,7 @@ def test_losses_are_weighted_as_they_enter_on_a_logarithmic_axis(run):
     lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
     assert ax.get_yscale() == "log"
     assert len(lines) == 3  # λ_n = 0 has no line
-    np.testing.assert_allclose(lines["λ_w · ‖w − w̄‖"], 0.1 * run.history["latent_distance"])
+    np.testing.assert_allclose(lines["λ$_w$ ‖w − w̄‖"], 0.1 * run.history["latent_distance"])
     _assert_nothing_is_cut_off(figure)
 
 
