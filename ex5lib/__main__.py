@@ -1,8 +1,9 @@
 """The command line: python -m ex5lib."""
 
 import json
+import math
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +17,16 @@ from ex5lib import bench as benchmark
 from ex5lib import figures, zoo
 from ex5lib.alignment import AlignedFace, align_face, crop_quad
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
+from ex5lib.devices import memory_errors_in_words
 from ex5lib.errors import Ex5Error, MaskError, SettingError, UnknownNameError
-from ex5lib.files import replacing
+from ex5lib.files import check_writable, replacing
 from ex5lib.images import load_image, load_mask, resize, save_image
 from ex5lib.latents import sample_ws
 from ex5lib.losses import PerceptualDistance
 from ex5lib.metrics import compare
-from ex5lib.projector import project
+from ex5lib.projector import Projection, project
 from stylegan2_ada.checkpoints import CheckpointError, load_generator_file, save_generator
+from stylegan2_ada.networks import Generator
 
 SAMPLE_PHOTO = Path(__file__).parents[1] / "data" / "astronaut.png"
 
@@ -65,21 +68,37 @@ GeneratorName = Annotated[
 ClassIndex = Annotated[int | None, typer.Option("--class", help="Class of a class-conditional generator.")]
 
 
-def _face(photo: Path, face: int | None, aligned: bool, size: int) -> tuple[Tensor, AlignedFace | None]:
-    """The aligned face [1, 3, size, size], and how it was found, or None if the photo is taken as it is."""
-    if not aligned:
-        found = align_face(photo, face=face, size=size)
-        if not found.already_aligned:
-            return found.image, found
+@dataclass(frozen=True)
+class _Subject:
+    """What a search needs of a photo: ``found`` is how the face was found, None if the photo was an aligned crop."""
+
+    G: Generator
+    distance: PerceptualDistance
+    image: Tensor
+    found: AlignedFace | None
+
+
+def _prepare(
+    photo: Path, out: Path, *, generator: str, device: str, face: int | None = None, aligned: bool = False
+) -> _Subject:
+    # What is cheap to find out comes before what is slow to fetch.
     image = load_image(photo)
-    if image.shape[2] != image.shape[3]:
+    check_writable(out)
+    G = zoo.load_generator(generator, device)
+    found = None
+    if not aligned:
+        found = align_face(photo, face=face, size=G.img_resolution)
+        if found.already_aligned:
+            found = None
+    if found is None and image.shape[2] != image.shape[3]:
         raise SettingError(f"{photo} is not square, so it cannot be an aligned crop: leave out --aligned.")
-    return resize(image, size), None
+    crop = resize(image, G.img_resolution) if found is None else found.image
+    return _Subject(G, PerceptualDistance(device=device), crop, found)
 
 
-def _mask(path: Path, found: AlignedFace | None, size: int) -> Tensor:
+def _fitted(mask: Tensor, path: Path, subject: _Subject) -> Tensor:
     """A mask for the aligned face; one drawn on the whole photo is cropped as the face was."""
-    mask = load_mask(path)
+    found, size = subject.found, subject.image.shape[3]
     if found is not None and mask.shape[2:] == found.photo.shape[2:]:
         return (crop_quad(mask.expand(-1, 3, -1, -1) * 2 - 1, found.quad, size)[:, :1] + 1) / 2
     if mask.shape[2] != mask.shape[3]:
@@ -89,30 +108,17 @@ def _mask(path: Path, found: AlignedFace | None, size: int) -> Tensor:
 
 
 def _search(
-    photo: Path,
-    name: str,
-    make_degradation: Callable[[AlignedFace | None, int], nn.Module],
-    *,
-    already_degraded: bool = False,
-    generator: str,
-    device: str,
-    face: int | None,
-    aligned: bool,
-    out: Path | None,
-    **search,
-) -> dict[str, Tensor]:
-    """Align, degrade, search, write everything that this leaves, and print where and how good it is.
+    subject: _Subject, degradation: nn.Module, out: Path, *, already_degraded: bool = False, **settings
+) -> tuple[Projection, dict[str, Tensor]]:
+    """Degrade, search, write everything that this leaves, and print where and how good it is.
 
     Returns:
-        the images by name: original (or photo), degraded, result, composite, as far as there are such.
+        the projection, and images by name: original (or photo), degraded, result, composite, as far as there are such.
     """
-    G = zoo.load_generator(generator, device)
-    image, found = _face(photo, face, aligned, G.img_resolution)
-    degradation = make_degradation(found, G.img_resolution)
-    distance = PerceptualDistance(device=device)
+    image, found, distance = subject.image, subject.found, subject.distance
     # A blurred photo is its own target; grey and damaged ones are made exactly grey and exactly black.
     target = image if already_degraded and isinstance(degradation, GaussianBlur) else degradation(image)
-    run = project(G, target, degradation=degradation, distance=distance, device=device, **search)
+    run = project(subject.G, target, degradation=degradation, distance=distance, **settings)
 
     images = {"photo" if already_degraded else "original": image}
     if not isinstance(degradation, Identity):
@@ -121,26 +127,35 @@ def _search(
     if isinstance(degradation, Inpaint):
         images["composite"] = degradation.composite(image, run.image)
     original = None if already_degraded else image
-
-    out = out or Path("results", f"{photo.stem}-{name}")
-    run.save(out)
-    figures.save_figure(figures.plot_images(list(images.values()), list(images)), out / "comparison.png")
-    figures.save_figure(figures.plot_iterations(run, original), out / "iterations.png")
-    figures.save_figure(figures.plot_losses(run), out / "losses.png")
-    if found is not None:
-        figures.save_figure(figures.plot_alignment(found), out / "alignment.png")
-    for label, picture in images.items():
-        save_image(picture, out / f"{label}.png")
-    metrics = {"search": {"d": run.distance, "‖w − w̄‖": run.latent_distance, "seconds": run.seconds}}
+    metrics = {
+        "search": {
+            "steps": run.steps, "distance": run.distance, "latent_distance": run.latent_distance,
+            "seconds": run.seconds,
+        }
+    }  # fmt: skip
     if original is not None:
         candidates = {"mean face": run.snapshots[0], **{n: images[n] for n in ("result", "composite") if n in images}}
         metrics |= {f"{n} and original": compare(i, original, distance) for n, i in candidates.items()}
+
+    plots = {
+        "comparison": figures.plot_images(list(images.values()), list(images)),
+        "iterations": figures.plot_iterations(run, original),
+        "losses": figures.plot_losses(run),
+    }
+    if found is not None:
+        plots["alignment"] = figures.plot_alignment(found)
+    written = [run.save(out)]
+    written += [save_image(picture, out / f"{name}.png") for name, picture in images.items()]
+    written += [figures.save_figure(figure, out / f"{name}.png") for name, figure in plots.items()]
     with replacing(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps({"metrics": metrics, "settings": run.settings}, indent=2, ensure_ascii=False))
-    typer.echo(f"written to {out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
-    for label, values in metrics.items():
-        typer.echo(f"  {label}: " + ", ".join(f"{key} {value:.3f}" for key, value in values.items()))
-    return images
+        temporary.write_text(json.dumps({"metrics": metrics, "settings": run.settings}, indent=2), encoding="utf-8")
+    written.append(out / "metrics.json")
+    if run.stopped:
+        typer.echo(f"stopped after {run.steps} of {run.settings['steps']} steps")
+    typer.echo(f"written to {out}: " + ", ".join(sorted(path.name for path in written)))
+    for name, values in metrics.items():
+        typer.echo(f"  {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
+    return run, images
 
 
 @app.command()
@@ -150,8 +165,9 @@ def align(
     """Find the face in a photo and crop it as FFHQ did."""
     if not 64 <= size <= 4096:
         raise SettingError(f"An aligned face has 64 to 4096 px a side, not {size}.")
-    found = align_face(photo, face=face, size=size)
     out = out or Path("results", f"{photo.stem}-align")
+    check_writable(out)
+    found = align_face(photo, face=face, size=size)
     save_image(found.image, out / "aligned.png")
     figures.save_figure(figures.plot_alignment(found), out / "alignment.png")
     chosen = found.detections[found.index]
@@ -174,8 +190,12 @@ def invert(
     out: Out = None,
 ):
     """Find the latent whose image looks like the photo."""
-    common = {k: v for k, v in locals().items() if k != "photo"}
-    _search(photo, "inversion", lambda *_: Identity(), **common)
+    out = out or Path("results", f"{photo.stem}-inversion")
+    subject = _prepare(photo, out, generator=generator, device=device, face=face, aligned=aligned)
+    _search(
+        subject, Identity(), out, steps=steps, latent_weight=latent_weight, space=space, seed=seed,
+        class_index=class_index, device=device,
+    )  # fmt: skip
 
 
 @app.command()
@@ -208,17 +228,23 @@ def restore(
     The aligned photo is degraded first and the result is compared with the original; with --already-degraded the
     photo itself is what is restored.
     """
-    common = ("steps", "latent_weight", "space", "seed", "device", "generator", "class_index", "face", "aligned", "out")
-    options = {name: value for name, value in locals().items() if name in (*common, "already_degraded")}
     if degradation == "blur":
         module = GaussianBlur(kernel_size, sigma)
     elif degradation == "grayscale":
         module = Grayscale()
     elif degradation == "inpaint":
+        if mask and any(value is not None for value in (top, left, height, width)):
+            raise SettingError("A hole is given by a mask or by a rectangle, not by both.")
+        painted = load_mask(mask) if mask else None
         module = None if mask else Inpaint(top, left, height, width)
     else:
         raise UnknownNameError("degradation", degradation, ("blur", "grayscale", "inpaint"))
-    _search(photo, degradation, lambda found, size: module or Inpaint(mask=_mask(mask, found, size)), **options)
+    out = out or Path("results", f"{photo.stem}-{degradation}")
+    subject = _prepare(photo, out, generator=generator, device=device, face=face, aligned=aligned)
+    _search(
+        subject, module or Inpaint(mask=_fitted(painted, mask, subject)), out, already_degraded=already_degraded,
+        steps=steps, latent_weight=latent_weight, space=space, seed=seed, class_index=class_index, device=device,
+    )  # fmt: skip
 
 
 @app.command()
@@ -232,10 +258,13 @@ def sample(
 ):
     """Make faces from seeds."""
     numbers = _seeds(seeds)
+    if not math.isfinite(truncation):
+        raise SettingError(f"The truncation ψ is a number, not {truncation}.")
+    check_writable(out)
     G = zoo.load_generator(generator, device)
     faces = []
     for seed in tqdm(numbers, desc="sampling", unit="face"):
-        with torch.no_grad():
+        with torch.no_grad(), memory_errors_in_words():
             ws = sample_ws(G, seed, truncation_psi=truncation, class_index=class_index)
             faces.append(G.synthesis(ws).float().cpu())
         save_image(faces[-1], out / f"seed{seed:04d}.png")
@@ -250,9 +279,10 @@ def _seeds(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise SettingError(f'"{text}" is no list of seeds: write them as 0-7 or 3,5,8.')
-        seeds += range(int(first), int(last or first) + 1)
-    if not 1 <= len(seeds) <= 256:
-        raise SettingError(f'"{text}" names {len(seeds)} seeds: choose 1 to 256.')
+        span = range(int(first), int(last or first) + 1)
+        if not 1 <= len(seeds) + len(span) <= 256 or not span:
+            raise SettingError(f'"{text}" is no list of 1 to 256 rising seeds.')
+        seeds += span
     return seeds
 
 
@@ -270,6 +300,7 @@ def weights():
         typer.echo(f"{name} ({zoo.status(name)}, {entry.size / 1e6:.0f} MB)")
         typer.echo(f"  {entry.purpose}")
         typer.echo(f"  from {entry.origin}: {entry.filename}")
+        typer.echo(f"  SHA-256 {entry.sha256}")
         typer.echo(f"  licence of the package: {entry.package_licence}")
         typer.echo(f"  licence of the weights: {entry.weights_licence}")
     typer.echo(f"cache: {zoo.cache_folder()}")
@@ -294,6 +325,7 @@ def demo(
     photo: Annotated[Path, typer.Argument(help="Image file.")] = SAMPLE_PHOTO,
     steps: Steps = 100,
     device: Device = "auto",
+    generator: GeneratorName = "mobile-ffhq",
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("results/demo"),
 ):
     """Align a photo, invert it, deblur, colourise and fill it in, and draw one gallery."""
@@ -304,21 +336,13 @@ def demo(
         "colourisation": (Grayscale(), 0.1),  # the report's balance of natural and consistent colours
         "inpainting": (Inpaint(top=164, left=84, height=44, width=88), 1e-3),
     }
+    subject = _prepare(photo, out, generator=generator, device=device)
     given, found = [], []
     for name, (module, weight) in tasks.items():
         typer.echo(f"{name}:")
-        images = _search(
-            photo,
-            name,
-            lambda *_, module=module: module,
-            steps=steps,
-            latent_weight=weight,
-            generator="mobile-ffhq",
-            device=device,
-            face=None,
-            aligned=False,
-            out=out / name,
-        )
+        run, images = _search(subject, module, out / name, steps=steps, latent_weight=weight, device=device)
+        if run.stopped:
+            raise typer.Exit(130)
         given.append((name, images.get("degraded", images["original"])))
         found.append(("", images["result"]))
     # The last column: what filling a hole is for, below the photo as it was.
@@ -332,15 +356,16 @@ def demo(
 def bench(
     rounds: Annotated[int, typer.Option(help="Rounds that the medians are taken over.")] = 5,
     device: Device = "auto",
+    generator: GeneratorName = "mobile-ffhq",
     out: Annotated[Path, typer.Option(help="File for the figures.")] = Path("results/bench.json"),
 ):
     """Measure what a step, an import, an alignment and the memory cost, as ratios within one run."""
     if rounds < 1:
         raise SettingError(f"A benchmark needs at least 1 round, not {rounds}.")
-    results = benchmark.run_all(SAMPLE_PHOTO, rounds=rounds, device=device)
+    results = benchmark.run_all(SAMPLE_PHOTO, rounds=rounds, device=device, generator=generator)
     typer.echo(benchmark.as_table(results))
     with replacing(out) as temporary:
-        temporary.write_text(json.dumps(results, indent=2))
+        temporary.write_text(json.dumps(results, indent=2), encoding="utf-8")
     typer.echo(f"written to {out}")
 
 

@@ -29,14 +29,16 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def step_cost(photo: Tensor, *, rounds: int = 5, device: str = "auto") -> dict[str, float]:
+def step_cost(
+    photo: Tensor, *, rounds: int = 5, device: str = "auto", generator: str = "mobile-ffhq"
+) -> dict[str, float]:
     """Seconds of one optimisation step at the generator's full size, and of what it consists of.
 
     In every round the generator's own forward and backward pass (to w and the noise), VGG16's (to the image) and
     two steps of ``project`` follow one another; the medians over the rounds are returned, with their ratio.
     """
     place = pick_device(device)
-    G, distance = zoo.load_generator(device=place), PerceptualDistance(device=place)
+    G, distance = zoo.load_generator(generator, place), PerceptualDistance(device=place)
     noise = {name: buffer.requires_grad_() for name, buffer in G.noise_buffers().items()}
     w = G.w_avg.clone().view(1, 1, -1).requires_grad_()
     small = resize_area(photo, 256).to(place)
@@ -96,7 +98,9 @@ def process_cost(photo_path: Path) -> dict[str, float]:
     }
 
 
-def run_all(photo_path: Path, *, rounds: int = 5, device: str = "auto") -> dict[str, dict]:
+def run_all(
+    photo_path: Path, *, rounds: int = 5, device: str = "auto", generator: str = "mobile-ffhq"
+) -> dict[str, dict]:
     """Every benchmark, with the machine that it ran on."""
     face = align_face(photo_path).image
     machine = {
@@ -107,8 +111,8 @@ def run_all(photo_path: Path, *, rounds: int = 5, device: str = "auto") -> dict[
     }
     return {
         "machine": machine,
-        "one step at full size (s)": step_cost(face, rounds=rounds, device=device),
-        "StyleGAN2 config F, forward and backward (s)": compare_with_reference(rounds),
+        "one step at full size (s)": step_cost(face, rounds=rounds, device=device, generator=generator),
+        "StyleGAN2 config F, forward and backward (s)": compare_with_reference(rounds, device=device),
         "processes": process_cost(photo_path),
     }
 

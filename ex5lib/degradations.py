@@ -169,7 +169,7 @@ def _check_mask(mask: Tensor) -> Tensor:
     height, width = mask.shape[-2:]
     if height != width:
         raise MaskError(f"The mask is {width} × {height} px but the aligned face is square: give a square mask.")
-    if mask.min() > 0.5:
+    if mask.min() >= 0.5:
         raise MaskError("The mask is white all over, so nothing of the photo would be left: black is kept.")
     if mask.max() < 0.5:
         raise MaskError("The mask is black all over, so there is nothing to fill in: white is removed.")

@@ -1,19 +1,22 @@
-"""Choosing where to compute."""
+"""Choosing where to compute, and saying plainly when there is too little memory."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
-from ex5lib.errors import DeviceError
+from ex5lib.errors import DeviceError, OutOfMemoryError
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """The device of that name; "auto" prefers CUDA, then Apple's MPS, then the CPU.
+    """The device of that name, with its index; "auto" prefers CUDA, then Apple's MPS, then the CPU.
 
     Raises:
         DeviceError: if the name is unknown or the machine has no such device.
     """
     available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
     if str(device) == "auto":
-        return torch.device(next(name for name, is_there in available.items() if is_there()))
+        device = next(name for name, is_there in available.items() if is_there())
     try:
         picked = torch.device(device)
     except RuntimeError:
@@ -24,4 +27,23 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         raise DeviceError(f"This machine has no {picked.type} device that PyTorch can use: choose auto or cpu.")
     if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"This machine has {torch.cuda.device_count()} CUDA devices, so there is no {picked}.")
+    if picked.type != "cpu" and picked.index is None:
+        picked = torch.device(picked.type, torch.cuda.current_device() if picked.type == "cuda" else 0)
     return picked
+
+
+@contextmanager
+def memory_errors_in_words() -> Iterator[None]:
+    """Raise OutOfMemoryError, with one sentence, for what the allocators of the devices raise.
+
+    Also a decorator. CUDA has an exception of its own; the CPU's and MPS's are RuntimeErrors known by their words.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if any(words in str(error).lower() for words in ("out of memory", "allocate memory", "alloc_failed")):
+            raise OutOfMemoryError(
+                "The memory is too small for this run: close other programs, or choose another device or a generator "
+                "of lower resolution."
+            ) from None
+        raise

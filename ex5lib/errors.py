@@ -70,6 +70,10 @@ class UnknownNameError(Ex5Error, KeyError):
         return self.sentence
 
 
+class OutputError(Ex5Error, OSError):
+    """A place that cannot be written to."""
+
+
 class DivergedError(Ex5Error, ArithmeticError):
     """The optimisation ran into NaN or infinity."""
 

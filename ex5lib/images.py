@@ -39,11 +39,13 @@ def load_image(path: str | Path) -> Tensor:
         raise ImageTooSmallError(
             f"{path} is {picture.width} × {picture.height} px: a photo needs at least {MIN_SIZE} px on each side."
         )
-    return from_uint8(np.asarray(_to_rgb(picture)))
+    if picture.mode == "F":
+        raise NotAnImageError(f"{path} has floating-point pixels: save it as JPEG or PNG.")
+    return from_uint8(np.asarray(_to_rgb(picture, "white")))
 
 
 def load_mask(path: str | Path) -> Tensor:
-    """Load a mask whose white pixels are to be filled in and whose black ones are kept.
+    """Load a mask whose white pixels are to be filled in; black and transparent ones are kept.
 
     Returns:
         float32 [1, 1, H, W]: 1 where a pixel is to be removed, 0 where it is kept.
@@ -51,7 +53,7 @@ def load_mask(path: str | Path) -> Tensor:
     Raises:
         as ``load_image``, but for the smallest size.
     """
-    grey = np.asarray(_to_rgb(_open(Path(path))).convert("L"))
+    grey = np.asarray(_to_rgb(_open(Path(path)), "black").convert("L"))
     return torch.from_numpy(grey.copy())[None, None].float() / 255
 
 
@@ -80,15 +82,13 @@ def _open(path: Path) -> Image.Image:
         raise TruncatedImageError(f"{path} is damaged or truncated ({error}): save or download it again.") from None
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I") or picture.mode == "F":  # 16 bits a pixel, or more
+def _to_rgb(picture: Image.Image, background: str) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16 bits a pixel, or more
         values = np.asarray(picture, dtype=np.float64)
-        if picture.mode == "F":
-            raise NotAnImageError("This image has floating-point pixels: save it as JPEG or PNG.")
         return Image.fromarray((values.clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
     return picture.convert("RGB")
 
 

@@ -35,9 +35,12 @@ def sample_z(count: int, z_dim: int, *, seed: int, distribution: str = "normal")
 
     Raises:
         UnknownNameError: for another distribution.
+        SettingError: for a seed that is negative or has more than 63 bits.
     """
     if distribution not in DISTRIBUTIONS:
         raise UnknownNameError("distribution of z", distribution, DISTRIBUTIONS)
+    if not 0 <= seed < 2**63:
+        raise SettingError(f"A seed is a whole number from 0 to 2⁶³ − 1, not {seed}.")
     random = torch.Generator().manual_seed(seed)
     draw = torch.randn if distribution == "normal" else torch.rand
     return draw(count, z_dim, generator=random)

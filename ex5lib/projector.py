@@ -20,11 +20,10 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ex5lib.devices import pick_device
+from ex5lib.devices import memory_errors_in_words, pick_device
 from ex5lib.errors import (
     DivergedError,
     MissingFileError,
-    OutOfMemoryError,
     ProjectionFileError,
     SettingError,
     UnknownNameError,
@@ -44,7 +43,6 @@ _NOT_SETTINGS = {
     "start",
     "distance",
     "device",
-    "dtype",
     "progress",
     "callback",
 }
@@ -161,6 +159,7 @@ def schedule(t: float, *, rampup: float = 0.05, rampdown: float = 0.25) -> float
     return (0.5 - 0.5 * math.cos(math.pi * fall)) * (min(1.0, t / rampup) if rampup else 1.0)
 
 
+@memory_errors_in_words()
 def project(
     G: Generator,
     target: Tensor,
@@ -219,7 +218,8 @@ def project(
             [1, num_ws, w_dim], w [1, w_dim], or in space "z" z [1, z_dim].
         distance: d; by default the project's VGG16 distance.
         device: "auto", "cuda", "mps", "cpu" or a torch.device; the generator is copied there if it is elsewhere.
-        dtype: torch.float32, or a half-precision type to run the networks in by autocast.
+        dtype: torch.float32, or torch.bfloat16 to run in autocast. A StyleGAN2 keeps its own precision, which its
+            ``num_fp16_res`` sets.
         progress: whether to show a progress bar.
         callback: called after every step with {"step", "steps", "image", "latent", "loss", "distance",
             "latent_distance", "noise_regularization", "learning_rate", "seconds"}; returning True ends the search.
@@ -242,20 +242,24 @@ def project(
     G = _on(place, G)
     degradation = _on(place, degradation or nn.Identity())
     distance = _on(place, distance or PerceptualDistance(device=place))
-    size = min(comparison_size, G.img_resolution)
+    size = min(comparison_size, G.img_resolution, target.shape[3])
+    if size < 16:
+        raise SettingError(f"Images are compared at 16 px or more, not {size}: VGG16 halves them four times.")
     marks = {round(steps * share) for share in (0, 0.1, 0.2, 0.4, 1)} if snapshots is None else set(snapshots)
     initial_noise = (0.0 if isinstance(start, Projection) else 0.05) if initial_noise is None else initial_noise
 
-    random = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same noise
     statistics = latent_statistics(
         G, num_samples=statistics_samples, seed=seed, distribution=distribution, class_index=class_index
     )
+    random = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same noise
     if space == "z" and G.c_dim and class_index is None:
         raise SettingError(f"A search in z of a class-conditional generator needs a class, 0 to {G.c_dim - 1}.")
     label = class_labels(G, 1, class_index, seed=seed)
     latent = _initial_latent(G, start, space, statistics).requires_grad_()
     noise = {name: torch.randn(buffer.shape, generator=random) for name, buffer in G.noise_buffers().items()}
     if isinstance(start, Projection):
+        if {name: b.shape for name, b in noise.items()} != {name: b.shape for name, b in start.noise.items()}:
+            raise SettingError("The start is a projection by another generator: its noise buffers do not fit.")
         noise = {name: start.noise[name].clone() for name in noise}
     noise = {name: buffer.to(place).requires_grad_() for name, buffer in noise.items()}
     optimizer = torch.optim.Adam([latent, *noise.values()], lr=learning_rate, betas=betas)
@@ -296,12 +300,8 @@ def project(
             jitter = initial_noise * scale * max(0.0, 1 - t / noise_ramp) ** 2
             point = latent + jitter * torch.randn(latent.shape, generator=random).to(place)
             image, terms = evaluate(point)
-            numbers = {name: term.item() for name, term in terms.items()}
-            if not math.isfinite(numbers["loss"]):
-                raise DivergedError(
-                    f"The loss became {numbers['loss']} at step {step}: lower the learning rate or the weights"
-                    + ("." if dtype == torch.float32 else ", or use float32.")
-                )
+            numbers = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
+            _check_finite(numbers["loss"], step)
             if (score := numbers["distance"] + latent_weight * numbers["latent_distance"]) < best.score:
                 best = _Point(score, point.detach().clone(), _copied(noise))
             optimizer.zero_grad(set_to_none=True)
@@ -321,21 +321,16 @@ def project(
                     break
     except KeyboardInterrupt:
         stopped = True
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-            raise OutOfMemoryError(
-                f"The memory of {place} is too small for a run at {G.img_resolution} px: close other programs, or "
-                "choose another device or a generator of lower resolution."
-            ) from None
-        raise
     finally:
         bar.close()
 
     with torch.no_grad():
         image, terms = evaluate(latent)
-        if stopped and best.score < (terms["distance"] + latent_weight * terms["latent_distance"]).item():
+        score = (terms["distance"] + latent_weight * terms["latent_distance"]).item()
+        if stopped and (best.score < score or math.isnan(score)):
             latent, noise = best.latent, best.noise
             image, terms = evaluate(latent)
+        _check_finite(terms["loss"].item(), len(history["loss"]))
         ws = to_ws(latent)
     done = len(history["loss"])
     if done in marks or stopped:
@@ -367,8 +362,13 @@ def project(
 
 def _on(place: torch.device, module: nn.Module) -> nn.Module:
     """The module itself if it is there already, else a copy, so that the caller's stays where it is."""
-    there = all(tensor.device.type == place.type for tensor in module.state_dict().values())
+    there = all(tensor.device == place for tensor in module.state_dict().values())
     return module if there else copy.deepcopy(module).to(place)
+
+
+def _check_finite(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise DivergedError(f"The loss became {loss} at step {step}: lower the learning rate or the weights.")
 
 
 def _copied(noise: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -380,8 +380,10 @@ def _check(settings: dict, target: Tensor) -> None:
         raise UnknownNameError("latent space", settings["space"], SPACES)
     if settings["steps"] < 1:
         raise SettingError(f"A search needs at least 1 step, not {settings['steps']}.")
-    if settings["comparison_size"] < 16:
-        raise SettingError(f"Images are compared at 16 px or more, not {settings['comparison_size']}.")
+    if not all(0 <= beta < 1 for beta in settings["betas"]):
+        raise SettingError(f"Adam's β₁ and β₂ lie in [0, 1), unlike {settings['betas']}.")
+    if settings["dtype"] not in (torch.float32, torch.bfloat16):
+        raise SettingError(f"A search runs in torch.float32 or torch.bfloat16, not {settings['dtype']}.")
     if settings["noise_ramp"] <= 0:
         raise SettingError(f"noise_ramp is a positive share of the steps, not {settings['noise_ramp']}.")
     for name in ("latent_weight", "noise_weight", "learning_rate", "rampup", "rampdown", "initial_noise"):

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ex5lib.devices import pick_device
 from stylegan2_ada.networks import Noise, StyledConv, SynthesisNetwork, ToRGB, layer_noise, random_generator
 
 
@@ -82,7 +83,7 @@ def _zero_insertion(x: Tensor, f: Tensor) -> Tensor:
     return F.conv2d(F.pad(x, (before, after, before, after)), kernel, groups=c)
 
 
-def compare_with_reference(repeats: int = 5, resolution: int = 1024) -> dict:
+def compare_with_reference(repeats: int = 5, resolution: int = 1024, device: str | torch.device = "cpu") -> dict:
     """Seconds of a forward and backward pass to ws, batch 1, of an untrained config-F network in both forms.
 
     The passes of the two forms alternate, so that whatever else the machine does falls on both.
@@ -91,12 +92,15 @@ def compare_with_reference(repeats: int = 5, resolution: int = 1024) -> dict:
         {"resolution", "repeats", "threads", "seconds", "reference_seconds", "ratio"}: medians, and their ratio.
     """
     rng = torch.Generator().manual_seed(0)
-    network = random_generator(rng, resolution).synthesis
-    ws = torch.randn(1, network.num_ws, network.w_dim, generator=rng).requires_grad_()
+    place = pick_device(device)
+    network = random_generator(rng, resolution).synthesis.to(place)
+    ws = torch.randn(1, network.num_ws, network.w_dim, generator=rng).to(place).requires_grad_()
 
     def seconds(synthesis) -> float:
         start = time.perf_counter()
         torch.autograd.grad(synthesis(ws).square().sum(), ws)
+        if place.type == "cuda":
+            torch.cuda.synchronize()
         return time.perf_counter() - start
 
     forms = (network, lambda ws: reference_synthesis(network, ws))

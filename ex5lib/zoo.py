@@ -305,11 +305,18 @@ def _download(weights: Weights, folder: Path) -> Path:
     )
     pooch.get_logger().setLevel("WARNING")
     by_hand = f"put {weights.filename} by hand into {folder}"
+    resumes = (folder / f"{weights.filename}.part").exists()
     try:
-        return Path(cellar.fetch(weights.filename, downloader=downloader))
+        try:
+            return Path(cellar.fetch(weights.filename, downloader=downloader))
+        except ValueError:  # pooch's word for another hash
+            if not resumes:
+                raise
+            print(f"The interrupted download of {weights.filename} was damaged: fetching all of it.", file=sys.stderr)
+            return Path(cellar.fetch(weights.filename, downloader=downloader))
     except DownloadError as error:
         raise DownloadError(f"{weights.filename} could not be fetched ({error}): try again, or {by_hand}.") from None
-    except ValueError:  # pooch's word for another hash
+    except ValueError:
         raise CorruptWeightsError(
             f"What {weights.origin} gave is not the {weights.filename} expected: {by_hand}."
         ) from None
@@ -356,30 +363,34 @@ def _resuming_download(url: str, output_file: str, cellar: pooch.Pooch) -> None:
     size = next(w.size for w in REGISTRY.values() if w.filename == filename)
     partial = Path(cellar.path, f"{filename}.part")
     partial.touch()
-    failures = 0
+    if partial.stat().st_size > size:
+        partial.write_bytes(b"")
+    failures, reason = 0, ""
     with tqdm(total=size, unit="B", unit_scale=True, unit_divisor=1024, desc=f"fetching {filename}") as bar:
         while (have := partial.stat().st_size) != size:
             if have > size:
-                partial.write_bytes(b"")
-                continue
+                partial.unlink()
+                raise DownloadError("the server sends more bytes than the file has")
+            if failures == _MOST_FAILURES:
+                raise DownloadError(reason)
             bar.update(have - bar.n)
+            reason = "the server sends fewer bytes than the file has"
             try:
-                wanted = {"Range": f"bytes={have}-"} if have else {}
+                wanted = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
                 with requests.get(url, headers=wanted, stream=True, timeout=30) as response:
                     response.raise_for_status()
-                    whole = response.status_code != 206  # the server ignores ranges: from the start
-                    with partial.open("wb" if whole else "ab") as file:
-                        bar.update(-bar.n if whole else 0)
+                    resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+                    with partial.open("ab" if resumed else "wb") as file:  # not every server knows ranges
+                        bar.update(0 if resumed else -bar.n)
                         for chunk in response.iter_content(1 << 16):
                             file.write(chunk)
                             bar.update(len(chunk))
-                reason = "the server sends another number of bytes"
+                            if file.tell() > size:
+                                break
             except requests.RequestException as error:
                 answer = error.response
                 reason = f"the server answers {answer.status_code}" if answer is not None else "the connection failed"
             failures = 0 if partial.stat().st_size > have else failures + 1
-            if failures == _MOST_FAILURES:
-                raise DownloadError(reason)
     os.replace(partial, output_file)
 
 

@@ -96,11 +96,14 @@ def styled_conv2d(
     """
     if torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad):
         raise ValueError("styled_conv2d has no gradient to its weights: freeze them with requires_grad_(False).")
-    # leaky_relu(gain · a) = gain · leaky_relu(a): the gain goes where it costs nothing.
-    energy = torch.einsum("oikl,oikl->oi", weight, weight)
-    demod = gain * (styles.square() @ energy.T + 1e-8).rsqrt()  # eq. 3, [N, O]
-    noise = None if noise is None else gain * noise
-    return _StyledConv.apply(x, weight, styles, demod, gain * bias, noise, up, clamp)
+    # The type of x is that of the convolutions; autocast would change some of them and not their gradients.
+    with torch.autocast(x.device.type, enabled=False):
+        styles = styles.to(weight.dtype)
+        # leaky_relu(gain · a) = gain · leaky_relu(a): the gain goes where it costs nothing.
+        energy = torch.einsum("oikl,oikl->oi", weight, weight)
+        demod = gain * (styles.square() @ energy.T + 1e-8).rsqrt()  # eq. 3, [N, O]
+        noise = None if noise is None else gain * noise
+        return _StyledConv.apply(x, weight, styles, demod, gain * bias, noise, up, clamp)
 
 
 class _StyledConv(torch.autograd.Function):

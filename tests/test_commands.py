@@ -68,7 +68,7 @@ def test_invert_aligns_searches_and_reports(call, photo):
     assert run.settings["space"] == "w+"
     assert (run.seed, run.steps) == (5, 2)
     report = json.loads(Path("here/metrics.json").read_text())["metrics"]
-    assert report["search"]["d"] == pytest.approx(run.distance)
+    assert report["search"]["distance"] == pytest.approx(run.distance)
     assert set(report["result and original"]) == {"distance", "psnr", "ssim", "identity_distance"}
     assert f"{report['result and original']['psnr']:.3f}" in result.stdout
 
@@ -128,6 +128,35 @@ def test_sample_makes_the_faces_of_seeds(call, generator):
     assert (ex5lib.load_image("results/samples/seed0005.png") - expected).abs().max() < 1.1 / 127.5
 
 
+def test_demo_draws_one_gallery_of_four_searches(call, photo, root):
+    small = root / "tests" / "data" / "uncond_32.pkl"
+    result = call("demo", photo, "--generator", small, "--steps", 1, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    demo = Path("results/demo")
+    assert _files(demo) == {"gallery.png", "inversion", "deblurring", "colourisation", "inpainting"}
+    assert _files(demo / "inpainting") == RUN_FILES | {"alignment.png", "degraded.png", "composite.png"}
+    assert Image.open(demo / "gallery.png").size[0] > 1000
+
+
+def test_ctrl_c_keeps_what_was_found_and_says_so(call, aligned, monkeypatch):
+    import ex5lib.projector as projector
+
+    schedule, calls = projector.schedule, []
+
+    def interrupt(t, **keywords):
+        calls.append(t)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return schedule(t, **keywords)
+
+    monkeypatch.setattr(projector, "schedule", interrupt)
+    small = Path(__file__).parent / "data" / "uncond_32.pkl"
+    result = call("invert", aligned, "--aligned", "--generator", small, "--device", "cpu", "--out", "stopped")
+    assert result.exit_code == 0
+    assert "stopped after 2 of 150 steps" in result.stdout
+    assert ex5lib.Projection.load("stopped").stopped
+
+
 def test_weights_states_both_licences(call):
     text = call("weights").stdout
     assert text.count("licence of the package") == text.count("licence of the weights") > 5
@@ -163,6 +192,15 @@ def test_fetch_names_the_files(call):
         (["restore", "ALIGNED", "--degradation", "inpaint", "--mask", "WIDE", "--aligned"], "mask must be 1024 × 1024"),
         (["restore", "ALIGNED", "--degradation", "inpaint", "--mask", "WHITE", "--aligned"], "white all over"),
         (["sample", "1-x"], "no list of seeds"),
+        (["sample", "0-99999999999"], "1 to 256 rising seeds"),
+        (["sample", "5-3"], "1 to 256 rising seeds"),
+        (["sample", "1", "--truncation", "nan"], "ψ is a number"),
+        (
+            ["restore", "PHOTO", "--degradation", "inpaint", "--mask", "WHITE", "--top", "3"],
+            "by a mask or by a rectangle, not by both",
+        ),
+        (["restore", "PHOTO", "--degradation", "inpaint", "--mask", "nothing.png"], "There is no file nothing.png"),
+        (["invert", "PHOTO", "--out", "PHOTO"], "is a file: choose another --out"),
         (["fetch", "vgg61"], 'did you mean "vgg16"'),
         (["bench", "--rounds", "0"], "at least 1 round"),
     ],
@@ -183,9 +221,11 @@ def test_bad_input_is_one_sentence_exit_code_1_and_nothing_written(call, photo, 
 
 def test_an_unwritable_place_is_named(call, photo, tmp_path):
     Path("file").touch()
-    result = call("align", photo, "--size", 64, "--out", "file/folder")
-    assert result.exit_code == 1
-    assert "file/folder: Not a directory." in result.stderr
+    for command in ("align", "invert", "demo"):  # known before the search, not after
+        result = call(command, photo, "--out", "file/folder")
+        assert result.exit_code == 1
+        assert "Nothing can be written to" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_module_runs_and_exits_with_1(tmp_path):

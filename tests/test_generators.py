@@ -41,6 +41,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.ranges.append(wanted)
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.accepts_ranges else 0
         self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(self.server.body) - 1}/{len(self.server.body)}")
         self.send_header("Content-Length", str(len(self.server.body) - start))
         self.end_headers()
         self.wfile.write(self.server.body[start : start + self.server.cut])
@@ -101,6 +103,23 @@ def test_a_server_without_ranges_is_asked_from_the_start(serve, data):
     (zoo.cache_folder() / "ffhq.pkl.part").write_bytes(b"x" * 1000)
     zoo.fetch("ffhq")
     assert (zoo.cache_folder() / "ffhq.pkl").read_bytes() == (data / "uncond_32.pkl").read_bytes()
+
+
+def test_a_damaged_part_is_fetched_anew(serve, capsys):
+    server = serve(cut=10**9)
+    zoo.cache_folder().mkdir()
+    (zoo.cache_folder() / "ffhq.pkl.part").write_bytes(b"x" * 1000)
+    assert zoo.fetch("ffhq").exists()
+    assert server.ranges == ["bytes=1000-", None]
+    assert "was damaged: fetching all of it" in capsys.readouterr().err
+
+
+def test_a_server_that_sends_too_much_is_given_up(serve, data):
+    server = serve(cut=10**9, served=(data / "uncond_32.pkl").read_bytes() + bytes(10**6))
+    with pytest.raises(e.DownloadError, match="more bytes than the file has"):
+        zoo.fetch("ffhq")
+    assert len(server.ranges) == 1
+    assert not list(zoo.cache_folder().glob("*.part"))
 
 
 def test_a_download_that_gets_nowhere_is_given_up(serve):

@@ -116,6 +116,19 @@ def test_masks_are_between_0_and_1(tmp_path):
     torch.testing.assert_close(load_mask(tmp_path / "mask.png"), torch.tensor([[[[0, 1], [1, 0.2]]]]))
 
 
+def test_transparent_parts_of_a_mask_are_kept(tmp_path):
+    strokes = np.zeros((4, 4, 4), np.uint8)
+    strokes[1:3, 1:3] = 255
+    Image.fromarray(strokes).save(tmp_path / "layer.png")
+    assert load_mask(tmp_path / "layer.png")[0, 0].sum() == 4
+
+
+def test_floating_point_pixels_are_refused_with_the_files_name(tmp_path):
+    Image.fromarray(np.zeros((80, 80), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(e.NotAnImageError, match=r"a\.tif has floating-point pixels"):
+        load_image(tmp_path / "a.tif")
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")

@@ -1,6 +1,7 @@
 """The search: its schedule against closed forms, its promises, and one short run on a real photo at full size."""
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -230,6 +231,12 @@ def test_a_search_can_start_from_a_truncated_seed(search, tiny_generator):
         ({"start": torch.randn(1, 5, 32)}, e.SettingError, r"shape \[1, 1, 32\]"),
         ({"device": "tpu"}, e.DeviceError, "use auto, cuda, mps or cpu"),
         ({"learning_rate": 1e30}, e.DivergedError, "lower the learning rate"),
+        ({"learning_rate": 1e30, "steps": 2}, e.DivergedError, "lower the learning rate"),
+        ({"betas": (0.9, 1.0)}, e.SettingError, "β₁ and β₂"),
+        ({"dtype": torch.float16}, e.SettingError, "float32 or torch.bfloat16"),
+        ({"seed": -1}, e.SettingError, "A seed is a whole number"),
+        ({"seed": 10**20}, e.SettingError, "A seed is a whole number"),
+        ({"comparison_size": 8}, e.SettingError, "16 px or more"),
     ],
 )
 def test_bad_settings_are_refused_in_one_sentence(search, keywords, error, sentence):
@@ -247,7 +254,7 @@ def test_a_missing_gpu_is_said_plainly(search):
 def test_running_out_of_memory_is_said_plainly(search, monkeypatch, tiny_generator):
     # Asks the real allocator for more than any machine has.
     monkeypatch.setattr(tiny_generator.synthesis, "forward", lambda *_, **__: torch.empty(1, 3, 2**26, 2**20))
-    with pytest.raises(e.OutOfMemoryError, match="memory of cpu is too small"):
+    with pytest.raises(e.OutOfMemoryError, match="The memory is too small for this run"):
         search()
 
 
@@ -265,7 +272,31 @@ def test_files_that_are_no_projection_are_refused(tmp_path):
         Projection.load(tmp_path)
 
 
+def test_a_small_target_is_compared_at_its_own_size(search, target, distance):
+    small = resize_area(target, 32)
+    run = search(target=small)
+    assert run.distance == pytest.approx(distance(resize_area(run.image, 32), small).item(), rel=1e-4)
+
+
+def test_a_projection_by_another_generator_cannot_be_continued(search, root, distance):
+    first = search(steps=1)
+    other = ex5lib.load_generator(root / "tests" / "data" / "uncond_32.pkl", device="cpu")
+    start = dataclasses.replace(first, latent=torch.zeros(1, 1, other.w_dim))
+    with pytest.raises(e.SettingError, match="by another generator"):
+        project(other, first.target, start=start, distance=distance, device="cpu", progress=False)
+
+
+def test_stylegan2_keeps_its_precision_in_autocast(root, distance):
+    G = ex5lib.load_generator(root / "tests" / "data" / "uncond_32.pkl", device="cpu")
+    target = G.synthesis(ex5lib.sample_ws(G, 3)).clamp(-1, 1)
+    settings = {"steps": 5, "statistics_samples": 100, "distance": distance, "device": "cpu", "progress": False}
+    exact, half = (project(G, target, dtype=dtype, **settings) for dtype in (torch.float32, torch.bfloat16))
+    assert half.distance == pytest.approx(exact.distance, rel=0.1)
+    assert half.distance != exact.distance
+
+
 def test_half_precision_stays_near_float32(search):
     exact, half = search(steps=20, initial_noise=0.0), search(steps=20, initial_noise=0.0, dtype=torch.bfloat16)
     assert half.distance == pytest.approx(exact.distance, rel=0.2)
+    assert half.distance != exact.distance
     assert half.image.dtype == torch.float32

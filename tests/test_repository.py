@@ -12,7 +12,6 @@ from ex5lib.__main__ import app
 CONDA_NAMES = {
     "torch": "pytorch",
     "matplotlib": "matplotlib-base",
-    "safetensors": "python-safetensors",
     "dlib-bin": "dlib",
 }
 
@@ -76,8 +75,8 @@ def test_the_readmes_degradation_works_as_it_says(root):
         if "class Interlace" in block
     ]
     definition = example.partition("\nrun = ")[0]
-    assert 8 <= len(definition.strip().splitlines()) <= 10
-    scope = {"torch": torch}
+    assert len(definition.strip().splitlines()) <= 12  # an import, a blank line and ten lines
+    scope: dict = {}
     exec(definition, scope)
     interlace = scope["Interlace"]()
     for size in (256, 1024):
