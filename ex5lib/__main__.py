@@ -334,7 +334,7 @@ def demo(
         "inversion": (Identity(), 1e-3),
         "deblurring": (GaussianBlur(kernel_size=25), 1e-3),
         "colourisation": (Grayscale(), 0.1),  # the report's balance of natural and consistent colours
-        "inpainting": (Inpaint(top=164, left=84, height=44, width=88), 1e-3),
+        "inpainting": (Inpaint(top=164, left=84, height=44, width=88), 0.02),  # the skin's colour must fit the photo's
     }
     subject = _prepare(photo, out, generator=generator, device=device)
     given, found = [], []

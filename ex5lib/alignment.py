@@ -8,7 +8,6 @@ from pathlib import Path
 import dlib
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ex5lib import zoo
@@ -158,7 +157,7 @@ def aligned_box(size: int, shift: tuple[float, float] = (0, 0), scaling: float =
     return dlib.rectangle(*(round(float(v)) for v in size * np.concatenate([centre - half, centre + half])))
 
 
-def refine_landmarks(picture: Image.Image, landmarks: np.ndarray, *, passes: int = 2, size: int = 256) -> np.ndarray:
+def refine_landmarks(picture: Image.Image, landmarks: np.ndarray, *, passes: int = 1, size: int = 256) -> np.ndarray:
     """Predict the landmarks anew in the upright, scaled crop that they define, and average over nearby boxes.
 
     The predictor's answer shifts by some percent with the box that it is given and with tilt. In the aligned frame
@@ -249,6 +248,8 @@ def crop_quad(image: Tensor, quad: np.ndarray, size: int = 1024) -> Tensor:
 
 
 def _padded(picture: Image.Image, pad: np.ndarray, blur: float) -> tuple[Image.Image, np.ndarray]:
+    from scipy.ndimage import gaussian_filter  # a quarter of a second that most photos need not pay
+
     left, top, right, bottom = pad
     pixels = np.pad(np.asarray(picture, np.float32), ((top, bottom), (left, right), (0, 0)), mode="reflect")
     height, width = pixels.shape[:2]

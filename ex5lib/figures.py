@@ -87,7 +87,7 @@ def plot_alignment(face) -> Figure:
     # The square may reach beyond the photo; show all of it.
     left.set_xlim(min(0, face.quad[:, 0].min()) - 0.5, max(width, face.quad[:, 0].max()) - 0.5)
     left.set_ylim(max(height, face.quad[:, 1].max()) - 0.5, min(0, face.quad[:, 1].min()) - 0.5)
-    _show(right, face.image, f"aligned, {face.image.shape[2]} × {face.image.shape[3]} px", size=1024)
+    _show(right, face.image, f"aligned, {face.image.shape[2]} × {face.image.shape[3]} px")
     return figure
 
 
@@ -108,7 +108,7 @@ def plot_gallery(rows: Sequence[tuple[str, Sequence[tuple[str, Tensor]]]]) -> Fi
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
+def save_figure(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
     """Write a figure to a file whose suffix names the format; returns the path."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=dpi)

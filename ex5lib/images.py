@@ -115,7 +115,7 @@ def save_image(image: Tensor, path: str | Path) -> Path:
     """
     picture = Image.fromarray(to_uint8(image))
     with replacing(path) as temporary:
-        picture.save(temporary, quality=95)
+        picture.save(temporary, quality=95, compress_level=3)  # of JPEG; of PNG, half the time for a tenth more bytes
     return Path(path)
 
 

@@ -63,7 +63,7 @@ def test_alignment_figure_shows_every_face_and_the_crop(astronaut):
     left, right = figure.axes
     assert [text.get_text()[:6] for text in left.texts] == ["face 0", "face 1"]
     np.testing.assert_allclose(left.collections[0].get_offsets(), astronaut.landmarks)
-    assert right.images[0].get_array().shape == (1024, 1024, 3)
+    assert right.images[0].get_array().shape == (512, 512, 3)
     _assert_nothing_is_cut_off(figure)
 
 
