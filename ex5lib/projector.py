@@ -277,7 +277,7 @@ def project(
         terms = {
             "distance": d.sum().float(),
             "latent_distance": latent_distance(ws, statistics.w_avg).sum(),
-            "noise_regularization": noise_regularization(noise).sum(),
+            "noise_regularization": noise_regularization(noise).sum().to(place),
         }
         loss = terms["distance"] + latent_weight * terms["latent_distance"]
         return image.float(), {"loss": loss + noise_weight * terms["noise_regularization"], **terms}

@@ -19,6 +19,7 @@ from ex5lib.__main__ import app
 from ex5lib.images import from_uint8
 from ex5lib.latents import class_labels
 from stylegan2_ada.checkpoints import CheckpointError, load_nvidia_pickle
+from stylegan2_ada.networks import random_generator
 
 
 @pytest.fixture
@@ -156,6 +157,26 @@ def test_a_file_of_ones_own_is_inverted_like_any_other(data, distance):
         G, target, steps=5, statistics_samples=100, distance=distance, device="cpu", progress=False, space="w+"
     )
     assert run.image.shape == (1, 3, 16, 16)
+
+
+def test_an_untrained_config_f_network_takes_steps_at_full_size(distance):
+    G = random_generator(torch.Generator().manual_seed(0))
+    target = torch.zeros(1, 3, 256, 256)
+    run = ex5lib.project(
+        G, target, steps=2, statistics_samples=100, distance=distance, device="cpu", progress=False, rampup=0
+    )
+    assert run.image.shape == (1, 3, 1024, 1024)
+    assert run.history["learning_rate"].tolist() == [0.1, 0.1]
+    assert run.latent_distance > 0
+
+
+def test_a_network_without_noise_is_searched_in_w_alone(distance):
+    G = random_generator(torch.Generator().manual_seed(0), 32, channel_max=16, use_noise=False)
+    run = ex5lib.project(
+        G, torch.zeros(1, 3, 32, 32), steps=3, statistics_samples=100, distance=distance, device="cpu", progress=False
+    )
+    assert run.noise == {}
+    assert (run.history["noise_regularization"] == 0).all()
 
 
 def test_classes_condition_the_mean_and_the_search(data, distance):
