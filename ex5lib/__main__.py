@@ -3,6 +3,8 @@
 import json
 import math
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +20,8 @@ from ex5lib import figures, zoo
 from ex5lib.alignment import AlignedFace, align_face, crop_quad
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.devices import memory_errors_in_words
-from ex5lib.errors import Ex5Error, MaskError, SettingError, UnknownNameError
+from ex5lib.errors import Ex5Error, MaskError, NotAnImageError, SettingError, UnknownNameError
+from ex5lib.experiments import pick_profile
 from ex5lib.files import check_writable, replacing
 from ex5lib.images import load_image, load_mask, resize, save_image
 from ex5lib.latents import sample_ws
@@ -28,6 +31,7 @@ from ex5lib.projector import Projection, project
 from stylegan2_ada.checkpoints import CheckpointError, load_generator_file, save_generator
 from stylegan2_ada.networks import Generator
 
+IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 SAMPLE_PHOTO = Path(__file__).parents[1] / "data" / "astronaut.png"
 
 
@@ -54,12 +58,17 @@ app = typer.Typer(
 )
 
 Photo = Annotated[Path, typer.Argument(help="Image file.", show_default=False)]
+Photos = Annotated[Path, typer.Argument(help="Image file, or a folder of them.", show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="results/…")]
 Face = Annotated[int | None, typer.Option(help="Which face, from 0, best score first.", show_default="the best")]
 Aligned = Annotated[bool, typer.Option("--aligned", help="The photo is an aligned crop already: search no face in it.")]
-Steps = Annotated[int, typer.Option(help="Optimisation steps; 1000 is published, 150 takes minutes.")]
+ProfileName = Annotated[
+    str, typer.Option("--profile", help="fast: coarse to fine, about a minute; full: the published 1000 steps.")
+]
+Steps = Annotated[int | None, typer.Option(help="Optimisation steps in all.", show_default="the profile's")]
 LatentWeight = Annotated[float, typer.Option(help="λ_w, weight of the distance from the mean latent.")]
-Space = Annotated[str, typer.Option(help="Latent space: z, w or w+.")]
+Space = Annotated[str | None, typer.Option(help="Latent space: z, w or w+.", show_default="the profile's")]
+Batch = Annotated[int, typer.Option(help="Photos of a folder searched at once; more than 1 pays on a GPU.")]
 Seed = Annotated[int, typer.Option(help="Seed of all randomness.")]
 Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
 GeneratorName = Annotated[
@@ -69,31 +78,50 @@ ClassIndex = Annotated[int | None, typer.Option("--class", help="Class of a clas
 
 
 @dataclass(frozen=True)
-class _Subject:
-    """What a search needs of a photo: ``found`` is how the face was found, None if the photo was an aligned crop."""
-
+class _Networks:
     G: Generator
     distance: PerceptualDistance
+
+    @classmethod
+    def load(cls, generator: str, device: str) -> "_Networks":
+        return cls(zoo.load_generator(generator, device), PerceptualDistance(device=device))
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """An aligned face; ``found`` is how it was found, None if the photo was an aligned crop."""
+
     image: Tensor
     found: AlignedFace | None
 
 
-def _prepare(
-    photo: Path, out: Path, *, generator: str, device: str, face: int | None = None, aligned: bool = False
-) -> _Subject:
-    # What is cheap to find out comes before what is slow to fetch.
-    image = load_image(photo)
-    check_writable(out)
-    G = zoo.load_generator(generator, device)
+@dataclass(frozen=True)
+class _Task:
+    """One search to be done: ``target`` is what is searched for, ``original`` what it is measured against."""
+
+    subject: _Subject
+    degradation: nn.Module
+    target: Tensor
+    original: Tensor | None
+    out: Path
+
+    @classmethod
+    def make(cls, subject: _Subject, degradation: nn.Module, out: Path, already_degraded: bool = False) -> "_Task":
+        image = subject.image
+        # A blurred photo is its own target; grey and damaged ones are made exactly grey and exactly black.
+        target = image if already_degraded and isinstance(degradation, GaussianBlur) else degradation(image)
+        return cls(subject, degradation, target, None if already_degraded else image, out)
+
+
+def _subject(photo: Path, image: Tensor, size: int, *, face: int | None = None, aligned: bool = False) -> _Subject:
     found = None
     if not aligned:
-        found = align_face(photo, face=face, size=G.img_resolution)
+        found = align_face(photo, face=face, size=size)
         if found.already_aligned:
             found = None
     if found is None and image.shape[2] != image.shape[3]:
         raise SettingError(f"{photo} is not square, so it cannot be an aligned crop: leave out --aligned.")
-    crop = resize(image, G.img_resolution) if found is None else found.image
-    return _Subject(G, PerceptualDistance(device=device), crop, found)
+    return _Subject(resize(image, size) if found is None else found.image, found)
 
 
 def _fitted(mask: Tensor, path: Path, subject: _Subject) -> Tensor:
@@ -107,55 +135,132 @@ def _fitted(mask: Tensor, path: Path, subject: _Subject) -> Tensor:
     return mask
 
 
-def _search(
-    subject: _Subject, degradation: nn.Module, out: Path, *, already_degraded: bool = False, **settings
-) -> tuple[Projection, dict[str, Tensor]]:
-    """Degrade, search, write everything that this leaves, and print where and how good it is.
+def _search(networks: _Networks, tasks: Sequence[_Task], **settings) -> list[Projection]:
+    """Search for several faces at once, all degraded in the same way."""
+    target = torch.cat([task.target for task in tasks])
+    runs = project(networks.G, target, degradation=tasks[0].degradation, distance=networks.distance, **settings)
+    return runs if isinstance(runs, list) else [runs]
 
-    Returns:
-        the projection, and images by name: original (or photo), degraded, result, composite, as far as there are such.
-    """
-    image, found, distance = subject.image, subject.found, subject.distance
-    # A blurred photo is its own target; grey and damaged ones are made exactly grey and exactly black.
-    target = image if already_degraded and isinstance(degradation, GaussianBlur) else degradation(image)
-    run = project(subject.G, target, degradation=degradation, distance=distance, **settings)
 
-    images = {"photo" if already_degraded else "original": image}
-    if not isinstance(degradation, Identity):
-        images["degraded"] = target
+def _images(task: _Task, run: Projection) -> dict[str, Tensor]:
+    """The images of a search by name: original (or photo), degraded, result, composite, as far as there are such."""
+    images = {"photo" if task.original is None else "original": task.subject.image}
+    if not isinstance(task.degradation, Identity):
+        images["degraded"] = task.target
     images["result"] = run.image
-    if isinstance(degradation, Inpaint):
-        images["composite"] = degradation.composite(image, run.image)
-    original = None if already_degraded else image
+    if isinstance(task.degradation, Inpaint):
+        images["composite"] = task.degradation.composite(task.subject.image, run.image)
+    return images
+
+
+def _write(task: _Task, run: Projection, distance: PerceptualDistance, request: dict) -> dict[str, dict[str, float]]:
+    """Write everything that a search leaves, print where and how good it is, and return the metrics."""
+    images, out = _images(task, run), task.out
     metrics = {
         "search": {
             "steps": run.steps, "distance": run.distance, "latent_distance": run.latent_distance,
             "seconds": run.seconds,
         }
     }  # fmt: skip
-    if original is not None:
-        candidates = {"mean face": run.snapshots[0], **{n: images[n] for n in ("result", "composite") if n in images}}
-        metrics |= {f"{n} and original": compare(i, original, distance) for n, i in candidates.items()}
-
+    if task.original is not None:
+        candidates = {"start": run.snapshots[0], **{n: images[n] for n in ("result", "composite") if n in images}}
+        metrics |= {f"{n} and original": compare(i, task.original, distance) for n, i in candidates.items()}
     plots = {
         "comparison": figures.plot_images(list(images.values()), list(images)),
-        "iterations": figures.plot_iterations(run, original),
+        "iterations": figures.plot_iterations(run, task.original),
         "losses": figures.plot_losses(run),
     }
-    if found is not None:
-        plots["alignment"] = figures.plot_alignment(found)
+    if task.subject.found is not None:
+        plots["alignment"] = figures.plot_alignment(task.subject.found)
     written = [run.save(out)]
     written += [save_image(picture, out / f"{name}.png") for name, picture in images.items()]
     written += [figures.save_figure(figure, out / f"{name}.png") for name, figure in plots.items()]
-    with replacing(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps({"metrics": metrics, "settings": run.settings}, indent=2), encoding="utf-8")
+    report = {"metrics": metrics, "settings": run.settings, "request": request}
+    with replacing(out / "metrics.json") as temporary:  # last: a folder that has it is complete
+        temporary.write_text(json.dumps(report, indent=2), encoding="utf-8")
     written.append(out / "metrics.json")
     if run.stopped:
         typer.echo(f"stopped after {run.steps} of {run.settings['steps']} steps")
     typer.echo(f"written to {out}: " + ", ".join(sorted(path.name for path in written)))
     for name, values in metrics.items():
         typer.echo(f"  {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
-    return run, images
+    return metrics
+
+
+def _restore(
+    photos: Path, out: Path, degradation_of: Callable[[_Subject], nn.Module], *, generator: str, device: str,
+    face: int | None, aligned: bool, batch: int, already_degraded: bool = False, profile: str, steps: int | None,
+    space: str | None, request: dict, **settings,
+) -> None:  # fmt: skip
+    """One photo, or a folder of them: what is done already is skipped, and what goes wrong spoils nothing else."""
+    keywords = pick_profile(profile).keywords() | settings | {"space": space, "device": device}
+    if steps is not None:
+        keywords["steps"] = steps
+    if batch < 1:
+        raise SettingError(f"A batch has at least 1 photo, not {batch}.")
+    if not photos.is_dir():
+        # What is cheap to find out comes before what is slow to fetch.
+        image = load_image(photos)
+        check_writable(out)
+        networks = _Networks.load(generator, device)
+        subject = _subject(photos, image, networks.G.img_resolution, face=face, aligned=aligned)
+        task = _Task.make(subject, degradation_of(subject), out, already_degraded)
+        _write(task, *_search(networks, [task], **keywords), networks.distance, request)
+        return
+
+    pending, done = [], []
+    for path, folder in _outputs(photos, out).items():
+        (done if _is_done(folder, request) else pending).append((path, folder))
+    check_writable(out)
+    failed: dict[Path, str] = {}
+    distances: dict[Path, float] = {}
+    networks = _Networks.load(generator, device) if pending else None
+    for i in range(0, len(pending), batch):
+        tasks: dict[Path, _Task] = {}
+        for path, folder in pending[i : i + batch]:
+            typer.echo(f"{path.name}:")
+            with _noting_failure(failed, [path]):
+                subject = _subject(path, load_image(path), networks.G.img_resolution, face=face, aligned=aligned)
+                tasks[path] = _Task.make(subject, degradation_of(subject), folder, already_degraded)
+        with _noting_failure(failed, list(tasks)):
+            runs = _search(networks, list(tasks.values()), **keywords) if tasks else []
+            for (path, task), run in zip(tasks.items(), runs, strict=True):
+                distances[path] = _write(task, run, networks.distance, request)["search"]["distance"]
+            if any(run.stopped for run in runs):
+                raise typer.Exit(130)
+    typer.echo(f"{len(distances)} done, {len(done)} done before, {len(failed)} failed, in {out}")
+    for path, d in distances.items():
+        typer.echo(f"  {path.name}: distance {d:.3f}")
+    for path, sentence in failed.items():
+        typer.echo(f"  {path.name}: {sentence}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _noting_failure(failed: dict[Path, str], paths: Sequence[Path]) -> Iterator[None]:
+    try:
+        yield
+    except (Ex5Error, OSError) as error:
+        failed.update(dict.fromkeys(paths, str(error)))
+        typer.secho(f"  {error}", fg="red", err=True)
+
+
+def _outputs(photos: Path, out: Path) -> dict[Path, Path]:
+    """The images of a folder, and a folder to write to for each."""
+    found = sorted(path for path in photos.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not found:
+        raise NotAnImageError(f"There is no image in {photos}: name a folder of JPEG or PNG files, or one file.")
+    stems = [path.stem for path in found]
+    return {path: out / (path.stem if stems.count(path.stem) == 1 else path.name) for path in found}
+
+
+def _is_done(folder: Path, request: dict) -> bool:
+    """Whether a folder holds the complete result of the same request."""
+    try:
+        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["request"] == request
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 @app.command()
@@ -177,25 +282,24 @@ def align(
 
 @app.command()
 def invert(
-    photo: Photo,
-    steps: Steps = 150,
+    photo: Photos,
+    profile: ProfileName = "fast",
+    steps: Steps = None,
     latent_weight: LatentWeight = 1e-3,
-    space: Space = "w",
+    space: Space = None,
     seed: Seed = 0,
     device: Device = "auto",
     generator: GeneratorName = "mobile-ffhq",
     class_index: ClassIndex = None,
     face: Face = None,
     aligned: Aligned = False,
+    batch: Batch = 1,
     out: Out = None,
 ):
     """Find the latent whose image looks like the photo."""
-    out = out or Path("results", f"{photo.stem}-inversion")
-    subject = _prepare(photo, out, generator=generator, device=device, face=face, aligned=aligned)
-    _search(
-        subject, Identity(), out, steps=steps, latent_weight=latent_weight, space=space, seed=seed,
-        class_index=class_index, device=device,
-    )  # fmt: skip
+    options = dict(locals())
+    options |= {"out": out or Path("results", f"{photo.stem}-inversion"), "photos": options.pop("photo")}
+    _restore(**options, degradation_of=lambda _: Identity(), request=_request(options))
 
 
 @app.command()
@@ -212,15 +316,17 @@ def restore(
     already_degraded: Annotated[
         bool, typer.Option("--already-degraded", help="The photo itself is blurred, grey or damaged.")
     ] = False,
-    steps: Steps = 150,
+    profile: ProfileName = "fast",
+    steps: Steps = None,
     latent_weight: LatentWeight = 1e-3,
-    space: Space = "w",
+    space: Space = None,
     seed: Seed = 0,
     device: Device = "auto",
     generator: GeneratorName = "mobile-ffhq",
     class_index: ClassIndex = None,
     face: Face = None,
     aligned: Aligned = False,
+    batch: Batch = 1,
     out: Out = None,
 ):
     """Deblur, colourise or fill in a photo.
@@ -228,6 +334,8 @@ def restore(
     The aligned photo is degraded first and the result is compared with the original; with --already-degraded the
     photo itself is what is restored.
     """
+    options = dict(locals())
+    request = _request(options)
     if degradation == "blur":
         module = GaussianBlur(kernel_size, sigma)
     elif degradation == "grayscale":
@@ -239,12 +347,22 @@ def restore(
         module = None if mask else Inpaint(top, left, height, width)
     else:
         raise UnknownNameError("degradation", degradation, ("blur", "grayscale", "inpaint"))
-    out = out or Path("results", f"{photo.stem}-{degradation}")
-    subject = _prepare(photo, out, generator=generator, device=device, face=face, aligned=aligned)
-    _search(
-        subject, module or Inpaint(mask=_fitted(painted, mask, subject)), out, already_degraded=already_degraded,
-        steps=steps, latent_weight=latent_weight, space=space, seed=seed, class_index=class_index, device=device,
-    )  # fmt: skip
+    if mask and batch > 1:
+        raise SettingError("A mask is fitted to each face, so photos with a mask are searched one by one: --batch 1.")
+    for name in ("degradation", "kernel_size", "sigma", "top", "left", "height", "width", "mask"):
+        del options[name]
+    options |= {"out": out or Path("results", f"{photo.stem}-{degradation}"), "photos": options.pop("photo")}
+    _restore(
+        **options,
+        degradation_of=lambda subject: module or Inpaint(mask=_fitted(painted, mask, subject)),
+        request=request,
+    )
+
+
+def _request(options: dict) -> dict:
+    """What was asked for, as far as it decides the result."""
+    asked = {name: value for name, value in options.items() if name not in ("photo", "photos", "out", "batch")}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
 
 
 @app.command()
@@ -323,26 +441,34 @@ def convert(
 @app.command()
 def demo(
     photo: Annotated[Path, typer.Argument(help="Image file.")] = SAMPLE_PHOTO,
-    steps: Steps = 100,
+    profile: ProfileName = "fast",
+    steps: Steps = None,
     device: Device = "auto",
     generator: GeneratorName = "mobile-ffhq",
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("results/demo"),
 ):
     """Align a photo, invert it, deblur, colourise and fill it in, and draw one gallery."""
     began = time.perf_counter()
+    image = load_image(photo)
+    check_writable(out)
+    keywords = pick_profile(profile).keywords() | ({} if steps is None else {"steps": steps})
     tasks = {
         "inversion": (Identity(), 1e-3),
         "deblurring": (GaussianBlur(kernel_size=25), 1e-3),
         "colourisation": (Grayscale(), 0.1),  # the report's balance of natural and consistent colours
         "inpainting": (Inpaint(top=164, left=84, height=44, width=88), 0.02),  # the skin's colour must fit the photo's
     }
-    subject = _prepare(photo, out, generator=generator, device=device)
+    networks = _Networks.load(generator, device)
+    subject = _subject(photo, image, networks.G.img_resolution)
     given, found = [], []
     for name, (module, weight) in tasks.items():
         typer.echo(f"{name}:")
-        run, images = _search(subject, module, out / name, steps=steps, latent_weight=weight, device=device)
+        task = _Task.make(subject, module, out / name)
+        (run,) = _search(networks, [task], **keywords, latent_weight=weight, device=device)
+        _write(task, run, networks.distance, {})
         if run.stopped:
             raise typer.Exit(130)
+        images = _images(task, run)
         given.append((name, images.get("degraded", images["original"])))
         found.append(("", images["result"]))
     # The last column: what filling a hole is for, below the photo as it was.
@@ -357,16 +483,34 @@ def bench(
     rounds: Annotated[int, typer.Option(help="Rounds that the medians are taken over.")] = 5,
     device: Device = "auto",
     generator: GeneratorName = "mobile-ffhq",
+    quality: Annotated[
+        bool, typer.Option(help="Also run the recipe fast against kept runs of the published one: minutes.")
+    ] = True,
+    record: Annotated[
+        list[str] | None, typer.Option(help="Make the kept run of a target anew first: up to half an hour each.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="File for the figures.")] = Path("results/bench.json"),
 ):
-    """Measure what a step, an import, an alignment and the memory cost, as ratios within one run."""
+    """Measure what a step, an import, an alignment and the memory cost, and how soon a search is good.
+
+    Times are compared within one run: machines differ and are shared.
+    """
     if rounds < 1:
         raise SettingError(f"A benchmark needs at least 1 round, not {rounds}.")
-    results = benchmark.run_all(SAMPLE_PHOTO, rounds=rounds, device=device, generator=generator)
+    check_writable(out.parent)
+    for name in record or []:
+        if name not in benchmark.TARGETS:
+            raise UnknownNameError("target", name, benchmark.TARGETS)
+        typer.echo(f"written to {benchmark.record_recipe(name, device=device, generator=generator)}")
+    results, curves = benchmark.run_all(
+        SAMPLE_PHOTO, rounds=rounds, device=device, generator=generator, quality=quality
+    )
     typer.echo(benchmark.as_table(results))
     with replacing(out) as temporary:
         temporary.write_text(json.dumps(results, indent=2), encoding="utf-8")
     typer.echo(f"written to {out}")
+    if curves:
+        typer.echo(f"written to {figures.save_figure(figures.plot_quality(curves), out.with_suffix('.png'))}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,11 @@
-"""What things cost: times and memory, as ratios within one run, because machines differ and are shared."""
+"""What things cost: times and memory, as ratios within one run, because machines differ and are shared.
 
+How soon the recipe "fast" reaches the quality of the published one is measured against runs of the latter that are
+kept under docs/recipe/: their distances are the same everywhere, and their time is the measured cost of a step times
+their number of steps.
+"""
+
+import json
 import statistics
 import subprocess
 import sys
@@ -15,10 +21,19 @@ from torch import Tensor
 from ex5lib import zoo
 from ex5lib.alignment import align_face
 from ex5lib.devices import pick_device
+from ex5lib.files import replacing
 from ex5lib.images import resize_area
+from ex5lib.latents import sample_ws
 from ex5lib.losses import PerceptualDistance
-from ex5lib.projector import project
+from ex5lib.metrics import compare
+from ex5lib.projector import Projection, project
 from ex5lib.reference_synthesis import compare_with_reference
+from stylegan2_ada.networks import Generator
+
+ROOT = Path(__file__).parents[1]
+RECORDS = ROOT / "docs" / "recipe"
+# Targets of the comparison, and the steps of the published recipe that it is held against.
+TARGETS = {"astronaut": 1000, "officer": 1000, "sample-0": 300, "sample-1": 300, "sample-2": 300}
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -63,6 +78,108 @@ def step_cost(
     return medians | {"step / (generator + vgg16)": medians["step"] / (medians["generator"] + medians["vgg16"])}
 
 
+def preview_cost(*, rounds: int = 5, device: str = "auto", generator: str = "mobile-ffhq") -> dict[str, float]:
+    """Seconds of a forward and backward pass to w at each preview size, and their ratio to the full size's."""
+    place = pick_device(device)
+    G = zoo.load_generator(generator, place)
+    noise = G.noise_buffers()
+    w = G.w_avg.clone().view(1, 1, -1).requires_grad_()
+    sizes = [*(size for size in G.preview_sizes if size >= 64), G.img_resolution]
+    seconds: dict[int, list[float]] = {size: [] for size in sizes}
+    for _ in range(rounds + 1):
+        for size in sizes:
+            seconds[size].append(
+                _timed(lambda size=size: G.synthesis(w.expand(-1, G.num_ws, -1), noise, size).sum().backward())
+            )
+    medians = {size: statistics.median(values[1:]) for size, values in seconds.items()}
+    full = medians[G.img_resolution]
+    ratios = {f"{size} px / {G.img_resolution} px": medians[size] / full for size in sizes[:-1]}
+    return {f"{size} px": value for size, value in medians.items()} | ratios
+
+
+def _target(name: str, G: Generator) -> Tensor:
+    kind, _, number = name.partition("-")
+    if kind == "sample":
+        with torch.no_grad():
+            return G.synthesis(sample_ws(G, int(number), truncation_psi=0.7)).clamp(-1, 1).cpu()
+    return align_face(next((ROOT / "data").glob(f"{name}.*")), size=G.img_resolution).image
+
+
+def _summary(run: Projection, target: Tensor, distance: PerceptualDistance) -> dict[str, float]:
+    return {
+        **compare(run.image, target, distance),
+        "latent_distance": run.latent_distance,
+        "seconds": run.seconds,
+        "steps": run.steps,
+    }
+
+
+def record_recipe(name: str, *, device: str = "auto", generator: str = "mobile-ffhq", seed: int = 0) -> Path:
+    """Run karras2020 on a target, at full length, and keep its settings, curves and figures under docs/recipe/."""
+    G, distance = zoo.load_generator(generator, device), PerceptualDistance(device=device)
+    target = _target(name, G)
+    run = project(G, target, steps=TARGETS[name], distance=distance, device=device, seed=seed)
+    curves = {term: [round(float(v), 4) for v in run.history[term]] for term in ("distance", "latent_distance")}
+    result = _summary(run, target, distance)
+    del result["seconds"]  # of that machine, that day
+    record = {"result": result, "settings": run.settings, "history": curves}
+    path = RECORDS / f"{name}.json"
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    return path
+
+
+def time_to_quality(
+    name: str, step_seconds: float, *, device: str = "auto", generator: str = "mobile-ffhq", seed: int = 0
+) -> tuple[dict[str, float], dict[str, tuple]]:
+    """Run "fast" on a target and hold it against the kept run of karras2020.
+
+    Args:
+        name: of the target.
+        step_seconds: of one step at full size, measured on this machine in this run.
+
+    Returns:
+        figures of both runs, and curves {recipe: (seconds, d at full size)}.
+    """
+    record = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+    G, distance = zoo.load_generator(generator, device), PerceptualDistance(device=device)
+    target = _target(name, G)
+    features = distance.features(resize_area(target, 256).to(G.w_avg.device))
+    looked, curve = 0.0, []
+
+    def look(report: dict) -> None:
+        nonlocal looked
+        if report["step"] % 10 == 0:
+            began = time.perf_counter()
+            with torch.no_grad():
+                ws = report["latent"].expand(-1, G.num_ws, -1)
+                d = distance(resize_area(G.synthesis(ws, report["noise"]), 256), features).item()
+            curve.append((report["seconds"] - looked, d))
+            looked += time.perf_counter() - began
+
+    run = project(
+        G, target, recipe="fast", distance=distance, device=device, seed=seed, callback=look, snapshots=(),
+        progress=False,
+    )  # fmt: skip
+    fast, kept = _summary(run, target, distance), record["result"]
+    fast["seconds"] -= looked
+    curve.append((fast["seconds"], fast["distance"]))
+    recipe_seconds = step_seconds * record["settings"]["steps"]
+    figures = {f"fast: {term}": value for term, value in fast.items()}
+    figures |= {f"karras2020: {term}": value for term, value in kept.items()}
+    figures |= {
+        "karras2020: seconds here": recipe_seconds,
+        "time ratio": fast["seconds"] / recipe_seconds,
+        "distance ratio": fast["distance"] / kept["distance"],
+    }
+    steps = range(len(record["history"]["distance"]))
+    curves = {
+        "karras2020": ([step_seconds * step for step in steps], record["history"]["distance"]),
+        "fast": tuple(zip(*curve, strict=True)),
+    }
+    return figures, curves
+
+
 _PEAK = """
 import sys, psutil, threading, time
 from ex5lib import load_generator, load_image, project
@@ -74,7 +191,7 @@ def watch():
         time.sleep(0.01)
 threading.Thread(target=watch, daemon=True).start()
 G = load_generator(device="cpu")
-project(G, load_image(sys.argv[1]), steps=3, device="cpu", progress=False)
+project(G, load_image(sys.argv[1]), recipe=sys.argv[2], steps=6, device="cpu", progress=False)
 print(peak)
 """
 
@@ -88,20 +205,32 @@ def process_cost(photo_path: Path) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         align = best_of_3("-m", "ex5lib", "align", str(photo_path), "--out", folder)
-        peak = subprocess.run(
-            [sys.executable, "-c", _PEAK, str(Path(folder, "aligned.png"))], check=True, capture_output=True, text=True
-        )
+        face = str(Path(folder, "aligned.png"))
+        peaks = {
+            f"peak memory of a run, {recipe} (GiB)": int(
+                subprocess.run(
+                    [sys.executable, "-c", _PEAK, face, recipe], check=True, capture_output=True, text=True
+                ).stdout
+            )
+            / 2**30
+            for recipe in ("karras2020", "fast")
+        }
     return {
         "import of ex5lib (s)": best_of_3("-c", "import ex5lib"),
         "command align (s)": align,
-        "peak memory of a run (GiB)": int(peak.stdout) / 2**30,
+        **peaks,
     }
 
 
 def run_all(
-    photo_path: Path, *, rounds: int = 5, device: str = "auto", generator: str = "mobile-ffhq"
-) -> dict[str, dict]:
-    """Every benchmark, with the machine that it ran on."""
+    photo_path: Path,
+    *,
+    rounds: int = 5,
+    device: str = "auto",
+    generator: str = "mobile-ffhq",
+    quality: bool = True,
+) -> tuple[dict[str, dict], dict[str, dict]]:
+    """Every benchmark, with the machine that it ran on, and the curves of distance over time."""
     face = align_face(photo_path).image
     machine = {
         "torch": torch.__version__,
@@ -109,12 +238,20 @@ def run_all(
         "threads": torch.get_num_threads(),
         "memory (GiB)": psutil.virtual_memory().total / 2**30,
     }
-    return {
+    step = step_cost(face, rounds=rounds, device=device, generator=generator)
+    results = {
         "machine": machine,
-        "one step at full size (s)": step_cost(face, rounds=rounds, device=device, generator=generator),
+        "one step at full size (s)": step,
+        "forward and backward to w (s)": preview_cost(rounds=rounds, device=device, generator=generator),
         "StyleGAN2 config F, forward and backward (s)": compare_with_reference(rounds, device=device),
         "processes": process_cost(photo_path),
     }
+    curves = {}
+    for name in TARGETS if quality else ():
+        results[f"time to quality: {name}"], curves[name] = time_to_quality(
+            name, step["step"], device=device, generator=generator
+        )
+    return results, curves
 
 
 def as_table(results: dict[str, dict]) -> str:

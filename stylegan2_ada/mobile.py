@@ -93,6 +93,38 @@ class Block(nn.Module):
         return self.conv2(self.conv1(x, w1, noise1), w2, noise2)
 
 
+class PreviewHead(nn.Module):
+    """Features of an inner layer [N, C, R/2, R/2] → a preview [N, 3, R, R] of the image that they become.
+
+    A narrow stand-in for all that follows: features squeezed to ``width`` channels, one 3 × 3 convolution, the Haar
+    bands of the colours. Each of its two styles comes from a learned mean of the w of the layers it stands for.
+
+    Args:
+        w_dim: width of w.
+        in_channels: channels of the features.
+        num_ws: number of layers, with a w each, that the head stands for.
+        width: channels inside.
+    """
+
+    def __init__(self, w_dim: int, in_channels: int, num_ws: int, *, width: int = 64, img_channels: int = 3):
+        super().__init__()
+        self.mix = nn.Parameter(torch.full((2, num_ws), 1 / num_ws))
+        self.modulation = Modulation(w_dim, in_channels)
+        self.squeeze = Pointwise(in_channels, width)
+        self.bias = nn.Parameter(torch.zeros(1, width, 1, 1))
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.to_img = Modulation(w_dim, width)
+        self.to_img_conv = Pointwise(width, 4 * img_channels)
+        self.to_img_bias = nn.Parameter(torch.zeros(1, 4 * img_channels, 1, 1))
+
+    def forward(self, x: Tensor, ws: Tensor) -> Tensor:
+        """The preview of features x [N, C, R/2, R/2] under the remaining styles ws [N, num_ws, w_dim]."""
+        inner, outer = (self.mix @ ws).unbind(dim=1)  # each [N, w_dim]
+        x = F.leaky_relu(self.squeeze(self.modulation(x, inner)) + self.bias, 0.2)
+        x = F.leaky_relu(self.conv(x), 0.2)
+        return inverse_haar(self.to_img_conv(self.to_img(x, outer)) + self.to_img_bias)
+
+
 class MobileSynthesis(nn.Module):
     """ws [N, num_ws, w_dim] → image [N, 3, R, R].
 
@@ -104,13 +136,21 @@ class MobileSynthesis(nn.Module):
         w_dim: width of w.
         channels: channels after each block; their number sets the resolution, 2 ** (len(channels) + 3).
         const_channels: channels of the constant.
+        preview_sizes: sizes in px for which there is a ``PreviewHead``, on the features of half that size.
     """
 
     img_channels = 3
 
-    def __init__(self, w_dim: int = 512, channels: tuple[int, ...] = FFHQ_CHANNELS, const_channels: int = 512):
+    def __init__(
+        self,
+        w_dim: int = 512,
+        channels: tuple[int, ...] = FFHQ_CHANNELS,
+        const_channels: int = 512,
+        *,
+        preview_sizes: tuple[int, ...] = (),
+    ):
         super().__init__()
-        self.w_dim = w_dim
+        self.w_dim, self.preview_sizes = w_dim, preview_sizes
         self.num_ws = 2 * len(channels) + 2
         self.img_resolution = 2 ** (len(channels) + 3)
         self.const = nn.Parameter(torch.randn(1, const_channels, 4, 4))
@@ -120,49 +160,73 @@ class MobileSynthesis(nn.Module):
         self.to_img = Modulation(w_dim, channels[-1])
         self.to_img_conv = Pointwise(channels[-1], 4 * self.img_channels)
         self.to_img_bias = nn.Parameter(torch.zeros(1, 4 * self.img_channels, 1, 1))
+        self.previews = nn.ModuleDict()
+        for size in preview_sizes:
+            used = self._blocks_for(size)
+            self.previews[str(size)] = PreviewHead(w_dim, channels[used - 1], self.num_ws - 2 * used - 1)
 
-    def _noisy_layers(self) -> dict[str, StyledConv]:
+    def _blocks_for(self, size: int | None) -> int:
+        """How many blocks an image of that size takes."""
+        if size in (None, self.img_resolution):
+            return len(self.blocks)
+        if size not in self.preview_sizes:
+            raise ValueError(f"This network makes images of {self.img_resolution} px, not {size}, which has no head.")
+        return size.bit_length() - 4
+
+    def _noisy_layers(self, size: int | None) -> dict[str, StyledConv]:
         layers = {"conv": self.conv}
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
             layers |= {f"block{i}.conv1": block.conv1, f"block{i}.conv2": block.conv2}
         return layers
 
-    def noise_buffers(self) -> dict[str, Tensor]:
-        """Copies of the built-in noise, about standard normal: {name: [1, 1, h, w]}, 4 px to R/2 px."""
-        return {name: layer.noise.clone() for name, layer in self._noisy_layers().items()}
+    def noise_buffers(self, size: int | None = None) -> dict[str, Tensor]:
+        """Copies of the built-in noise, about standard normal: {name: [1, 1, h, w]}, 4 px to R/2 px.
 
-    def forward(self, ws: Tensor, noise: Noise = None) -> Tensor:
+        Args:
+            size: only those that a preview of so many px takes.
+        """
+        return {name: layer.noise.clone() for name, layer in self._noisy_layers(size).items()}
+
+    def forward(self, ws: Tensor, noise: Noise = None, size: int | None = None) -> Tensor:
         """The image of ws.
 
         Args:
             ws: [N, num_ws, w_dim], one w per layer (W+); repeat a single w for W.
             noise: None for the built-in buffers, "none" for no noise, or {name: [1 or N, 1, h, w]}.
+            size: None for the image, or one of ``preview_sizes`` for a preview, from the first layers and a head.
 
         Returns:
-            [N, 3, R, R] in about [−1, 1].
+            [N, 3, R, R], or [N, 3, size, size], in about [−1, 1].
 
         Raises:
-            ValueError: if ws or a noise buffer has another shape.
+            ValueError: if ws or a noise buffer has another shape, or there is no preview of that size.
         """
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(f"ws must have the shape [N, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}.")
-        n = {name: layer_noise(noise, name, layer.noise) for name, layer in self._noisy_layers().items()}
+        n = {name: layer_noise(noise, name, layer.noise) for name, layer in self._noisy_layers(size).items()}
         w = ws.unbind(dim=1)  # num_ws × [N, w_dim]
         x = self.conv(self.const.expand(len(ws), -1, -1, -1), w[0], n["conv"])  # [N, 512, 4, 4]
-        for i, block in enumerate(self.blocks):
+        blocks = self.blocks[: self._blocks_for(size)]
+        for i, block in enumerate(blocks):
             x = block(x, w[2 * i + 1], w[2 * i + 2], n[f"block{i}.conv1"], n[f"block{i}.conv2"])
+        if len(blocks) < len(self.blocks):
+            return self.previews[str(size)](x, ws[:, 2 * len(blocks) + 1 :])
         bands = self.to_img_conv(self.to_img(x, w[-1])) + self.to_img_bias  # [N, 12, R/2, R/2]
         return inverse_haar(bands)
 
 
-def mobile_generator(state: dict[str, Tensor]) -> Generator:
+def mobile_generator(state: dict[str, Tensor], preview_sizes: tuple[int, ...] = ()) -> Generator:
     """The frozen FFHQ generator, 1024 px, from the tensors of ``checkpoints.read_mobilestylegan``.
+
+    Args:
+        state: those tensors, and the heads' where there are previews.
+        preview_sizes: as in ``MobileSynthesis``.
 
     Raises:
         RuntimeError: if a tensor is missing, extra or of another shape.
     """
     with torch.device("meta"):
-        synthesis = MobileSynthesis()
+        synthesis = MobileSynthesis(preview_sizes=preview_sizes)
         generator = Generator(MappingNetwork(num_ws=synthesis.num_ws), synthesis)
     generator.load_state_dict(state, assign=True)
     return generator.eval().requires_grad_(False)

@@ -300,34 +300,50 @@ class SynthesisNetwork(nn.Module):
             for i in range(len(channels))
         )
 
-    def _noisy_layers(self) -> dict[str, StyledConv]:
-        convs = {
-            f"b{2 ** (i + 2)}.conv{j}": c for i, b in enumerate(self.blocks) for j, c in enumerate((b.conv0, b.conv1))
-        }
+    @property
+    def preview_sizes(self) -> tuple[int, ...]:
+        """Sizes below R at which there is an image: in a skip network the sum of the colours so far."""
+        skip = all(block.to_rgb is not None for block in self.blocks)
+        return tuple(2 ** (i + 2) for i in range(len(self.blocks) - 1)) if skip else ()
+
+    def _blocks_for(self, size: int | None) -> int:
+        """How many blocks an image of that size takes."""
+        if size not in (None, self.img_resolution, *self.preview_sizes):
+            raise ValueError(f"This network makes images of {self.img_resolution} px, not {size}.")
+        return (size or self.img_resolution).bit_length() - 2
+
+    def _noisy_layers(self, size: int | None) -> dict[str, StyledConv]:
+        blocks = self.blocks[: self._blocks_for(size)]
+        convs = {f"b{2 ** (i + 2)}.conv{j}": c for i, b in enumerate(blocks) for j, c in enumerate((b.conv0, b.conv1))}
         return {name: conv for name, conv in convs.items() if conv is not None and conv.noise is not None}
 
-    def noise_buffers(self) -> dict[str, Tensor]:
-        """Copies of the built-in noise, standard normal: {name: [1, 1, h, w]}, 4 px to R px; empty without noise."""
-        return {name: layer.noise.clone() for name, layer in self._noisy_layers().items()}
+    def noise_buffers(self, size: int | None = None) -> dict[str, Tensor]:
+        """Copies of the built-in noise, standard normal: {name: [1, 1, h, w]}, 4 px to R px; empty without noise.
 
-    def forward(self, ws: Tensor, noise: Noise = None) -> Tensor:
+        Args:
+            size: only those that a preview of so many px takes.
+        """
+        return {name: layer.noise.clone() for name, layer in self._noisy_layers(size).items()}
+
+    def forward(self, ws: Tensor, noise: Noise = None, size: int | None = None) -> Tensor:
         """The image of ws.
 
         Args:
             ws: [N, num_ws, w_dim], one w per layer (W+); repeat a single w for W.
             noise: None for the built-in buffers, "none" for no noise, or {name: [1 or N, 1, h, w]}.
+            size: None for the image, or one of ``preview_sizes`` for what the first blocks make of it.
 
         Returns:
-            [N, img_channels, R, R] in about [−1, 1].
+            [N, img_channels, R, R], or [N, img_channels, size, size], in about [−1, 1].
 
         Raises:
-            ValueError: if ws or a noise buffer has another shape.
+            ValueError: if ws or a noise buffer has another shape, or there is no preview of that size.
         """
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(f"ws must have the shape [N, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}.")
-        n = {name: layer_noise(noise, name, layer.noise) for name, layer in self._noisy_layers().items()}
+        n = {name: layer_noise(noise, name, layer.noise) for name, layer in self._noisy_layers(size).items()}
         x = img = None
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
             half = ws.is_cuda and i >= max(len(self.blocks) - self.num_fp16_res, 1)
             x, img = block(
                 x,
@@ -344,8 +360,8 @@ class SynthesisNetwork(nn.Module):
 class Generator(nn.Module):
     """A mapping and a synthesis network behind the one interface that the rest of the project uses.
 
-    ``synthesis`` is any module with ``num_ws``, ``img_resolution``, ``img_channels``, ``noise_buffers()`` and
-    ``forward(ws, noise=None)``.
+    ``synthesis`` is any module with ``num_ws``, ``img_resolution``, ``img_channels``, ``preview_sizes``,
+    ``noise_buffers(size=None)`` and ``forward(ws, noise=None, size=None)``.
     """
 
     def __init__(self, mapping: MappingNetwork, synthesis: nn.Module):
@@ -362,9 +378,14 @@ class Generator(nn.Module):
         """w̄, the mean of W, [w_dim]."""
         return self.mapping.w_avg
 
-    def noise_buffers(self) -> dict[str, Tensor]:
-        """Copies of the built-in noise: {name: [1, 1, h, w]}, coarse to fine."""
-        return self.synthesis.noise_buffers()
+    @property
+    def preview_sizes(self) -> tuple[int, ...]:
+        """Sizes in px, below ``img_resolution``, for which ``synthesis(ws, noise, size)`` makes a cheap preview."""
+        return self.synthesis.preview_sizes
+
+    def noise_buffers(self, size: int | None = None) -> dict[str, Tensor]:
+        """Copies of the built-in noise: {name: [1, 1, h, w]}, coarse to fine; for a preview only what it takes."""
+        return self.synthesis.noise_buffers(size)
 
     def forward(self, z: Tensor, c: Tensor | None = None, *, noise: Noise = None, **truncation) -> Tensor:
         """Image [N, img_channels, R, R] in about [−1, 1] of z [N, z_dim]."""

@@ -61,12 +61,12 @@ def test_align_writes_the_crop_and_the_detection(call, photo):
 
 
 def test_invert_aligns_searches_and_reports(call, photo):
-    result = call("invert", photo, "--steps", 2, "--space", "w+", "--seed", 5, "--device", "cpu", "--out", "here")
+    result = call("invert", photo, "--steps", 3, "--space", "w+", "--seed", 5, "--device", "cpu", "--out", "here")
     assert result.exit_code == 0
     assert _files(Path("here")) == RUN_FILES | {"alignment.png"}
     run = ex5lib.Projection.load("here")
     assert run.settings["space"] == "w+"
-    assert (run.seed, run.steps) == (5, 2)
+    assert (run.seed, run.steps) == (5, 3)
     report = json.loads(Path("here/metrics.json").read_text())["metrics"]
     assert report["search"]["distance"] == pytest.approx(run.distance)
     assert set(report["result and original"]) == {"distance", "psnr", "ssim", "identity_distance"}
@@ -74,7 +74,7 @@ def test_invert_aligns_searches_and_reports(call, photo):
 
 
 def test_an_aligned_photo_is_not_aligned_again_and_is_degraded_first(call, aligned):
-    result = call("restore", aligned, "--degradation", "blur", "--kernel-size", 17, "--steps", 1, "--device", "cpu")
+    result = call("restore", aligned, "--degradation", "blur", "--kernel-size", 17, "--steps", 3, "--device", "cpu")
     assert result.exit_code == 0
     folder = Path("results/aligned-blur")
     assert _files(folder) == RUN_FILES | {"degraded.png"}
@@ -91,7 +91,7 @@ def test_a_damaged_photo_is_restored_without_claiming_an_original(call, astronau
     Image.fromarray(mask).save("mask.png")
     result = call(
         "restore", "damaged.png", "--degradation", "inpaint", "--mask", "mask.png", "--already-degraded", "--aligned",
-        "--steps", 1, "--device", "cpu",
+        "--steps", 3, "--device", "cpu",
     )  # fmt: skip
     assert result.exit_code == 0
     folder = Path("results/damaged-inpaint")
@@ -108,7 +108,7 @@ def test_a_mask_drawn_on_the_whole_photo_is_cropped_like_the_face(call, photo, a
     x, y = astronaut.landmarks[48:68].mean(axis=0).astype(int)  # the mouth
     mask[y - 15 : y + 15, x - 25 : x + 25] = 255
     Image.fromarray(mask).save("mask.png")
-    result = call("restore", photo, "--degradation", "inpaint", "--mask", "mask.png", "--steps", 1, "--device", "cpu")
+    result = call("restore", photo, "--degradation", "inpaint", "--mask", "mask.png", "--steps", 3, "--device", "cpu")
     assert result.exit_code == 0
     folder = Path("results/astronaut-inpaint")
     original, degraded = (resize_area(ex5lib.load_image(folder / f"{n}.png"), 256) for n in ("original", "degraded"))
@@ -130,7 +130,7 @@ def test_sample_makes_the_faces_of_seeds(call, generator):
 
 def test_demo_draws_one_gallery_of_four_searches(call, photo, root):
     small = root / "tests" / "data" / "uncond_32.pkl"
-    result = call("demo", photo, "--generator", small, "--steps", 1, "--device", "cpu")
+    result = call("demo", photo, "--generator", small, "--steps", 3, "--device", "cpu")
     assert result.exit_code == 0, result.output
     demo = Path("results/demo")
     assert _files(demo) == {"gallery.png", "inversion", "deblurring", "colourisation", "inpainting"}
@@ -151,10 +151,54 @@ def test_ctrl_c_keeps_what_was_found_and_says_so(call, aligned, monkeypatch):
 
     monkeypatch.setattr(projector, "schedule", interrupt)
     small = Path(__file__).parent / "data" / "uncond_32.pkl"
-    result = call("invert", aligned, "--aligned", "--generator", small, "--device", "cpu", "--out", "stopped")
+    result = call(
+        "invert", aligned, "--aligned", "--generator", small, "--steps", 40, "--device", "cpu", "--out", "stopped"
+    )
     assert result.exit_code == 0
-    assert "stopped after 2 of 150 steps" in result.stdout
+    assert "stopped after 2 of 40 steps" in result.stdout
     assert ex5lib.Projection.load("stopped").stopped
+
+
+@pytest.fixture
+def album(aligned, tmp_path, root) -> Path:
+    """A folder with three small faces, a file that is no image, and one that is none of our business."""
+    folder = tmp_path / "album"
+    with torch.no_grad():
+        G = ex5lib.load_generator(root / "tests" / "data" / "uncond_32.pkl", device="cpu")
+        for seed, name in enumerate(("a.png", "b.png", "b.jpg")):
+            ex5lib.save_image(G.synthesis(ex5lib.sample_ws(G, seed)), folder / name)
+    (folder / "broken.png").write_bytes(b"not an image")
+    (folder / "notes.txt").write_text("text")
+    return folder
+
+
+def test_a_folder_is_searched_photo_by_photo_and_goes_on_after_a_bad_file(call, album, root):
+    arguments = ["invert", album, "--aligned", "--generator", root / "tests" / "data" / "uncond_32.pkl"]
+    arguments += ["--device", "cpu", "--batch", 2, "--steps", 4]
+    result = call(*arguments)
+    assert result.exit_code == 1
+    assert "3 done, 0 done before, 1 failed" in result.stdout
+    assert "broken.png is not an image" in result.stdout
+    out = Path("results/album-inversion")
+    assert _files(out) == {"a", "b.png", "b.jpg"}
+    assert all(_files(folder) == RUN_FILES for folder in out.iterdir())
+
+    (album / "broken.png").unlink()
+    written = (out / "a" / "projection.npz").stat().st_mtime_ns
+    again = call(*arguments)
+    assert again.exit_code == 0
+    assert "0 done, 3 done before, 0 failed" in again.stdout
+    (out / "a" / "metrics.json").unlink()  # as if interrupted while it was written
+    assert "1 done, 2 done before" in call(*arguments).stdout
+    assert (out / "a" / "projection.npz").stat().st_mtime_ns > written
+    assert "3 done, 0 done before" in call(*arguments[:-1], 3).stdout  # other settings, other results
+
+
+def test_a_folder_without_images_is_said_so(call, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = call("invert", "empty")
+    assert result.exit_code == 1
+    assert "There is no image in empty" in result.stderr
 
 
 def test_weights_states_both_licences(call):
@@ -175,6 +219,8 @@ def test_fetch_names_the_files(call):
     [
         (["invert", "missing.jpg"], "There is no file missing.jpg"),
         (["align", "."], "is a folder"),
+        (["invert", "PHOTO", "--batch", "0"], "at least 1 photo"),
+        (["restore", "PHOTO", "--degradation", "inpaint", "--mask", "WHITE", "--batch", "2"], "one by one"),
         (["align", "PHOTO", "--face", "7"], "Face 7 was asked for, but 2 faces"),
         (["align", "PHOTO", "--size", "5"], "64 to 4096 px"),
         (["invert", "PHOTO", "--generator", "mobile-fhq"], 'did you mean "mobile-ffhq"'),
@@ -203,6 +249,7 @@ def test_fetch_names_the_files(call):
         (["invert", "PHOTO", "--out", "PHOTO"], "is a file: choose another --out"),
         (["fetch", "vgg61"], 'did you mean "vgg16"'),
         (["bench", "--rounds", "0"], "at least 1 round"),
+        (["invert", "PHOTO", "--profile", "slow"], "There is no profile"),
     ],
 )
 def test_bad_input_is_one_sentence_exit_code_1_and_nothing_written(call, photo, aligned, root, arguments, sentence):

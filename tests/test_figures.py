@@ -13,7 +13,7 @@ from ex5lib.projector import HISTORY_TERMS, Projection
 @pytest.fixture
 def run() -> Projection:
     steps = np.arange(50)
-    history = dict.fromkeys(HISTORY_TERMS, 1 / (1 + steps))
+    history = dict.fromkeys(HISTORY_TERMS, 1 / (1 + steps)) | {"size": np.full(50, 64)}
     image = torch.zeros(1, 3, 64, 64)
     return Projection(
         ws=torch.zeros(1, 2, 4),
@@ -80,3 +80,15 @@ def test_figures_are_saved_in_the_format_of_their_suffix(run, tmp_path):
         path = ex5lib.save_figure(ex5lib.plot_losses(run), tmp_path / "new" / f"a{suffix}")
         assert Image.open(path).format == kind
     assert ex5lib.save_figure(ex5lib.plot_losses(run), tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_stages_are_parted_in_the_loss_plot(run):
+    def marks() -> tuple[list[str], list[float]]:
+        (ax,) = ex5lib.plot_losses(run).axes
+        dotted = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+        return [text.get_text() for text in ax.texts], dotted
+
+    assert marks() == ([], [])
+    run.history["size"] = np.repeat([128, 256, 1024], [25, 15, 10])
+    assert marks() == (["128 px", "256 px", "1024 px"], [24.5, 39.5])
+    _assert_nothing_is_cut_off(ex5lib.plot_losses(run))

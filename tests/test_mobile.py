@@ -136,3 +136,19 @@ def test_openvino_constants_and_edges_are_read():
         graph.constant("c")
     with pytest.raises(CheckpointError, match="0 nodes Convolution before b"):
         graph.source(graph.named("b"), "Convolution")
+
+
+def test_a_preview_takes_the_first_layers_noise_and_all_styles():
+    torch.manual_seed(1)
+    network = MobileSynthesis(w_dim=16, channels=(16, 16, 16), const_channels=16, preview_sizes=(16, 32))
+    ws = torch.randn(2, network.num_ws, 16, requires_grad=True)
+    for size, blocks in ((16, 1), (32, 2)):
+        noise = network.noise_buffers(size)
+        assert set(noise) == {"conv"} | {f"block{i}.conv{j}" for i in range(blocks) for j in (1, 2)}
+        preview = network(ws, noise, size)
+        assert preview.shape == (2, 3, size, size)
+        (gradient,) = torch.autograd.grad(preview.square().sum(), ws)
+        assert (gradient.abs().sum(dim=(0, 2)) > 0).all()  # the head stands for the layers that it skips
+    assert network(ws, None, network.img_resolution).shape == network(ws).shape == (2, 3, 64, 64)
+    with pytest.raises(ValueError, match="images of 64 px, not 8, which has no head"):
+        network(ws, None, 8)

@@ -1,0 +1,193 @@
+"""Coarse to fine: previews, stages, batches and the warm start."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import ex5lib
+from ex5lib import errors as e
+from ex5lib import project, zoo
+from ex5lib.experiments import PROFILES, pick_profile
+from ex5lib.images import resize_area
+from ex5lib.recipes import Stage, fast, scaled
+from ex5lib.warm_start import load_warm_start
+from stylegan2_ada.networks import random_generator
+
+
+@pytest.fixture(scope="module")
+def skip_generator():
+    """An untrained StyleGAN2 at 64 px: its previews are its own colours at lower resolutions."""
+    rng = torch.Generator().manual_seed(3)
+    return random_generator(rng, 64, channel_base=1024, channel_max=32, z_dim=32, w_dim=32, mapping_layers=2)
+
+
+@pytest.fixture
+def settings(distance) -> dict:
+    return {"statistics_samples": 200, "distance": distance, "device": "cpu", "progress": False}
+
+
+def _target(G, seed: int) -> torch.Tensor:
+    with torch.no_grad():
+        return G.synthesis(ex5lib.sample_ws(G, seed)).clamp(-1, 1)
+
+
+def test_previews_share_the_first_layers_exactly(generator):
+    seen = {}
+    hooks = [
+        generator.synthesis.blocks[i].register_forward_hook(lambda *call, i=i: seen.setdefault(i, []).append(call[2]))
+        for i in (3, 4)
+    ]
+    ws = ex5lib.sample_ws(generator, 5)
+    with torch.no_grad():
+        for size in (None, 128, 256):
+            generator.synthesis(ws, None, size)
+    for hook in hooks:
+        hook.remove()
+    assert len(seen[3]) == 3  # the image and both previews
+    assert len(seen[4]) == 2  # the image and the larger preview
+    assert all(torch.equal(features[0], other) for features in seen.values() for other in features[1:])
+
+
+def test_previews_look_like_the_image(generator):
+    errors = {128: [], 256: []}
+    with torch.no_grad():
+        for seed in range(50_000, 50_006):  # neither trained on nor reported
+            ws = ex5lib.sample_ws(generator, seed, truncation_psi=0.7)
+            image = generator.synthesis(ws)
+            for size, values in errors.items():
+                preview = generator.synthesis(ws, None, size)
+                assert preview.shape == (1, 3, size, size)
+                values.append((preview - resize_area(image, size)).square().mean().item())
+    psnr = {size: np.mean([10 * np.log10(4 / error) for error in values]) for size, values in errors.items()}
+    assert psnr[128] > 25.5
+    assert psnr[256] > 28
+
+
+def test_a_skip_networks_preview_is_its_image_so_far(skip_generator):
+    assert skip_generator.preview_sizes == (4, 8, 16, 32)
+    ws = ex5lib.sample_ws(skip_generator, 1)
+    smaller = random_generator(
+        torch.Generator(), 32, channel_base=1024, channel_max=32, z_dim=32, w_dim=32, mapping_layers=2
+    )
+    state = skip_generator.state_dict()
+    smaller.load_state_dict({name: state[name] for name in smaller.state_dict()})  # the same network, one block less
+    torch.testing.assert_close(skip_generator.synthesis(ws, None, 32), smaller.synthesis(ws[:, : smaller.num_ws]))
+    assert set(skip_generator.noise_buffers(32)) == set(smaller.noise_buffers())
+    orig = random_generator(torch.Generator(), 16, channel_max=8, architecture="orig")
+    assert orig.preview_sizes == ()
+    with pytest.raises(ValueError, match="images of 16 px, not 8"):
+        orig.synthesis(torch.zeros(1, orig.num_ws, 512), None, 8)
+
+
+def test_fast_searches_a_skip_network_coarse_to_fine(skip_generator, settings):
+    target = _target(skip_generator, 4)
+    stages = [Stage(6, 32), Stage(6, None, "w+", learning_rate=0.05)]
+    run = project(skip_generator, target, recipe=stages, snapshots=[0, 9, 12], **settings)
+    assert list(run.history["size"]) == [32] * 6 + [64] * 6
+    assert run.settings["stages"][1]["space"] == run.settings["space"] == "w+"
+    assert run.distance < run.history["distance"][6]
+    assert {image.shape[-1] for image in run.snapshots.values()} == {64}
+    torch.testing.assert_close(skip_generator.synthesis(run.ws, run.noise), run.image)
+    named = project(skip_generator, target, recipe="fast", steps=12, **settings)
+    assert named.steps == 12
+    assert named.distance < named.history["distance"][0]
+
+
+def test_a_stage_leaves_noise_alone_that_its_preview_does_not_use(skip_generator, settings):
+    run = project(skip_generator, _target(skip_generator, 4), recipe=[Stage(3, 16)], **settings)
+    random = torch.Generator().manual_seed(0)
+    for name, buffer in skip_generator.noise_buffers().items():
+        drawn = torch.randn(buffer.shape, generator=random)
+        assert torch.equal(run.noise[name], drawn) == (buffer.shape[-1] > 16)
+
+
+@pytest.mark.parametrize("recipe", ["karras2020", "fast"])
+def test_photos_of_a_batch_are_searched_as_each_would_be_alone(skip_generator, settings, recipe):
+    targets = torch.cat([_target(skip_generator, seed) for seed in (4, 5, 6)])
+    together = project(skip_generator, targets, recipe=recipe, steps=6, latent_weight=0.1, **settings)
+    assert len(together) == 3
+    assert (together[0].image - together[1].image).abs().mean() > 0.05
+    for run, target in zip(together, targets.split(1), strict=True):
+        alone = project(skip_generator, target, recipe=recipe, steps=6, latent_weight=0.1, **settings)
+        assert (run.image - alone.image).abs().mean() < 0.01  # Adam blows up rounding where gradients are near 0
+        for term in ("distance", "latent_distance", "noise_regularization", "learning_rate"):
+            np.testing.assert_allclose(run.history[term], alone.history[term], rtol=2e-3)
+        assert run.distance == pytest.approx(alone.distance, rel=2e-3)
+    space = together[0].settings["space"]
+    again = project(skip_generator, targets, start=together, space=space, steps=2, **settings)
+    assert [run.history["distance"][0] for run in again] == pytest.approx([r.distance for r in together], rel=1e-3)
+
+
+def test_stepping_scales_with_the_stages():
+    stages = [Stage(60, 128), Stage(30, 256), Stage(10)]
+    assert [stage.steps for stage in scaled(stages, 50)] == [30, 15, 5]
+    assert [stage.steps for stage in scaled(stages, 3)] == [1, 1, 1]
+    assert sum(stage.steps for stage in scaled(stages, 77)) == 77
+
+
+def test_what_a_degradation_hides_is_not_searched_in_w_plus(generator):
+    inversion, blurred = (fast(generator, d, None) for d in (ex5lib.Identity(), ex5lib.GaussianBlur(25)))
+    assert inversion[-1].space == "w+"
+    assert inversion[-1].size is None
+    assert {stage.space for stage in blurred} == {"w"}
+    assert {stage.space for stage in fast(generator, ex5lib.Identity(), "z")} == {"z"}
+
+
+def test_profiles_become_keywords_of_project(skip_generator, settings):
+    target = _target(skip_generator, 4)
+    for name in ("smoke", "fast"):
+        run = project(skip_generator, target, **settings | PROFILES[name].keywords() | {"steps": 6})
+        assert run.settings["recipe"] == name
+    assert PROFILES["full"].keywords()["recipe"] == "karras2020"
+    assert PROFILES["full"].keywords()["steps"] == 1000
+    with pytest.raises(e.UnknownNameError, match='did you mean "fast"'):
+        pick_profile("fats")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "sentence"),
+    [
+        ({"recipe": "karras2021"}, e.UnknownNameError, 'did you mean "karras2020"'),
+        ({"recipe": []}, e.SettingError, "at least one stage"),
+        ({"recipe": "fast", "learning_rate": 0.2}, e.SettingError, "learning_rate belongs to karras2020"),
+        ({"recipe": "fast", "steps": 2}, e.SettingError, "at least so many steps, not 2"),
+        ({"recipe": [Stage(3, 24)]}, e.SettingError, "images of 4, 8, 16, 32, 64 px, not 24"),
+        ({"start": "median"}, e.UnknownNameError, "mean, warm"),
+        ({"target": torch.zeros(0, 3, 64, 64)}, e.SettingError, "no photo"),
+    ],
+)
+def test_bad_recipes_are_refused_in_one_sentence(skip_generator, settings, keywords, error, sentence):
+    target = keywords.pop("target", _target(skip_generator, 4))
+    with pytest.raises(error, match=sentence):
+        project(skip_generator, target, **settings, **keywords)
+
+
+def test_bad_stages_are_refused_in_one_sentence():
+    for keywords, sentence in (
+        ({"steps": 0}, "at least 1 step"),
+        ({"steps": 1, "space": "y"}, "z, w or w"),
+        ({"steps": 1, "learning_rate": -1.0}, "from 0 up"),
+    ):
+        with pytest.raises(e.SettingError, match=sentence):
+            Stage(**keywords)
+
+
+def test_the_warm_start_is_for_the_w_that_it_was_fitted_to(generator, skip_generator):
+    assert load_warm_start(generator) is not None
+    assert load_warm_start(skip_generator) is None
+    assert json.loads(json.dumps(zoo.mapping_digest(generator))) == zoo.mapping_digest(generator)
+
+
+def test_the_warm_start_is_nearer_than_the_mean_face(generator, distance, astronaut):
+    regression = load_warm_start(generator)
+    photo = resize_area(astronaut.image, 256)
+    with torch.no_grad():
+        for degradation in (ex5lib.Identity(), ex5lib.GaussianBlur(25), ex5lib.Grayscale()):
+            target = degradation(photo)
+            w = regression(target, distance)
+            assert w.shape == (1, 512)
+            images = [generator.synthesis(v.expand(1, 16, -1)) for v in (generator.w_avg, w)]
+            at_mean, warm = (distance(degradation(resize_area(image, 256)), target).item() for image in images)
+            assert warm < 0.85 * at_mean
