@@ -68,6 +68,7 @@ ProfileName = Annotated[
 Steps = Annotated[int | None, typer.Option(help="Optimisation steps in all.", show_default="the profile's")]
 LatentWeight = Annotated[float, typer.Option(help="λ_w, weight of the distance from the mean latent.")]
 Space = Annotated[str | None, typer.Option(help="Latent space: z, w or w+.", show_default="the profile's")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the networks: pays in long searches.")]
 Batch = Annotated[int, typer.Option(help="Photos of a folder searched at once; more than 1 pays on a GPU.")]
 Seed = Annotated[int, typer.Option(help="Seed of all randomness.")]
 Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
@@ -293,6 +294,7 @@ def invert(
     class_index: ClassIndex = None,
     face: Face = None,
     aligned: Aligned = False,
+    compile: Compile = False,
     batch: Batch = 1,
     out: Out = None,
 ):
@@ -326,6 +328,7 @@ def restore(
     class_index: ClassIndex = None,
     face: Face = None,
     aligned: Aligned = False,
+    compile: Compile = False,
     batch: Batch = 1,
     out: Out = None,
 ):

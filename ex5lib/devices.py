@@ -1,14 +1,16 @@
 """Choosing where to compute, and saying plainly when there is too little memory."""
 
 import ctypes
+import os
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
 import torch
 
-from ex5lib.errors import DeviceError, OutOfMemoryError
+from ex5lib.errors import CompilerError, DeviceError, OutOfMemoryError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -49,6 +51,17 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def check_compiler(place: torch.device) -> None:
+    """Make sure that ``torch.compile`` can work: on a CPU it writes C++.
+
+    Raises:
+        CompilerError: if there is no compiler for that.
+    """
+    named = os.environ.get("CXX")
+    if place.type == "cpu" and not any(shutil.which(name) for name in ([named] if named else ("g++", "clang++"))):
+        raise CompilerError(f"There is no C++ compiler {named or 'g++'}: install one, or search without compiling.")
 
 
 @contextmanager

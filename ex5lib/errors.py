@@ -78,6 +78,10 @@ class DivergedError(Ex5Error, ArithmeticError):
     """The optimisation ran into NaN or infinity."""
 
 
+class CompilerError(Ex5Error, RuntimeError):
+    """Networks were to be compiled on a machine that has no compiler."""
+
+
 class OutOfMemoryError(Ex5Error, MemoryError):
     """The device has too little memory for the run."""
 

@@ -251,6 +251,18 @@ def test_a_missing_gpu_is_said_plainly(search):
         search(device="cuda")
 
 
+def test_compiled_networks_find_the_same(search):
+    quick = {"steps": 6, "initial_noise": 0.0, "distance": SquaredError()}  # compiling VGG16 too takes a minute
+    plain, compiled = search(**quick), search(**quick, compile=True)
+    np.testing.assert_allclose(compiled.history["distance"], plain.history["distance"], rtol=2e-3)
+
+
+def test_a_missing_compiler_is_said_plainly(search, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(e.CompilerError, match="no C\\+\\+ compiler no-such-compiler"):
+        search(compile=True)
+
+
 def test_running_out_of_memory_is_said_plainly(search, monkeypatch, tiny_generator):
     # Asks the real allocator for more than any machine has.
     monkeypatch.setattr(tiny_generator.synthesis, "forward", lambda *_, **__: torch.empty(1, 3, 2**26, 2**20))
