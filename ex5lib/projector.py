@@ -309,6 +309,7 @@ def project(
         noise_weight=noise_weight,
         comparison_size=comparison_size,
         autocast={"device_type": place.type, "dtype": dtype, "enabled": dtype != torch.float32},
+        clamp=recipe != "karras2020",
     )
     random = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same noise
     noise = _initial_noise(G, start if continued else None, len(target), random)
@@ -439,6 +440,7 @@ class _Problem:
     noise_weight: float
     comparison_size: int
     autocast: dict
+    clamp: bool = False
     features: dict[int, list[Tensor]] = field(default_factory=dict)
 
     def ws(self, latent: Tensor, space: str) -> Tensor:
@@ -459,14 +461,21 @@ class _Problem:
 
     def image(self, latent: Tensor, noise: dict[str, Tensor], space: str, size: int | None = None) -> Tensor:
         """The image [N, 3, R, R], or a preview [N, 3, size, size]."""
+        ws = self.ws(latent, space)
+        if space == "w+" and size is not None:
+            # A preview only guesses at the styles of the layers that it skips: searched there, they would drift.
+            shared = self.G.synthesis.styles_shared(size)
+            ws = torch.cat([ws[:, :shared], ws[:, shared:].detach()], dim=1)
         with torch.autocast(**self.autocast):
-            return self.synthesis(self.ws(latent, space), noise=noise, size=size).float()
+            return self.synthesis(ws, noise=noise, size=size).float()
 
     def evaluate(
         self, latent: Tensor, noise: dict[str, Tensor], space: str, size: int | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The image, and the terms of the objective there, [N] each."""
         image = self.image(latent, noise, space, size)
+        if self.clamp:
+            image = image.clamp(-1, 1)
         used = {name: noise[name] for name in self.G.noise_buffers(size)}
         compared = min(self.comparison_size, image.shape[-1], self.target.shape[-1])
         with torch.autocast(**self.autocast):

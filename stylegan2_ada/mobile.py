@@ -173,6 +173,11 @@ class MobileSynthesis(nn.Module):
             raise ValueError(f"This network makes images of {self.img_resolution} px, not {size}, which has no head.")
         return size.bit_length() - 4
 
+    def styles_shared(self, size: int | None = None) -> int:
+        """How many of the first styles act in an image of that size as in the full one; a head guesses the rest."""
+        used = self._blocks_for(size)
+        return self.num_ws if used == len(self.blocks) else 2 * used + 1
+
     def _noisy_layers(self, size: int | None) -> dict[str, StyledConv]:
         layers = {"conv": self.conv}
         for i, block in enumerate(self.blocks[: self._blocks_for(size)]):

@@ -312,6 +312,10 @@ class SynthesisNetwork(nn.Module):
             raise ValueError(f"This network makes images of {self.img_resolution} px, not {size}.")
         return (size or self.img_resolution).bit_length() - 2
 
+    def styles_shared(self, size: int | None = None) -> int:
+        """How many of the first styles act in an image of that size exactly as in the full one."""
+        return 2 * self._blocks_for(size)
+
     def _noisy_layers(self, size: int | None) -> dict[str, StyledConv]:
         blocks = self.blocks[: self._blocks_for(size)]
         convs = {f"b{2 ** (i + 2)}.conv{j}": c for i, b in enumerate(blocks) for j, c in enumerate((b.conv0, b.conv1))}

@@ -90,10 +90,10 @@ def fit(
     tests: dict[str, tuple[Tensor, Tensor]],
     test_w: Tensor,
     *,
-    epochs: int = 24,
+    epochs: int = 10,
     rate: float = 1e-3,
-    decay: float = 0.05,
-    dropout: float = 0.1,
+    decay: float = 0.3,
+    dropout: float = 0.5,
     seed: int = 0,
     **sizes,
 ) -> WarmStart:
@@ -158,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("results/training"), help="of the samples")
     parser.add_argument("--out", type=Path, default=zoo.DATA / "warm-start-mobile-ffhq.safetensors")
-    parser.add_argument("--count", type=int, default=16_000, help="faces to fit to")
+    parser.add_argument("--count", type=int, default=6_400, help="faces to fit to")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     folder = arguments.folder
