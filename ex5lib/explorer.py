@@ -433,8 +433,8 @@ class Explorer:
             )
         except _SupersededError:
             return
-        except KeyboardInterrupt:  # on Colab; once there are steps, project() returns the best of them instead
-            self._end(generation, "Stopped before the first step.", error=False)
+        except KeyboardInterrupt:  # on Colab, before the first step; after it project() returns the best so far instead
+            self._end(generation, "Interrupted, without a result.", error=False)
         except Ex5Error as error:
             self._end(generation, str(error))
         except Exception as error:
