@@ -104,8 +104,12 @@ class _Choice:
         return DEGRADATIONS[self.degradation](**dict(self.parameters))
 
     def __str__(self) -> str:
+        return f"λ_w = {self.latent_weight:.3g}; {self.degraded()}"
+
+    def degraded(self) -> str:
+        """The degradation in words."""
         numbers = (f"{name.replace('_', ' ')} {value:g}" for name, value in self.parameters if value is not None)
-        return ", ".join([f"λ_w = {self.latent_weight:g}", *numbers])
+        return ", ".join([self.degradation, *numbers]) if self.degradation != "none" else "not degraded"
 
 
 class _Controls:
@@ -124,7 +128,7 @@ class _Controls:
         sigma: float | None,
         rectangle: tuple[int, int, int, int],
     ):
-        look = {"style": {"description_width": "110px"}, "layout": {"width": "420px"}}
+        look = {"style": {"description_width": "130px"}, "layout": {"width": "430px"}}
         low, high = _WEIGHT_EXPONENTS
         self.latent_weight = ipywidgets.FloatLogSlider(
             latent_weight, min=low, max=high, step=0.1, readout_format=".2g", description="latent weight λ_w", **look
@@ -180,18 +184,18 @@ class _Controls:
 
 
 class _Screen:
-    """The panels, each a caption and a JPEG frame, and a line of text below them, drawn as widgets."""
+    """The panels, each a caption and a JPEG frame, and a line of text above them, drawn as widgets."""
 
     def __init__(self):
-        self.images = {name: ipywidgets.Image(format="jpeg", layout={"width": "100%"}) for name in _PANELS}
+        self.images = {name: ipywidgets.Image(format="jpeg", layout={"width": "98%"}) for name in _PANELS}
         self._captions = {name: ipywidgets.HTML() for name in _PANELS}
         self._columns = {
-            name: ipywidgets.VBox([self._captions[name], image], layout={"width": "24%", "min_width": "150px"})
+            name: ipywidgets.VBox([image, self._captions[name]], layout={"width": "24%", "min_width": "150px"})
             for name, image in self.images.items()
         }
         self._line = ipywidgets.HTML()
         self._row = ipywidgets.HBox(layout={"flex_flow": "row wrap", "max_width": "1100px"})
-        self.box = ipywidgets.VBox([self._row, self._line])
+        self.box = ipywidgets.VBox([self._line, self._row])
         self.captions = dict.fromkeys(_PANELS, "")
         self.text = ""
 
@@ -233,13 +237,14 @@ class _HandleScreen:
 
     def _html(self) -> HTML:
         panels = "".join(
-            f'<div style="width:23%;min-width:140px">{_caption_html(name, self.captions[name])}'
-            f'<img alt="{name}" src="{_data_uri(self.frames[name])}" style="width:100%"></div>'
+            f'<div style="width:23%;min-width:140px">'
+            f'<img alt="{name}" src="{_data_uri(self.frames[name])}" style="width:100%">'
+            f"{_caption_html(name, self.captions[name])}</div>"
             for name in _PANELS
             if name in self.frames
         )
         row = f'<div style="display:flex;flex-wrap:wrap;gap:8px;max-width:1100px">{panels}</div>'
-        return HTML(row + _status_html(self.text, self._error))
+        return HTML(_status_html(self.text, self._error) + row)
 
 
 class Explorer:
@@ -350,7 +355,7 @@ class Explorer:
             if self._live and not self._in_callback:
                 self.run()
             else:
-                self.screen.say("Press Run.")
+                self.screen.say("Press Run." if self.result is None else "The result is of other settings: press Run.")
 
     def _set_running(self, running: bool) -> None:
         self._running = running
@@ -365,7 +370,7 @@ class Explorer:
         except Ex5Error as error:
             self.screen.say(str(error), error=True)
             return False
-        self.screen.show("target", f"degradation: {self._choice.degradation}", _jpeg(degraded))
+        self.screen.show("target", self._choice.degraded(), _jpeg(degraded))
         return True
 
     def _show_finished(self) -> bool:
@@ -575,9 +580,10 @@ def _data_uri(frame: bytes) -> str:
 
 
 def _caption_html(name: str, caption: str) -> str:
-    return f'<b>{html.escape(name)}</b><br><span style="font-size:90%">{html.escape(caption) or "&nbsp;"}</span>'
+    text = f"<b>{html.escape(name)}</b>" + (f"<br>{html.escape(caption)}" if caption else "")
+    return f'<div style="line-height:1.4;white-space:normal">{text}</div>'
 
 
 def _status_html(text: str, error: bool) -> str:
     colour = "color:#c62828" if error else ""
-    return f'<div role="status" style="{colour}">{html.escape(text)}</div>'
+    return f'<div role="status" style="line-height:1.4;white-space:normal;{colour}">{html.escape(text)}</div>'

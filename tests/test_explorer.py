@@ -117,7 +117,7 @@ def test_run_searches_what_project_finds_with_the_same_settings(make, small, fac
     assert torch.equal(explorer.result.image, same.image)
     assert _close(explorer.screen.images["result"].value, same.image)
     assert re.fullmatch(rf"Done: 8 of 8 steps, distance {same.distance:.3f}, [\d.]+ s\.", explorer.status)
-    assert explorer.screen.captions["result"].startswith("λ_w = 0.1, kernel size 33; distance")
+    assert explorer.screen.captions["result"].startswith("λ_w = 0.1; blur, kernel size 33; distance")
     assert (explorer.run_button.disabled, explorer.stop_button.disabled) == (False, True)
 
 
@@ -194,7 +194,7 @@ def test_before_run_and_after_stop_a_slider_starts_nothing(make):
     explorer.stop_button.click()
     assert explorer.wait(PATIENCE)
     explorer.controls.latent_weight.value = 0.1
-    assert explorer.status == "Press Run."
+    assert explorer.status == "The result is of other settings: press Run."
     assert not explorer.run_button.disabled
 
 
@@ -209,13 +209,13 @@ def test_going_back_shows_the_finished_result_at_once(make):
     second = explorer.result
     assert second is not first
     assert explorer.screen.images["previous"].value == frame
-    assert explorer.screen.captions["previous"].startswith("λ_w = 0.001; distance")
+    assert explorer.screen.captions["previous"].startswith("λ_w = 0.001; not degraded; distance")
     assert gate.calls == 2 * calls
 
     explorer.controls.latent_weight.value = 0.001 * (1 + 1e-12)  # as a browser computes it
     assert explorer.result is first
     assert explorer.screen.images["result"].value == frame
-    assert explorer.screen.captions["previous"].startswith("λ_w = 1; distance")
+    assert explorer.screen.captions["previous"].startswith("λ_w = 1; not degraded; distance")
     assert explorer.status.startswith("Done before: 8 of 8 steps")
     assert explorer.wait(PATIENCE)
     assert gate.calls == 2 * calls
@@ -347,7 +347,7 @@ def test_on_colab_a_slider_waits_for_run_and_shows_what_is_finished(make, colab)
     explorer.run_button.click()
     first = explorer.result
     explorer.controls.latent_weight.value = 1.0
-    assert explorer.status == "Press Run."
+    assert explorer.status == "The result is of other settings: press Run."
     explorer.run_button.click()
     explorer.controls.latent_weight.value = 0.001
     assert explorer.result is first
