@@ -385,12 +385,12 @@ class Explorer:
     def _show_result(self, choice: _Choice, run: Projection, how: str) -> None:
         if self._shown is not None and self._shown[0] != choice:
             self._keep_as_previous()
-        numbers = f"distance {run.distance:.3f}"
-        frame = _jpeg(run.image)
-        self.result, self._shown = run, (choice, f"{choice}; {numbers}", frame)
-        self.screen.show("result", f"{choice}; {numbers}", frame)
+        self.result = run
+        self._shown = (choice, f"{choice}; distance {run.distance:.3f} after {run.steps} steps", _jpeg(run.image))
+        self.screen.show("result", *self._shown[1:])
         self._set_running(False)
-        self.screen.say(f"{how}: {run.steps} of {run.settings['steps']} steps, {numbers}, {run.seconds:.1f} s.")
+        steps = f"{run.steps} of {run.settings['steps']} steps"
+        self.screen.say(f"{how}: {steps}, distance {run.distance:.3f}, {run.seconds:.1f} s.")
 
     def _keep_as_previous(self) -> None:
         if self._shown is not None:
