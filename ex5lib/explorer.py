@@ -224,8 +224,8 @@ class _HandleScreen:
         self._handle = None
 
     def show(self, name: str, caption: str, frame: bytes) -> None:
+        # Not sent yet: after every change of panels comes a line of text, and all travel together.
         self.captions[name], self.frames[name] = caption, frame
-        # No update here: every change of panels is followed by a line of text, and both travel together.
 
     def say(self, text: str, error: bool = False) -> None:
         self.text, self._error = text, error

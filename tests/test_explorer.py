@@ -221,6 +221,20 @@ def test_going_back_shows_the_finished_result_at_once(make):
     assert gate.calls == 2 * calls
 
 
+def test_only_the_latest_results_are_kept(make, monkeypatch):
+    monkeypatch.setattr("ex5lib.explorer._RESULTS_KEPT", 2)
+    explorer = make()
+    explorer.run_button.click()
+    for weight in (0.001, 0.1, 1.0):
+        explorer.controls.latent_weight.value = weight
+        assert explorer.wait(PATIENCE)
+    explorer.stop_button.click()
+    explorer.controls.latent_weight.value = 0.1
+    assert explorer.status.startswith("Done before")
+    explorer.controls.latent_weight.value = 0.001
+    assert explorer.status.startswith("The result is of other settings")
+
+
 def test_a_search_that_is_no_longer_wanted_does_not_draw(make):
     inside, go_on = threading.Event(), threading.Event()
 
