@@ -1,9 +1,10 @@
 # make demo: everything from nothing to a gallery of restorations. make test: the same set-up and the tests.
+# make test-browser: the sliders in the machine's own Chromium (or the one that EX5_CHROMIUM names).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-browser lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch
@@ -12,6 +13,12 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch
 	$(BIN)/python -m pytest
+
+# Playwright is no requirement: only this uses it, and whoever installs the library should not have to fetch its 50 MB.
+test-browser: $(VENV)/installed
+	$(BIN)/python -m pip install --disable-pip-version-check "playwright>=1.40"
+	$(BIN)/python -m ex5lib fetch
+	$(BIN)/python -m pytest tests/browser
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -24,6 +24,7 @@ __all__ = [
     "compare",
     "crop_quad",
     "detect_faces",
+    "explore",
     "ffhq_quad",
     "identity_distance",
     "landmark_model",
@@ -43,4 +44,13 @@ __all__ = [
     "save_figure",
     "save_image",
     "ssim",
+    "sweep_html",
 ]
+
+
+def __getattr__(name: str):
+    if name in {"explore", "sweep_html"}:  # on first use: the widgets' libraries would slow down every other import
+        from ex5lib import explorer
+
+        return getattr(explorer, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -54,8 +54,8 @@ def test_networks_know_nothing_of_the_library(root):
 
 def test_imports_inside_the_library_run_downward(root):
     order = ["errors", "files", "devices", "images", "zoo", "alignment", "degradations", "losses", "latents"]
-    order += ["recipes", "warm_start", "projector", "metrics", "figures", "experiments", "reference_synthesis"]
-    order += ["bench", "__main__"]
+    order += ["recipes", "warm_start", "projector", "metrics", "figures", "experiments", "explorer"]
+    order += ["reference_synthesis", "bench", "__main__"]
     files = {path.stem: path for path in (root / "ex5lib").glob("*.py") if path.stem != "__init__"}
     assert set(files) == set(order)
     for name, path in files.items():
