@@ -222,7 +222,8 @@ def project(
         degradation: D; any module from images to images. It is applied to the generated image at the comparison
             size; None means the identity.
         recipe: "karras2020", the published one; "fast", coarse to fine from a warm start (``recipes.fast``);
-            "smoke", a few steps for tests; or stages of one's own. Stages have rates and noise on w of their own.
+            "smoke", a few steps for tests; or stages of one's own. All but the first compare images clamped to
+            [−1, 1], as they are seen: a contrast beyond white would bring d down. Stages have rates and noise on w of their own.
         steps: T, in all; None means 1000 of karras2020, or the stages' own.
         space: "w" (one w for all layers), "w+" (one for each) or "z" (w = mapping(z)); None means "w" for
             karras2020, and the recipe's choice for others.
@@ -474,12 +475,11 @@ class _Problem:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The image, and the terms of the objective there, [N] each."""
         image = self.image(latent, noise, space, size)
-        if self.clamp:
-            image = image.clamp(-1, 1)
+        seen = image.clamp(-1, 1) if self.clamp else image
         used = {name: noise[name] for name in self.G.noise_buffers(size)}
         compared = min(self.comparison_size, image.shape[-1], self.target.shape[-1])
         with torch.autocast(**self.autocast):
-            d = self.measure(self.degradation(resize_area(image, compared)), self.target_features(compared)).float()
+            d = self.measure(self.degradation(resize_area(seen, compared)), self.target_features(compared)).float()
         terms = {
             "distance": d,
             "latent_distance": latent_distance(self.ws(latent, space), self.statistics.w_avg),

@@ -137,8 +137,8 @@ REGISTRY = {
         purpose="where searches begin: w regressed on VGG16 features (training/warm_start.py)",
         origin=_SHIPPED,
         filename="warm-start-mobile-ffhq.safetensors",
-        sha256="",
-        size=0,
+        sha256="4d6fd58b928410be5664e5ef4e2e77fa064aded2fa1c1cd359d5964850a8d248",
+        size=12_217_944,
         package_licence="MIT",
         weights_licence=_STYLEGAN_TERMS,
     ),
@@ -542,8 +542,6 @@ def load_generator(name: str | Path = "mobile-ffhq", device: str | torch.device 
 
 def load_warm_start_tensors(G: Generator) -> dict[str, Tensor] | None:
     """The regression that starts searches in this generator's W; None if it was fitted to another mapping network."""
-    if not (DATA / "warm-start-mobile-ffhq.safetensors").exists():
-        return None
     with safetensors.safe_open(fetch("warm-start-mobile-ffhq"), framework="pt") as file:
         if file.metadata()["mapping_sha256"] != mapping_digest(G):
             return None
@@ -577,7 +575,9 @@ def load_vgg16(name: str = "vgg16", device: str | torch.device = "auto") -> nn.S
         tensors = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
     features = _vgg16_features()
     features.load_state_dict(tensors, assign=True)
-    return features.eval().requires_grad_(False).to(picked)
+    features = features.eval().requires_grad_(False).to(picked)
+    # On a CPU, a tenth faster with the channels innermost.
+    return features.to(memory_format=torch.channels_last) if picked.type == "cpu" else features
 
 
 def load_lpips_heads() -> list[Tensor]:

@@ -214,7 +214,7 @@ def test_commands_take_a_file_and_convert_it(data, tmp_path, monkeypatch, root):
     assert (found - expected).abs().max() < 1.1 / 127.5
     photo = str(root / "data" / "astronaut.png")
     done = CliRunner().invoke(
-        app, ["invert", photo, "--generator", "mine.safetensors", "--steps", "2", "--device", "cpu", "--out", "run"]
+        app, ["invert", photo, "--generator", "mine.safetensors", "--steps", "3", "--device", "cpu", "--out", "run"]
     )
     assert done.exit_code == 0, done.output
     assert ex5lib.Projection.load("run").settings["img_resolution"] == 32

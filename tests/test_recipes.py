@@ -116,7 +116,8 @@ def test_photos_of_a_batch_are_searched_as_each_would_be_alone(skip_generator, s
             np.testing.assert_allclose(run.history[term], alone.history[term], rtol=2e-3)
         assert run.distance == pytest.approx(alone.distance, rel=2e-3)
     space = together[0].settings["space"]
-    again = project(skip_generator, targets, start=together, space=space, steps=2, **settings)
+    same = "karras2020" if recipe == "karras2020" else [Stage(2, None, space)]
+    again = project(skip_generator, targets, recipe=same, start=together, steps=2, **settings)
     assert [run.history["distance"][0] for run in again] == pytest.approx([r.distance for r in together], rel=1e-3)
 
 
@@ -127,12 +128,12 @@ def test_stepping_scales_with_the_stages():
     assert sum(stage.steps for stage in scaled(stages, 77)) == 77
 
 
-def test_what_a_degradation_hides_is_not_searched_in_w_plus(generator):
+def test_fast_widens_to_w_plus_last_where_something_is_hidden(generator):
     inversion, blurred = (fast(generator, d, None) for d in (ex5lib.Identity(), ex5lib.GaussianBlur(25)))
-    assert inversion[-1].space == "w+"
-    assert inversion[-1].size is None
-    assert {stage.space for stage in blurred} == {"w"}
-    assert {stage.space for stage in fast(generator, ex5lib.Identity(), "z")} == {"z"}
+    assert [(stage.size, stage.space) for stage in inversion] == [(128, "w"), (256, "w+"), (None, "w+")]
+    assert [(stage.size, stage.space) for stage in blurred] == [(128, "w"), (256, "w"), (None, "w+")]
+    for space in ("z", "w"):
+        assert {stage.space for stage in fast(generator, ex5lib.Identity(), space)} == {space}
 
 
 def test_profiles_become_keywords_of_project(skip_generator, settings):
