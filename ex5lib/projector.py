@@ -223,7 +223,8 @@ def project(
             size; None means the identity.
         recipe: "karras2020", the published one; "fast", coarse to fine from a warm start (``recipes.fast``);
             "smoke", a few steps for tests; or stages of one's own. All but the first compare images clamped to
-            [−1, 1], as they are seen: a contrast beyond white would bring d down. Stages have rates and noise on w of their own.
+            [−1, 1], as they are seen: a contrast beyond white would bring d down. Stages have rates and noise on w
+            of their own.
         steps: T, in all; None means 1000 of karras2020, or the stages' own.
         space: "w" (one w for all layers), "w+" (one for each) or "z" (w = mapping(z)); None means "w" for
             karras2020, and the recipe's choice for others.

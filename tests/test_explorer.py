@@ -367,10 +367,18 @@ def test_on_colab_a_slider_waits_for_run_and_shows_what_is_finished(make, colab)
     assert explorer.result is first
 
 
+@pytest.fixture
+def heed_interrupts():
+    """A shell's background job ignores Ctrl-C; a kernel never does."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("call", "line"), [(6, r"Stopped, best so far: \d+ of 8 steps, .*"), (0, r"Interrupted, without a result\.")]
 )
-def test_on_colab_an_interrupt_ends_the_search(make, colab, call, line):
+def test_on_colab_an_interrupt_ends_the_search(make, colab, call, line, heed_interrupts):
     def before(now: int) -> None:
         if now == call:
             signal.raise_signal(signal.SIGINT)
