@@ -9,6 +9,7 @@ from ex5lib.latents import latent_statistics, sample_ws
 from ex5lib.losses import PerceptualDistance
 from ex5lib.metrics import compare, identity_distance, psnr, ssim
 from ex5lib.projector import Projection, project
+from ex5lib.recipes import Stage
 from ex5lib.zoo import landmark_model, load_generator, load_vgg16
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Inpaint",
     "PerceptualDistance",
     "Projection",
+    "Stage",
     "align_face",
     "compare",
     "crop_quad",

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
 
 from ex5lib.files import replacing
@@ -128,6 +129,9 @@ def plot_quality(curves: dict[str, dict[str, tuple]]) -> Figure:
         for (recipe, (seconds, distances)), colour in zip(lines.items(), ("#8a9a5b", "#d1495b"), strict=True):
             ax.plot(seconds, distances, label=recipe, color=colour, linewidth=1.8)
         ax.set(xscale="log", yscale="log", xlabel="seconds", title=name)
+        for axis in (ax.xaxis, ax.yaxis):  # plain numbers, not powers of ten
+            axis.set_major_formatter(ScalarFormatter())
+        ax.yaxis.set_minor_formatter(ScalarFormatter())
         ax.grid(which="both", alpha=0.25)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("perceptual distance d")
