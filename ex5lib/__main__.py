@@ -257,9 +257,11 @@ def _outputs(photos: Path, out: Path) -> dict[Path, Path]:
 
 
 def _is_done(folder: Path, request: dict) -> bool:
-    """Whether a folder holds the complete result of the same request."""
+    """Whether a folder holds the result of the same request, searched to the end."""
     try:
-        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["request"] == request
+        report = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        finished = report["metrics"]["search"]["steps"] == report["settings"]["steps"]
+        return finished and report["request"] == request
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -496,7 +496,8 @@ class _Problem:
     def nearer_of_mean_and_regression(self, noise: dict[str, Tensor], stage: Stage) -> Tensor:
         """For every photo w̄ or the warm start's w [N, 1, w_dim], whichever image is nearer to its target."""
         mean = self.statistics.w_avg.expand(len(self.target), 1, -1)
-        regression = load_warm_start(self.G)
+        # It was fitted to the features of the project's own VGG16 and knows no others.
+        regression = load_warm_start(self.G) if self.distance.kind == "vgg16" else None
         if regression is None:
             return mean
         regressed = regression(self.target, self.distance)[:, None]

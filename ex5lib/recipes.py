@@ -42,6 +42,8 @@ class Stage:
             raise SettingError(f"A stage searches in z, w or w+, not in {self.space}.")
         if not (self.learning_rate >= 0 and math.isfinite(self.learning_rate)):
             raise SettingError(f"A stage's learning_rate is a number from 0 up, not {self.learning_rate}.")
+        if not self.noise_ramp > 0:
+            raise SettingError(f"A stage's noise_ramp is a positive share of its steps, not {self.noise_ramp}.")
 
 
 def fast(G: Generator, degradation: nn.Module, space: str | None) -> list[Stage]:

@@ -190,6 +190,10 @@ def test_a_folder_is_searched_photo_by_photo_and_goes_on_after_a_bad_file(call, 
     assert "0 done, 3 done before, 0 failed" in again.stdout
     (out / "a" / "metrics.json").unlink()  # as if interrupted while it was written
     assert "1 done, 2 done before" in call(*arguments).stdout
+    report = json.loads((out / "a" / "metrics.json").read_text())
+    report["metrics"]["search"]["steps"] = 2  # as if stopped by Ctrl-C
+    (out / "a" / "metrics.json").write_text(json.dumps(report))
+    assert "1 done, 2 done before" in call(*arguments).stdout
     assert (out / "a" / "projection.npz").stat().st_mtime_ns > written
     assert "3 done, 0 done before" in call(*arguments[:-1], 3).stdout  # other settings, other results
 

@@ -103,6 +103,14 @@ def _first_frame(explorer: Explorer) -> threading.Event:
     return drawn
 
 
+def _run_and_stop(explorer: Explorer) -> None:
+    drawn = _first_frame(explorer)
+    explorer.run_button.click()
+    assert drawn.wait(PATIENCE)
+    explorer.stop_button.click()
+    assert explorer.wait(PATIENCE)
+
+
 def test_run_searches_what_project_finds_with_the_same_settings(make, small, face, distance):
     explorer = make(degradation="blur", kernel_size=33, latent_weight=0.1)
     drawn = _first_frame(explorer)
@@ -134,11 +142,7 @@ def test_the_status_line_counts_steps(make):
 
 def test_stop_keeps_the_best_so_far(make):
     explorer = make(steps=LONG)
-    drawn = _first_frame(explorer)
-    explorer.run_button.click()
-    assert drawn.wait(PATIENCE)
-    explorer.stop_button.click()
-    assert explorer.wait(PATIENCE)
+    _run_and_stop(explorer)
     assert explorer.result.stopped
     assert 0 < explorer.result.steps < LONG
     assert explorer.status.startswith(f"Stopped, best so far: {explorer.result.steps} of {LONG} steps")
@@ -147,11 +151,7 @@ def test_stop_keeps_the_best_so_far(make):
 
 def test_a_stopped_search_is_not_taken_for_the_result_of_its_settings(make):
     explorer = make(steps=LONG)
-    drawn = _first_frame(explorer)
-    explorer.run_button.click()
-    assert drawn.wait(PATIENCE)
-    explorer.stop_button.click()
-    assert explorer.wait(PATIENCE)
+    _run_and_stop(explorer)
     explorer.run_button.click()
     assert explorer.run_button.disabled  # it searches again
 
@@ -188,11 +188,7 @@ def test_before_run_and_after_stop_a_slider_starts_nothing(make):
     explorer.controls.latent_weight.value = 0.5
     assert explorer.status == "Press Run."
     assert not explorer.run_button.disabled
-    drawn = _first_frame(explorer)
-    explorer.run_button.click()
-    assert drawn.wait(PATIENCE)
-    explorer.stop_button.click()
-    assert explorer.wait(PATIENCE)
+    _run_and_stop(explorer)
     explorer.controls.latent_weight.value = 0.1
     assert explorer.status == "The result is of other settings: press Run."
     assert not explorer.run_button.disabled

@@ -1,7 +1,7 @@
 """Distil the preview heads: from the first layers' features to the full image, area-averaged to 128 and 256 px.
 
 First on pixels alone, which is quick and brings most of the PSNR; then with the perceptual distance as well, because
-that is what the projector descends. Both heads are trained together, on the same features.
+that is what the projector descends. Both heads are trained together, on the same samples.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ex5lib
+from ex5lib.files import replacing
 from ex5lib.images import resize_area
 from stylegan2_ada.mobile import MobileSynthesis
 from stylegan2_ada.networks import Generator
@@ -73,7 +74,7 @@ def train(folder: Path, out: Path, *, device: str, epochs: int, perceptual: int,
         drawn = [draw_train(G, int(i), max(SIZES)) for i in chosen]
         ws = torch.cat([ws for ws, _ in drawn])
         noise = {name: torch.cat([n[name] for _, n in drawn]) for name in drawn[0][1]}
-        target = torch.from_numpy(images[np.sort(chosen)][np.argsort(np.argsort(chosen))].astype(np.float32)).to(place)
+        target = torch.from_numpy(images[chosen].astype(np.float32)).to(place)
         second = step * BATCH >= len(queue) - perceptual
         loss = torch.zeros((), device=place)
         for size in SIZES:
@@ -94,7 +95,8 @@ def train(folder: Path, out: Path, *, device: str, epochs: int, perceptual: int,
         bar.set_postfix({name: f"{value:.2f}" for name, value in running.items()}, refresh=False)
         if step % 100 == 99 or step == len(batches) - 1:
             print(json.dumps({"step": step + 1, **evaluate(G, folder, 24), **running}), flush=True)
-            safetensors.torch.save_file(heads.state_dict(), out)
+            with replacing(out) as temporary:
+                safetensors.torch.save_file(heads.state_dict(), temporary)
     print(json.dumps(evaluate(G, folder)), flush=True)
 
 
