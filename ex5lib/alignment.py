@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ex5lib import zoo
 from ex5lib.errors import FaceIndexError, ImageTooSmallError, NoFaceError
-from ex5lib.images import MIN_SIZE, check_image, from_uint8, load_image, to_uint8
+from ex5lib.images import MIN_SIZE, check_image, from_uint8, load_image, resize_area, to_uint8
 
 # Where to look, in this order, until a face is found: dlib's detector was trained on upright faces of 80 px and more.
 _DETECTION_SIDE = 1024
@@ -155,6 +155,15 @@ def aligned_box(size: int, shift: tuple[float, float] = (0, 0), scaling: float =
     low, high = _ALIGNED_BOX.reshape(2, 2)
     centre, half = (low + high) / 2 + shift, (high - low) / 2 * scaling
     return dlib.rectangle(*(round(float(v)) for v in size * np.concatenate([centre - half, centre + half])))
+
+
+def aligned_landmarks(face: Tensor, size: int = 512) -> np.ndarray:
+    """The 68 landmarks of an aligned face [1, 3, S, S]: [68, 2] (x, y) in units of the crop's side, in [0, 1].
+
+    The face is not searched for: in an aligned crop it is where alignment has put it.
+    """
+    pixels = np.ascontiguousarray(to_uint8(resize_area(face, size)))
+    return (_landmarks(pixels, aligned_box(size)) + 0.5) / size
 
 
 def refine_landmarks(picture: Image.Image, landmarks: np.ndarray, *, passes: int = 1, size: int = 256) -> np.ndarray:

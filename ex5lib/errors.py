@@ -5,7 +5,11 @@ from collections.abc import Iterable
 
 
 class Ex5Error(Exception):
-    """Base of the errors that the command line prints as one sentence."""
+    """Base of the errors that the command line and the notebooks print as one sentence."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a page of traceback."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class MissingFileError(Ex5Error, FileNotFoundError):

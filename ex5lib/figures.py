@@ -1,19 +1,24 @@
 """The plots. Each takes images, Projections or detections and returns a matplotlib Figure."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import ScalarFormatter
+from PIL import Image
 from torch import Tensor
 
+from ex5lib.errors import SettingError
 from ex5lib.files import replacing
 from ex5lib.images import resize_area, to_uint8
 
 _PANEL = 512  # px of an image in a figure; more would only make files large
 _INK = "#1f2933"
+_COLOURS = ("#1f2933", "#d1495b", "#2e86ab", "#8a9a5b", "#edae49", "#7d5ba6")
 
 
 def _show(ax: Axes, image: Tensor, title: str = "", *, size: int = _PANEL) -> None:
@@ -137,6 +142,154 @@ def plot_quality(curves: dict[str, dict[str, tuple]]) -> Figure:
     axes[0].set_ylabel("perceptual distance d")
     axes[0].legend(frameon=False)
     return figure
+
+
+def plot_curves(
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    log: str = "",
+    marks: bool = False,
+) -> Figure:
+    """Lines {label: (x, y)} in one plot; ``log`` names the logarithmic axes, "x", "y" or "xy"."""
+    figure = Figure(figsize=(7.5, 3.8), layout="constrained")
+    ax = figure.subplots()
+    for (label, (x, y)), colour in zip(curves.items(), cycle(_COLOURS)):
+        ax.plot(x, y, label=label, color=colour, linewidth=1.8, marker="o" if marks else None, markersize=5)
+    ax.set(
+        xlabel=xlabel, ylabel=ylabel, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear"
+    )
+    if "y" in log:
+        ax.yaxis.set_major_formatter(ScalarFormatter())
+        ax.yaxis.set_minor_formatter(ScalarFormatter())
+    ax.grid(which="both", alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def plot_histograms(values: dict[str, np.ndarray], *, xlabel: str, bins: int = 80) -> Figure:
+    """Histograms {label: values} over one axis, each of area 1."""
+    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
+    ax = figure.subplots()
+    for (label, numbers), colour in zip(values.items(), cycle(_COLOURS)):
+        ax.hist(numbers, bins=bins, density=True, alpha=0.6, color=colour, label=label)
+    ax.set(xlabel=xlabel, ylabel="density")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def plot_gan(generated: Tensor, photo: Tensor) -> Figure:
+    """A style-based GAN as boxes and arrows, with a generated image and a photo [1, 3, S, S]."""
+    figure = Figure(figsize=(10.5, 3.2), layout="constrained")
+    ax = figure.subplots()
+    ax.set(xlim=(0, 10.5), ylim=(0, 3.2), aspect="equal")
+    ax.set_axis_off()
+    boxes = {
+        "z\n~ N(0, I)": (0.1, 1.1, 0.9, 0.9, "#eef2f5"),
+        "mapping\nnetwork": (1.5, 1.1, 1.2, 0.9, "#cfe8f3"),
+        "w": (3.2, 1.1, 0.6, 0.9, "#eef2f5"),
+        "synthesis\nnetwork": (4.3, 1.1, 1.3, 0.9, "#cfe8f3"),
+        "noise n": (4.4, 2.6, 1.1, 0.45, "#eef2f5"),
+        "discriminator": (7.9, 1.1, 1.35, 0.9, "#f8d9dc"),
+        "real?": (9.7, 1.25, 0.7, 0.6, "#eef2f5"),
+    }
+    for text, (x, y, width, height, colour) in boxes.items():
+        ax.add_patch(FancyBboxPatch((x, y), width, height, "round,pad=0.02,rounding_size=0.1", fc=colour, ec=_INK))
+        ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=9, color=_INK)
+    for image, bottom, title in ((generated, 1.75, "generated"), (photo, 0.1, "photo")):
+        ax.imshow(to_uint8(resize_area(image, 256)), extent=(6.1, 7.35, bottom, bottom + 1.25), zorder=2)
+        ax.text(6.05, bottom + 0.6, title, ha="right", va="center", fontsize=8, color=_INK, rotation=90)
+    arrows = [
+        ((1.0, 1.55), (1.5, 1.55)), ((2.7, 1.55), (3.2, 1.55)), ((3.8, 1.55), (4.3, 1.55)), ((4.95, 2.6), (4.95, 2.0)),
+        ((5.6, 1.75), (5.95, 2.1)), ((7.35, 2.3), (7.9, 1.75)), ((7.35, 0.7), (7.9, 1.35)), ((9.25, 1.55), (9.7, 1.55)),
+    ]  # fmt: skip
+    for start, end in arrows:
+        ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": _INK})
+    ax.set(xlim=(0, 10.5), ylim=(0, 3.2))
+    return figure
+
+
+def plot_discriminator() -> Figure:
+    """Densities of photos and of generated images along one axis, and the discriminator that tells them apart best."""
+    x = np.linspace(-4, 4, 400)
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    photos = _bell(x, 0.8, 0.8)
+    for ax, title, (mean, width) in zip(
+        axes, ("early in training", "at the end"), ((-1.2, 0.7), (0.7, 0.84)), strict=True
+    ):
+        generated = _bell(x, mean, width)
+        ax.plot(x, photos, color=_COLOURS[1], label="p(x), photos")
+        ax.plot(x, generated, color=_COLOURS[2], label="q(x), generated images")
+        ax.plot(x, photos / (photos + generated), color=_COLOURS[0], linestyle="--", label="D*(x) = p / (p + q)")
+        ax.set(title=title, xlabel="x")
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _bell(x: np.ndarray, mean: float, width: float) -> np.ndarray:
+    return np.exp(-0.5 * ((x - mean) / width) ** 2) / (width * np.sqrt(2 * np.pi))
+
+
+def plot_eyes(strips: dict[str, Tensor], colours: dict[str, np.ndarray]) -> Figure:
+    """The eyes of aligned faces [1, 3, S, S], each beside the colours [2, 3] of its irises, sRGB in [0, 1]."""
+    figure = Figure(figsize=(7.5, 1.45 * len(strips)), layout="constrained")
+    axes = figure.subplots(len(strips), 2, width_ratios=(4.6, 1), squeeze=False)
+    for (left, right), (title, face) in zip(axes, strips.items(), strict=True):
+        size = face.shape[2]
+        rows, columns = slice(round(0.41 * size), round(0.55 * size)), slice(round(0.24 * size), round(0.76 * size))
+        left.imshow(to_uint8(face[:, :, rows, columns]))
+        left.set_title(title, fontsize=10, color=_INK, loc="left")
+        right.imshow(colours[title][None], aspect="auto")
+        right.set_title("irises", fontsize=9, color=_INK)
+        left.set_axis_off()
+        right.set_axis_off()
+    return figure
+
+
+def plot_map(values: Tensor, title: str, image: Tensor, image_title: str) -> Figure:
+    """An image [1, 3, S, S], and beside it a map of numbers [S, S] with its scale."""
+    figure = Figure(figsize=(6.6, 2.9), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _show(left, image, image_title)
+    drawn = right.imshow(values.numpy(), cmap="magma")
+    right.set_title(title, fontsize=10, color=_INK)
+    right.set_axis_off()
+    figure.colorbar(drawn, ax=right, shrink=0.85)
+    return figure
+
+
+def save_animation(frames: Sequence[Tensor], path: str | Path, *, seconds: float = 8, size: int = 256) -> Path:
+    """Write images [1, 3, H, W] as an animation that begins anew after a rest: WebP, or GIF by the path's suffix.
+
+    Args:
+        frames: at least one.
+        path: of the file.
+        seconds: of one round; the last frame rests for two more.
+        size: px of a frame's height; wider frames keep their shape.
+
+    Raises:
+        SettingError: if there is no frame, or the suffix is neither .webp nor .gif.
+    """
+    path = Path(path)
+    if not frames or path.suffix not in (".webp", ".gif"):
+        raise SettingError(f"An animation needs a frame and a name that ends in .webp or .gif, not {path.name}.")
+    pictures = [Image.fromarray(to_uint8(frame)) for frame in frames]
+    pictures = [
+        picture.resize((round(picture.width * size / picture.height), size), Image.Resampling.LANCZOS)
+        for picture in pictures
+    ]
+    pause = round(1000 * seconds / len(pictures))
+    durations = [pause] * (len(pictures) - 1) + [pause + 2000]
+    with replacing(path) as temporary:
+        pictures[0].save(
+            temporary, save_all=True, append_images=pictures[1:], duration=durations, loop=0, quality=80, method=6
+        )
+    return path
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 120) -> Path:

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from ex5lib import zoo
-from ex5lib.alignment import aligned_box
-from ex5lib.errors import ImageShapeError
+from ex5lib.alignment import aligned_box, aligned_landmarks
+from ex5lib.degradations import Grayscale
+from ex5lib.errors import ImageShapeError, MaskError
 from ex5lib.images import check_image, resize_area, to_uint8
 from ex5lib.losses import PerceptualDistance
 
@@ -21,15 +22,23 @@ def _as_arrays(a: Tensor, b: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return tuple(image[0].detach().float().clamp(-1, 1).permute(1, 2, 0).cpu().numpy() for image in (a, b))
 
 
-def psnr(image: Tensor, original: Tensor) -> float:
+def psnr(image: Tensor, original: Tensor, mask: Tensor | None = None) -> float:
     """Peak signal-to-noise ratio in dB of two images [1, 3, H, W] in [−1, 1], whose range is 2.
+
+    Args:
+        image, original: the two.
+        mask: [1, 1, H, W]; only pixels where it is above one half are compared.
 
     Raises:
         ImageShapeError: if they are not two images of one size.
+        MaskError: if the mask has another size, or chooses no pixel.
     """
     from skimage.metrics import peak_signal_noise_ratio  # imports half of SciPy, half a second
 
     a, b = _as_arrays(image, original)
+    if mask is not None:
+        chosen = _chosen(mask, a)
+        a, b = a[chosen], b[chosen]
     with np.errstate(divide="ignore"):  # equal images: infinity
         return float(peak_signal_noise_ratio(b, a, data_range=2))
 
@@ -48,6 +57,78 @@ def ssim(image: Tensor, original: Tensor) -> float:
             b, a, data_range=2, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
     )
+
+
+def _chosen(mask: Tensor, pixels: np.ndarray) -> np.ndarray:
+    """A mask as an array of booleans [H, W] for pixels [H, W, 3]."""
+    chosen = mask.squeeze().cpu().numpy() > 0.5
+    if chosen.shape != pixels.shape[:2] or not chosen.any():
+        height, width = pixels.shape[:2]
+        raise MaskError(f"A mask must be [1, 1, {height}, {width}] and choose a pixel; this is {list(mask.shape)}.")
+    return chosen
+
+
+def gradient_energy(image: Tensor, size: int = 256) -> float:
+    """Sharpness: the mean squared difference of neighbouring pixels, of luma at ``size`` px.
+
+    Args:
+        image: [1, 3, S, S] in [−1, 1].
+    """
+    luma = Grayscale()(resize_area(image, size).clamp(-1, 1))[:, :1]
+    return sum(luma.diff(dim=axis).square().mean().item() for axis in (2, 3))
+
+
+def color_difference(image: Tensor, original: Tensor, mask: Tensor | None = None) -> float:
+    """Mean CIEDE2000 (Sharma, Wu, Dalal 2005) of two images [1, 3, H, W] in [−1, 1], taken as sRGB.
+
+    Differences above about 2 are seen; two colours that one would not call the same are 20 and more apart.
+
+    Args:
+        image, original: the two.
+        mask: [1, 1, H, W]; only pixels where it is above one half are compared.
+
+    Raises:
+        ImageShapeError: if they are not two images of one size.
+        MaskError: if the mask has another size, or chooses no pixel.
+    """
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
+    a, b = _as_arrays(image, original)
+    differences = deltaE_ciede2000(rgb2lab((a + 1) / 2), rgb2lab((b + 1) / 2))
+    return float(differences.mean() if mask is None else differences[_chosen(mask, a)].mean())
+
+
+def face_mask(face: Tensor, size: int = 256) -> Tensor:
+    """The convex hull of an aligned face's 68 landmarks: [1, 1, size, size], 1 inside, 0 outside."""
+    from skimage.morphology import convex_hull_image
+
+    points = np.clip((aligned_landmarks(face) * size).astype(int), 0, size - 1)
+    marked = np.zeros((size, size), bool)
+    marked[points[:, 1], points[:, 0]] = True
+    return torch.from_numpy(convex_hull_image(marked)).float()[None, None]
+
+
+def iris_colors(face: Tensor) -> np.ndarray:
+    """Colours of the two irises of an aligned face [1, 3, S, S]: [2, 3] sRGB in [0, 1], the image's left one first.
+
+    The medians over what lies between the lids, near an eye's centre, and is neither pupil nor reflection: the middle
+    half in brightness.
+    """
+    from skimage.draw import polygon
+
+    pixels = to_uint8(face) / 255
+    size = pixels.shape[0]
+    colours = []
+    for eye in (slice(36, 42), slice(42, 48)):
+        lids = aligned_landmarks(face)[eye] * size
+        rows, columns = polygon(lids[:, 1], lids[:, 0], (size, size))
+        radius = 0.22 * np.ptp(lids[:, 0])
+        near = np.hypot(columns - lids[:, 0].mean(), rows - lids[:, 1].mean()) < radius
+        iris = pixels[rows[near], columns[near]]
+        brightness = iris.sum(axis=1)
+        low, high = np.quantile(brightness, (0.25, 0.75))
+        colours.append(np.median(iris[(brightness >= low) & (brightness <= high)], axis=0))
+    return np.array(colours)
 
 
 def face_descriptor(face: Tensor) -> np.ndarray:

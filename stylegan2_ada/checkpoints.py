@@ -30,6 +30,10 @@ _IR_DTYPES = {"f16": "<f2", "f32": "<f4", "f64": "<f8", "i32": "<i4", "i64": "<i
 class CheckpointError(ValueError):
     """A weights file that cannot be read, or that holds another network than the one asked for."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a page of traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 @dataclass(frozen=True)
 class IRLayer:
