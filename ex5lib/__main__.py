@@ -21,9 +21,9 @@ from ex5lib.alignment import AlignedFace, align_face, crop_quad
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.devices import memory_errors_in_words
 from ex5lib.errors import Ex5Error, MaskError, NotAnImageError, SettingError, UnknownNameError
-from ex5lib.experiments import pick_profile
+from ex5lib.experiments import EXPERIMENTS, SAMPLE_PHOTO, pick_profile
 from ex5lib.files import check_writable, replacing
-from ex5lib.images import load_image, load_mask, resize, save_image
+from ex5lib.images import load_image, load_mask, resize, resize_area, save_image
 from ex5lib.latents import sample_ws
 from ex5lib.losses import PerceptualDistance
 from ex5lib.metrics import compare
@@ -32,7 +32,6 @@ from stylegan2_ada.checkpoints import CheckpointError, load_generator_file, save
 from stylegan2_ada.networks import Generator
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-SAMPLE_PHOTO = Path(__file__).parents[1] / "data" / "astronaut.png"
 
 
 class _OneSentence(TyperGroup):
@@ -69,6 +68,7 @@ Steps = Annotated[int | None, typer.Option(help="Optimisation steps in all.", sh
 LatentWeight = Annotated[float, typer.Option(help="λ_w, weight of the distance from the mean latent.")]
 Space = Annotated[str | None, typer.Option(help="Latent space: z, w or w+.", show_default="the profile's")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the networks: pays in long searches.")]
+Video = Annotated[bool, typer.Option("--video", help="Also write the search as an animation, search.webp.")]
 Batch = Annotated[int, typer.Option(help="Photos of a folder searched at once; more than 1 pays on a GPU.")]
 Seed = Annotated[int, typer.Option(help="Seed of all randomness.")]
 Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
@@ -143,6 +143,23 @@ def _search(networks: _Networks, tasks: Sequence[_Task], **settings) -> list[Pro
     return runs if isinstance(runs, list) else [runs]
 
 
+class _Film:
+    """A callback of ``project`` that keeps about sixty frames of a search, each beside its target."""
+
+    def __init__(self, tasks: Sequence[_Task]):
+        self._targets = [resize(resize_area(task.target, 256), 256) for task in tasks]
+        self._shots: list[Tensor] = []
+
+    def __call__(self, report: dict) -> None:
+        if report["step"] % max(1, report["steps"] // 60) == 0:
+            self._shots.append(resize(resize_area(report["image"].cpu().clamp(-1, 1), 256), 256))
+
+    def frames(self, i: int, last: Tensor) -> list[Tensor]:
+        """Those of the i-th task, ending with its result."""
+        images = [shot[i : i + 1] for shot in self._shots] + [resize(resize_area(last, 256), 256)]
+        return [torch.cat([self._targets[i], image], dim=3) for image in images]
+
+
 def _images(task: _Task, run: Projection) -> dict[str, Tensor]:
     """The images of a search by name: original (or photo), degraded, result, composite, as far as there are such."""
     images = {"photo" if task.original is None else "original": task.subject.image}
@@ -154,7 +171,9 @@ def _images(task: _Task, run: Projection) -> dict[str, Tensor]:
     return images
 
 
-def _write(task: _Task, run: Projection, distance: PerceptualDistance, request: dict) -> dict[str, dict[str, float]]:
+def _write(
+    task: _Task, run: Projection, distance: PerceptualDistance, request: dict, film: Sequence[Tensor] = ()
+) -> dict[str, dict[str, float]]:
     """Write everything that a search leaves, print where and how good it is, and return the metrics."""
     images, out = _images(task, run), task.out
     metrics = {
@@ -176,6 +195,8 @@ def _write(task: _Task, run: Projection, distance: PerceptualDistance, request: 
     written = [run.save(out)]
     written += [save_image(picture, out / f"{name}.png") for name, picture in images.items()]
     written += [figures.save_figure(figure, out / f"{name}.png") for name, figure in plots.items()]
+    if film:
+        written.append(figures.save_animation(film, out / "search.webp"))
     report = {"metrics": metrics, "settings": run.settings, "request": request}
     with replacing(out / "metrics.json") as temporary:  # last: a folder that has it is complete
         temporary.write_text(json.dumps(report, indent=2), encoding="utf-8")
@@ -188,10 +209,20 @@ def _write(task: _Task, run: Projection, distance: PerceptualDistance, request: 
     return metrics
 
 
+def _search_and_write(
+    networks: _Networks, tasks: Sequence[_Task], request: dict, video: bool, **settings
+) -> list[Projection]:
+    film = _Film(tasks) if video else None
+    runs = _search(networks, tasks, callback=film, **settings)
+    for i, (task, run) in enumerate(zip(tasks, runs, strict=True)):
+        _write(task, run, networks.distance, request, film.frames(i, run.image) if film else ())
+    return runs
+
+
 def _restore(
     photos: Path, out: Path, degradation_of: Callable[[_Subject], nn.Module], *, generator: str, device: str,
-    face: int | None, aligned: bool, batch: int, already_degraded: bool = False, profile: str, steps: int | None,
-    space: str | None, request: dict, **settings,
+    face: int | None, aligned: bool, batch: int, video: bool, already_degraded: bool = False, profile: str,
+    steps: int | None, space: str | None, request: dict, **settings,
 ) -> None:  # fmt: skip
     """One photo, or a folder of them: what is done already is skipped, and what goes wrong spoils nothing else."""
     keywords = pick_profile(profile).keywords() | settings | {"space": space, "device": device}
@@ -206,7 +237,7 @@ def _restore(
         networks = _Networks.load(generator, device)
         subject = _subject(photos, image, networks.G.img_resolution, face=face, aligned=aligned)
         task = _Task.make(subject, degradation_of(subject), out, already_degraded)
-        _write(task, *_search(networks, [task], **keywords), networks.distance, request)
+        _search_and_write(networks, [task], request, video, **keywords)
         return
 
     pending, done = [], []
@@ -224,9 +255,8 @@ def _restore(
                 subject = _subject(path, load_image(path), networks.G.img_resolution, face=face, aligned=aligned)
                 tasks[path] = _Task.make(subject, degradation_of(subject), folder, already_degraded)
         with _noting_failure(failed, list(tasks)):
-            runs = _search(networks, list(tasks.values()), **keywords) if tasks else []
-            for (path, task), run in zip(tasks.items(), runs, strict=True):
-                distances[path] = _write(task, run, networks.distance, request)["search"]["distance"]
+            runs = _search_and_write(networks, list(tasks.values()), request, video, **keywords) if tasks else []
+            distances |= {path: run.distance for path, run in zip(tasks, runs, strict=True)}
             if any(run.stopped for run in runs):
                 raise typer.Exit(130)
     typer.echo(f"{len(distances)} done, {len(done)} done before, {len(failed)} failed, in {out}")
@@ -298,6 +328,7 @@ def invert(
     aligned: Aligned = False,
     compile: Compile = False,
     batch: Batch = 1,
+    video: Video = False,
     out: Out = None,
 ):
     """Find the latent whose image looks like the photo."""
@@ -332,6 +363,7 @@ def restore(
     aligned: Aligned = False,
     compile: Compile = False,
     batch: Batch = 1,
+    video: Video = False,
     out: Out = None,
 ):
     """Deblur, colourise or fill in a photo.
@@ -457,19 +489,13 @@ def demo(
     image = load_image(photo)
     check_writable(out)
     keywords = pick_profile(profile).keywords() | ({} if steps is None else {"steps": steps})
-    tasks = {
-        "inversion": (Identity(), 1e-3),
-        "deblurring": (GaussianBlur(kernel_size=25), 1e-3),
-        "colourisation": (Grayscale(), 0.1),  # the report's balance of natural and consistent colours
-        "inpainting": (Inpaint(top=164, left=84, height=44, width=88), 0.02),  # the skin's colour must fit the photo's
-    }
     networks = _Networks.load(generator, device)
     subject = _subject(photo, image, networks.G.img_resolution)
     given, found = [], []
-    for name, (module, weight) in tasks.items():
+    for name, experiment in EXPERIMENTS.items():
         typer.echo(f"{name}:")
-        task = _Task.make(subject, module, out / name)
-        (run,) = _search(networks, [task], **keywords, latent_weight=weight, device=device)
+        task = _Task.make(subject, experiment.degradation, out / name)
+        (run,) = _search(networks, [task], **keywords, latent_weight=experiment.latent_weight, device=device)
         _write(task, run, networks.distance, {})
         if run.stopped:
             raise typer.Exit(130)
@@ -481,6 +507,27 @@ def demo(
     found.append(("", images["composite"]))
     path = figures.save_figure(figures.plot_gallery([("given", given), ("found", found)]), out / "gallery.png")
     typer.echo(f"gallery in {path}, after {time.perf_counter() - began:.0f} s")
+
+
+@app.command()
+def report(
+    photo: Annotated[Path, typer.Option(help="Photo to report on.")] = SAMPLE_PHOTO,
+    profile: ProfileName = "fast",
+    device: Device = "auto",
+    generator: GeneratorName = "mobile-ffhq",
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("results/report"),
+):
+    """Run the five notebooks and make the whole report of them: one page, every figure, every number.
+
+    What is done already is not run again: an interrupted report goes on where it was, notebook by notebook.
+    """
+    from ex5lib.report import Request, make_report  # the notebook's libraries would slow down every other command
+
+    load_image(photo)
+    pick_profile(profile)
+    began = time.perf_counter()
+    page = make_report(Request(photo, generator, profile), out, device=device, say=typer.echo)
+    typer.echo(f"written to {page}, after {time.perf_counter() - began:.0f} s")
 
 
 @app.command()

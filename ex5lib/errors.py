@@ -108,3 +108,7 @@ class CorruptWeightsError(Ex5Error, ValueError):
 
 class ProjectionFileError(Ex5Error, ValueError):
     """A file that is not a saved projection."""
+
+
+class ReportError(Ex5Error, RuntimeError):
+    """A notebook of the report could not be run to its end."""

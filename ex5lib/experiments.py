@@ -8,6 +8,9 @@ from torch import nn
 
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.errors import UnknownNameError
+from ex5lib.zoo import DATA
+
+SAMPLE_PHOTO = DATA / "astronaut.png"
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Experiment:
 EXPERIMENTS = {
     "inversion": Experiment(),
     "deblurring": Experiment(GaussianBlur(kernel_size=25)),
-    "colorization": Experiment(Grayscale(), 0.1),  # the report's balance of natural and consistent colours
+    "colourisation": Experiment(Grayscale(), 0.1),  # the report's balance of natural and consistent colours
     # The mouth. A larger weight than the default's: the skin's colour must fit the photo's around the hole.
     "inpainting": Experiment(Inpaint(top=164, left=84, height=44, width=88), 0.02),
 }

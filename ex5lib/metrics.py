@@ -153,12 +153,14 @@ def compare(
     """PSNR, SSIM and perceptual distance at ``size`` px, and identity distance, of a result and the original.
 
     Args:
-        image, original: aligned faces [1, 3, S, S], of any size from ``size`` up.
+        image, original: aligned faces [1, 3, S, S], each of any size.
         distance: d; by default the project's VGG16 distance.
+        size: px at which they are compared, or the smaller one's if that is less.
     """
     distance = distance or PerceptualDistance()
     place = distance.offset.device
     image = image.clamp(-1, 1)  # as it is seen: contrast beyond white brings a lower distance that nobody sees
+    size = min(size, image.shape[-1], original.shape[-1])
     small, small_original = resize_area(image, size), resize_area(original, size)
     return {
         "distance": distance(small.to(place), small_original.to(place)).item(),

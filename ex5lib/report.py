@@ -1,0 +1,156 @@
+"""The whole report in one go: run the five notebooks, and put what they show into one page.
+
+The notebooks hold the story; this takes from them, in their order, the paragraphs tagged "report", the figures, the
+tables, the sliders and the claims. Paragraphs tagged "seen" describe the figures of the sample photo, so they are
+taken for that photo only.
+"""
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import nbformat
+
+from ex5lib.errors import Ex5Error, ReportError
+from ex5lib.experiments import SAMPLE_PHOTO, notebook_profile
+from ex5lib.files import check_writable, replacing
+from ex5lib.section import METADATA
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+_PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a report is made of: the notebooks' parameters. ``photo`` is a path; the device does not decide results."""
+
+    photo: Path = SAMPLE_PHOTO
+    generator: str = "mobile-ffhq"
+    profile: str = "fast"
+
+    def as_json(self) -> dict[str, str]:
+        digest = hashlib.sha256(self.photo.read_bytes()).hexdigest()
+        return {"photo": digest, "generator": self.generator, "profile": notebook_profile(self.profile)}
+
+
+def make_report(request: Request, out: str | Path, *, device: str = "auto", say: Callable[[str], None] = print) -> Path:
+    """Run every notebook that ``out`` does not hold yet, and write the page and ``metrics.json``.
+
+    Args:
+        request: what to report on.
+        out: folder; ``notebooks/`` gets the executed notebooks, ``figures/`` the figures as PNG and PDF.
+        device: as ``project`` takes it.
+        say: told what happens, a line at a time.
+
+    Returns:
+        the path of the page, ``report.html``: one file that needs nothing else.
+
+    Raises:
+        ReportError: if a notebook fails; those before it are kept and not run again.
+        OutputError: if ``out`` cannot be written to.
+        MissingFileError and whatever else the photo's loading raises.
+    """
+    out = Path(out).absolute()
+    check_writable(out)
+    names = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    pages = {}
+    for name in names:
+        began = time.perf_counter()
+        pages[name], fresh = _executed(name, request, out, device)
+        say(f"{name}: {time.perf_counter() - began:.0f} s" if fresh else f"{name}: done before")
+    sections = [json.loads((out / f"{name.partition('_')[0]}.json").read_text(encoding="utf-8")) for name in names]
+    about = request.as_json() | {"photo": request.photo.name}
+    with replacing(out / "metrics.json") as temporary:
+        temporary.write_text(json.dumps({**about, "sections": sections}, indent=1), encoding="utf-8")
+    sample = request.as_json() == Request().as_json()
+    page = render(pages, sections, about, with_what_was_seen=sample)
+    with replacing(out / _PAGE) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return out / _PAGE
+
+
+def _executed(name: str, request: Request, out: Path, device: str) -> tuple[nbformat.NotebookNode, bool]:
+    """A notebook with the outputs of this request, and whether it had to be run."""
+    import papermill  # half a second that other commands need not pay
+
+    source, done = NOTEBOOKS / f"{name}.ipynb", out / "notebooks" / f"{name}.ipynb"
+    cells = [cell.source for cell in nbformat.read(source, as_version=4).cells]
+    wanted = {"request": request.as_json(), "cells": hashlib.sha256(json.dumps(cells).encode()).hexdigest()}
+    if done.exists():
+        notebook = nbformat.read(done, as_version=4)
+        if notebook.metadata.get(METADATA) == wanted and (out / f"{name.partition('_')[0]}.json").exists():
+            return notebook, False
+    done.parent.mkdir(parents=True, exist_ok=True)
+    parameters = asdict(request) | {"photo": str(request.photo.absolute()), "device": device, "out": str(out)}
+    with replacing(done) as temporary:
+        try:
+            notebook = papermill.execute_notebook(
+                source, temporary, parameters, cwd=NOTEBOOKS, kernel_name="python3", log_output=False
+            )
+        except papermill.PapermillExecutionError as error:
+            sentence = error.evalue if issubclass(_ours(error.ename), Ex5Error) else f"{error.ename}: {error.evalue}"
+            raise ReportError(f"Notebook {name} failed: {sentence}") from None
+        notebook.metadata[METADATA] = wanted
+        nbformat.write(notebook, temporary)
+    return notebook, True
+
+
+def _ours(name: str) -> type:
+    from ex5lib import errors
+
+    return getattr(errors, name, Exception)
+
+
+def render(
+    pages: dict[str, nbformat.NotebookNode], sections: list[dict], about: dict, *, with_what_was_seen: bool
+) -> str:
+    """The report as one HTML page.
+
+    Args:
+        pages: executed notebooks by name, in order.
+        sections: their numbers, as ``Section.finish`` writes them, in the same order.
+        about: photo, generator and profile.
+        with_what_was_seen: whether the sentences about the sample photo's figures are true of this run.
+    """
+    import jinja2
+
+    tags = {"report", "seen"} if with_what_was_seen else {"report"}
+    results = [
+        {
+            "title": page.cells[0].source.splitlines()[0].strip("# "),
+            "parts": [part for cell in page.cells for part in _parts(cell, tags)],
+            "claims": section["claims"],
+            "searches": section["searches"],
+        }
+        for page, section in zip(pages.values(), sections, strict=True)
+    ]
+    claims = [(section["section"], claim) for section in sections for claim in section["claims"]]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(results=results, claims=claims, **about)
+
+
+def _parts(cell: nbformat.NotebookNode, tags: set[str]) -> list[dict[str, str]]:
+    """What the report takes of a cell: {"kind": "text", "figure" or "html", …}."""
+    import mistune
+
+    if cell.cell_type == "markdown":
+        taken = tags & set(cell.metadata.get("tags", ()))
+        return [{"kind": "text", "html": mistune.html(cell.source.replace("\n## ", "\n### "))}] if taken else []
+    parts = []
+    for output in cell.get("outputs", ()):
+        about, data = output.get("metadata", {}).get(METADATA, {}), output.get("data", {})
+        if "figure" in about:
+            mime = next(kind for kind in data if kind.startswith("image/"))
+            picture = "".join(data[mime].split())
+            base64.b64decode(picture, validate=True)
+            parts.append({"kind": "figure", "source": f"data:{mime};base64,{picture}", **about})
+        elif "table" in about or data.get("text/html", "").startswith("<div data-sweep"):
+            parts.append({"kind": "html", "html": data["text/html"]})
+    return parts

@@ -1,0 +1,79 @@
+"""Keep the notebooks in order.
+
+    python scripts/notebooks.py store results/report     take the outputs of an executed report into notebooks/
+    python scripts/notebooks.py address                  write the repository's address, as pyproject.toml has it, into
+                                                         the notebooks and the README
+
+``store`` matches cells by their ids. Progress bars and sliders are left out: without a kernel they show nothing.
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+
+from ex5lib.files import replacing
+from ex5lib.section import METADATA
+
+ROOT = Path(__file__).parents[1]
+WIDGET = "application/vnd.jupyter.widget-view+json"
+# In a badge's link, and in the notebooks' first cell (where quotes are escaped).
+ADDRESS = re.compile(
+    r"((?:colab\.research\.google\.com/github/|REPOSITORY = \\\"https://github\.com/))[\w.-]+/[\w.-]+(?=/blob/|\\\")"
+)
+
+
+def store(report: Path) -> None:
+    """Copy the outputs of ``report``/notebooks into the notebooks of the repository."""
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        notebook, executed = (nbformat.read(p, as_version=4) for p in (path, report / "notebooks" / path.name))
+        profile = executed.metadata[METADATA]["request"]["profile"]
+        if profile == "smoke":
+            sys.exit(f"{path.name} was run in the profile smoke, whose results are none: run make report.")
+        done = {cell.id: cell for cell in executed.cells}
+        missing = [cell.id for cell in notebook.cells if cell.id not in done]
+        if missing:
+            sys.exit(f"{path.name} has changed since it was executed (cells {', '.join(missing)}): run make report.")
+        count = 0
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                count += 1
+                cell.execution_count = count
+                cell.outputs = [output for output in map(_cleaned, done[cell.id].outputs) if output is not None]
+        for cell in notebook.cells:
+            for output in cell.get("outputs", ()):
+                if output.output_type == "execute_result":
+                    output.execution_count = cell.execution_count
+        with replacing(path) as temporary:
+            nbformat.write(notebook, temporary)
+        print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB, profile {profile}")
+
+
+def _cleaned(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    if output.output_type == "stream" and output.name == "stderr":
+        return None
+    if WIDGET in output.get("data", {}):
+        return None
+    return output
+
+
+def address() -> None:
+    """Write the address of pyproject's [project.urls] wherever a link needs it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    repository = project["urls"]["Repository"].removeprefix("https://github.com/")
+    for path in [ROOT / "README.md", *(ROOT / "notebooks").glob("*.ipynb")]:
+        text = path.read_text(encoding="utf-8")
+        with replacing(path) as temporary:
+            temporary.write_text(ADDRESS.sub(rf"\g<1>{repository}", text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["store", folder]:
+            store(Path(folder))
+        case ["address"]:
+            address()
+        case _:
+            sys.exit(__doc__)

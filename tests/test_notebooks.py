@@ -1,0 +1,174 @@
+"""The notebooks as files: what a reader finds in them, and their first cell on Colab. ``nbval`` runs them."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NAMES = ("3.1_alignment", "3.2_inversion", "3.3.1_deblurring", "3.3.2_colorization", "3.3.3_inpainting")
+# DESIGN's table of figures, by the names under which the notebooks show them.
+FIGURES = {
+    "3.1_alignment": {"detection"},
+    "3.2_inversion": {"iterations", "losses", "bad-result", "weights", "steps", "eyes", "spaces", "uniform"},
+    "3.3.1_deblurring": {"result", "losses", "distances", "weights", "kernel-sizes"},
+    "3.3.2_colorization": {"result", "weights", "portrait"},
+    "3.3.3_inpainting": {"result", "grid"},
+}
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def notebook(name, root) -> nbformat.NotebookNode:
+    return nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def _code(notebook) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_these_five_and_no_other(root):
+    assert sorted(path.stem for path in (root / "notebooks").glob("*.ipynb")) == list(NAMES)
+
+
+def test_stored_outputs_are_complete_small_and_of_a_real_run(name, notebook, root):
+    assert (root / "notebooks" / f"{name}.ipynb").stat().st_size < 4e6
+    assert [cell.execution_count for cell in _code(notebook)] == list(range(1, len(_code(notebook)) + 1))
+    outputs = [output for cell in _code(notebook) for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    shown = {
+        output.metadata["ex5lib"]["figure"]
+        for output in outputs
+        if "figure" in output.get("metadata", {}).get("ex5lib", {})
+    }
+    assert shown >= FIGURES[name]
+    text = "".join(output.text for output in outputs if output.output_type == "stream")
+    steps = [int(count) for count in re.findall(r": (\d+) steps in", text)]
+    assert name == "3.1_alignment" or max(steps) >= 85  # of fast or full; smoke takes 8
+    assert not re.search(r"/(root|home|work|tmp|content)/", text)
+
+
+def test_every_notebook_says_the_same_things_in_every_profile(notebook):
+    """At least three cells whose output nbval compares: they may hold no number that a search decides."""
+    checked = [cell for cell in _code(notebook) if "# NBVAL_CHECK_OUTPUT" in cell.source]
+    assert len(checked) >= 3
+    for cell in checked:
+        assert "section.run(" not in cell.source
+        assert "check_claim" not in cell.source
+        assert cell.outputs
+
+
+def test_parameters_come_first_and_need_no_input(notebook):
+    (parameters,) = [cell for cell in _code(notebook) if "parameters" in cell.metadata.get("tags", ())]
+    assert parameters is _code(notebook)[1]
+    assigned = {node.targets[0].id for node in ast.parse(parameters.source).body}
+    assert assigned == {"photo", "generator", "profile", "device", "out"}
+
+
+def test_a_notebook_imports_only_the_library_tensors_and_plots(notebook):
+    imported = set()
+    for cell in _code(notebook)[1:]:  # the first one prepares Colab
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.partition(".")[0])
+    assert imported <= {"ex5lib", "torch", "numpy", "matplotlib"}
+
+
+def test_cells_are_short_and_every_figure_is_talked_about(notebook):
+    assert max(len(cell.source.splitlines()) for cell in _code(notebook)) <= 25
+    last = max(i for i, cell in enumerate(notebook.cells) if "section.show(" in cell.source)
+    assert any(cell.cell_type == "markdown" for cell in notebook.cells[last:])
+    assert sum("<details><summary>Solution" in cell.source for cell in notebook.cells) == 1
+    exercises = next(cell.source for cell in notebook.cells if "## Exercises" in cell.source)
+    assert exercises.count("<details>") == exercises.count("</details>") >= 3
+
+
+def test_exercises_solutions_are_python(notebook):
+    exercises = next(cell.source for cell in notebook.cells if "## Exercises" in cell.source)
+    solutions = re.findall(r"```python\n(.*?)```", exercises, re.S)
+    assert solutions
+    for solution in solutions:
+        ast.parse(solution)
+
+
+def test_badge_and_first_cell_have_the_repositorys_address(name, notebook, root):
+    urls = tomllib.loads((root / "pyproject.toml").read_text())["project"]["urls"]
+    repository = urls["Repository"].removeprefix("https://github.com/")
+    badge = f"https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}.ipynb"
+    assert f"]({badge})" in notebook.cells[0].source
+    assert f'REPOSITORY = "{urls["Repository"]}"' in _code(notebook)[0].source
+    assert badge in (root / "README.md").read_text(), "run: python scripts/notebooks.py address"
+
+
+def test_all_notebooks_begin_with_the_same_cells(root):
+    heads = set()
+    for name in NAMES:
+        cells = _code(nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4))
+        heads.add((cells[0].source, cells[1].source))
+    assert len(heads) == 1
+
+
+@pytest.fixture
+def colab(root, tmp_path) -> dict[str, str]:
+    """The environment of a Python in which google.colab can be imported, ipywidgets says it is 7.7, ex5lib is not
+    installed, and the repository's address leads to a copy of this one."""
+    extra = tmp_path / "site"
+    (extra / "google" / "colab").mkdir(parents=True)
+    (extra / "google" / "colab" / "__init__.py").write_text("")
+    # Starts with every Python: hides the project, which is installed where the tests run.
+    (extra / "sitecustomize.py").write_text(
+        f"import sys\nsys.meta_path = [f for f in sys.meta_path if '__editable__' not in getattr(f, '__module__', '')]\n"
+        f"sys.path = [p for p in sys.path if p not in ({str(root)!r}, '')]\n"
+    )
+    bare = tmp_path / "origin.git"
+    subprocess.run(["git", "clone", "--quiet", "--bare", str(root), str(bare)], check=True)
+    address = tomllib.loads((root / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    redirect = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{bare.as_uri()}.insteadOf",
+        "GIT_CONFIG_VALUE_0": address,
+    }
+    return os.environ | redirect | {"PYTHONPATH": str(extra), "PYTHONSAFEPATH": "1"}
+
+
+def _run(code: str, where: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=where, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not (Path(__file__).parents[1] / ".git").exists(), reason="Colab clones a repository; this is none")
+def test_on_colab_the_first_cell_fetches_the_project_once_and_leaves_torch_alone(root, tmp_path, colab):
+    first = _code(nbformat.read(root / "notebooks" / "3.2_inversion.ipynb", as_version=4))[0].source
+    content = tmp_path / "content"
+    content.mkdir()
+    prologue = "import google.colab, importlib.util, sys\nassert importlib.util.find_spec('ex5lib') is None\nimport torch\nbefore = torch.__version__, torch.__file__\n"
+    epilogue = (
+        "\nimport ex5lib, os, pathlib\nassert before == (torch.__version__, torch.__file__)\n"
+        "assert pathlib.Path('../data/astronaut.png').exists()\nprint(ex5lib.__file__, os.getcwd())"
+    )
+    where = _run(prologue + first + epilogue, content, colab).split()
+    clone = content / "gan-inversion"
+    assert where == [str(clone / "ex5lib" / "__init__.py"), str(clone / "notebooks")]
+    # A runtime that was restarted, or the cell run twice: nothing is fetched again.
+    offline = colab | {"GIT_CONFIG_VALUE_0": "https://nowhere.invalid"}
+    again = _run(prologue + first + "\n" + first + epilogue, content, offline).split()
+    assert again == where
+
+
+def test_anywhere_else_the_first_cell_does_nothing(root, tmp_path):
+    first = _code(nbformat.read(root / "notebooks" / "3.2_inversion.ipynb", as_version=4))[0].source
+    _run(first + "\nimport os\nassert os.listdir() == []", tmp_path, dict(os.environ))

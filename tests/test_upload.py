@@ -1,0 +1,69 @@
+"""Choosing a photo in a notebook, under both generations of ipywidgets and on Colab."""
+
+import sys
+import types
+
+import ipywidgets
+import pytest
+
+import ex5lib
+from ex5lib import upload
+from ex5lib.errors import MissingFileError
+
+
+class Chooser:
+    """A FileUpload whose value the test sets, in the shape that each generation of ipywidgets gives it."""
+
+    def __init__(self, **_):
+        self.value = ()
+
+
+@pytest.fixture
+def chooser(monkeypatch, tmp_path) -> Chooser:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(upload, "_chooser", None)
+    monkeypatch.setattr(ipywidgets, "FileUpload", Chooser)
+    with pytest.raises(MissingFileError, match="then run this cell again"):
+        ex5lib.choose_photo("upload")
+    return upload._chooser
+
+
+def test_a_path_is_taken_as_it_is(tmp_path):
+    assert ex5lib.choose_photo("a/b.jpg") == ex5lib.choose_photo("a/b.jpg")
+    assert ex5lib.choose_photo(tmp_path) == tmp_path
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ({"name": "../me.png", "size": 3, "content": memoryview(b"abc")},),
+        {"../me.png": {"metadata": {"name": "../me.png"}, "content": b"abc"}},
+    ],
+    ids=["ipywidgets 8", "ipywidgets 7"],
+)
+def test_what_was_chosen_is_kept_inside_one_folder(chooser, value, tmp_path):
+    chooser.value = value
+    path = ex5lib.choose_photo("upload")
+    assert str(path) == "uploads/me.png"
+    assert (tmp_path / path).read_bytes() == b"abc"
+
+
+def test_the_real_widget_is_shown(monkeypatch, tmp_path):
+    monkeypatch.setattr(upload, "_chooser", None)
+    shown = []
+    monkeypatch.setattr(upload, "display", shown.append)
+    with pytest.raises(MissingFileError):
+        ex5lib.choose_photo("upload")
+    assert isinstance(shown[0], ipywidgets.FileUpload)
+
+
+def test_colab_asks_for_the_file_itself(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    answers = [{"me.png": b"abc"}, {}]
+    colab = types.ModuleType("google.colab")
+    colab.files = types.SimpleNamespace(upload=lambda: answers.pop(0))
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    assert (tmp_path / ex5lib.choose_photo("upload")).read_bytes() == b"abc"
+    with pytest.raises(MissingFileError, match="No file was chosen"):
+        ex5lib.choose_photo("upload")
