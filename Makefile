@@ -1,10 +1,11 @@
 # make demo: everything from nothing to a gallery of restorations. make test: the same set-up and the tests.
+# make report: the five notebooks run anew, and the whole report made of them.
 # make test-browser: the sliders in the machine's own Chromium (or the one that EX5_CHROMIUM names).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-browser lint clean
+.PHONY: demo test report test-browser lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch
@@ -13,6 +14,11 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch
 	$(BIN)/python -m pytest
+	EX5_PROFILE=smoke $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
+
+report: $(VENV)/installed
+	$(BIN)/python -m ex5lib fetch
+	$(BIN)/python -m ex5lib report
 
 # Playwright is no requirement: only this uses it, and whoever installs the library should not have to fetch its 50 MB.
 test-browser: $(VENV)/installed
@@ -24,11 +30,11 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-$(VENV)/installed: requirements.txt pyproject.toml
+$(VENV)/installed: requirements.txt requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "This project needs Python 3.11 or later: make PYTHON=python3.12 demo, say." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
 	touch $@
 
 clean:

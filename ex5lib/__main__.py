@@ -166,7 +166,7 @@ def _images(task: _Task, run: Projection) -> dict[str, Tensor]:
     if not isinstance(task.degradation, Identity):
         images["degraded"] = task.target
     images["result"] = run.image
-    if isinstance(task.degradation, Inpaint):
+    if isinstance(task.degradation, Inpaint | Grayscale):  # part of the photo is known and need not be generated
         images["composite"] = task.degradation.composite(task.subject.image, run.image)
     return images
 

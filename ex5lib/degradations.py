@@ -79,6 +79,19 @@ class Grayscale(nn.Module):
         luma = image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
         return (image * luma).sum(dim=1, keepdim=True).expand_as(image)
 
+    def composite(self, photo: Tensor, generated: Tensor) -> Tensor:
+        """Luma from the photo, colour from the generator: generated + D(photo) − D(generated), clamped to [−1, 1].
+
+        Where nothing is clamped its luma is the photo's, for the weights sum to 1.
+
+        Args:
+            photo, generated: [1, 3, S, S].
+
+        Returns:
+            [1, 3, S, S].
+        """
+        return (generated.clamp(-1, 1) + self(photo) - self(generated.clamp(-1, 1))).clamp(-1, 1)
+
 
 class Inpaint(nn.Module):
     """Remove a rectangle, or the white part of a mask: removed pixels are black.

@@ -28,10 +28,12 @@ def _show(ax: Axes, image: Tensor, title: str = "", *, size: int = _PANEL) -> No
 
 
 def plot_images(images: Sequence[Tensor], titles: Sequence[str], *, columns: int | None = None) -> Figure:
-    """Images [1, 3, S, S] side by side, or in rows of ``columns``, each under its title."""
+    """Images [1, 3, H, W] side by side, or in rows of ``columns``, each under its title."""
     columns = columns or len(images)
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.85 * rows), layout="constrained")
+    lines = max(title.count("\n") for title in titles) + 1
+    height = 2.6 * max(image.shape[2] / image.shape[3] for image in images) + 0.1 + 0.15 * lines
+    figure = Figure(figsize=(2.6 * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for ax in axes:
         ax.set_axis_off()

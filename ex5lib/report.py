@@ -68,7 +68,7 @@ def make_report(request: Request, out: str | Path, *, device: str = "auto", say:
     about = request.as_json() | {"photo": request.photo.name}
     with replacing(out / "metrics.json") as temporary:
         temporary.write_text(json.dumps({**about, "sections": sections}, indent=1), encoding="utf-8")
-    sample = request.as_json() == Request().as_json()
+    sample = request.as_json() == Request().as_json() | {"profile": Request.profile}  # whatever EX5_PROFILE says
     page = render(pages, sections, about, with_what_was_seen=sample)
     with replacing(out / _PAGE) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -79,26 +79,36 @@ def _executed(name: str, request: Request, out: Path, device: str) -> tuple[nbfo
     """A notebook with the outputs of this request, and whether it had to be run."""
     import papermill  # half a second that other commands need not pay
 
-    source, done = NOTEBOOKS / f"{name}.ipynb", out / "notebooks" / f"{name}.ipynb"
-    cells = [cell.source for cell in nbformat.read(source, as_version=4).cells]
-    wanted = {"request": request.as_json(), "cells": hashlib.sha256(json.dumps(cells).encode()).hexdigest()}
+    path, done = NOTEBOOKS / f"{name}.ipynb", out / "notebooks" / f"{name}.ipynb"
+    source = nbformat.read(path, as_version=4)
+    code = [cell.source for cell in source.cells if cell.cell_type == "code"]  # of text only the latest is wanted
+    wanted = {"request": request.as_json(), "code": hashlib.sha256(json.dumps(code).encode()).hexdigest()}
     if done.exists():
-        notebook = nbformat.read(done, as_version=4)
-        if notebook.metadata.get(METADATA) == wanted and (out / f"{name.partition('_')[0]}.json").exists():
-            return notebook, False
+        executed = nbformat.read(done, as_version=4)
+        if executed.metadata.get(METADATA) == wanted and (out / f"{name.partition('_')[0]}.json").exists():
+            return with_outputs(source, executed), False
     done.parent.mkdir(parents=True, exist_ok=True)
     parameters = asdict(request) | {"photo": str(request.photo.absolute()), "device": device, "out": str(out)}
     with replacing(done) as temporary:
         try:
-            notebook = papermill.execute_notebook(
-                source, temporary, parameters, cwd=NOTEBOOKS, kernel_name="python3", log_output=False
+            executed = papermill.execute_notebook(
+                path, temporary, parameters, cwd=NOTEBOOKS, kernel_name="python3", log_output=False
             )
         except papermill.PapermillExecutionError as error:
             sentence = error.evalue if issubclass(_ours(error.ename), Ex5Error) else f"{error.ename}: {error.evalue}"
             raise ReportError(f"Notebook {name} failed: {sentence}") from None
-        notebook.metadata[METADATA] = wanted
-        nbformat.write(notebook, temporary)
-    return notebook, True
+        executed.metadata[METADATA] = wanted
+        nbformat.write(executed, temporary)
+    return with_outputs(source, executed), True
+
+
+def with_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with the outputs of its code cells, which ``executed`` holds under the same ids."""
+    done = {cell.id: cell for cell in executed.cells}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = done[cell.id].outputs
+    return notebook
 
 
 def _ours(name: str) -> type:

@@ -4,7 +4,7 @@
     python scripts/notebooks.py address                  write the repository's address, as pyproject.toml has it, into
                                                          the notebooks and the README
 
-``store`` matches cells by their ids. Progress bars and sliders are left out: without a kernel they show nothing.
+Progress bars and sliders are left out: without a kernel they show nothing.
 """
 
 import re
@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 
 from ex5lib.files import replacing
+from ex5lib.report import with_outputs
 from ex5lib.section import METADATA
 
 ROOT = Path(__file__).parents[1]
@@ -29,34 +30,27 @@ def store(report: Path) -> None:
     """Copy the outputs of ``report``/notebooks into the notebooks of the repository."""
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook, executed = (nbformat.read(p, as_version=4) for p in (path, report / "notebooks" / path.name))
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         profile = executed.metadata[METADATA]["request"]["profile"]
         if profile == "smoke":
             sys.exit(f"{path.name} was run in the profile smoke, whose results are none: run make report.")
-        done = {cell.id: cell for cell in executed.cells}
-        missing = [cell.id for cell in notebook.cells if cell.id not in done]
-        if missing:
-            sys.exit(f"{path.name} has changed since it was executed (cells {', '.join(missing)}): run make report.")
-        count = 0
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                count += 1
-                cell.execution_count = count
-                cell.outputs = [output for output in map(_cleaned, done[cell.id].outputs) if output is not None]
-        for cell in notebook.cells:
-            for output in cell.get("outputs", ()):
+        if not {cell.source for cell in code} <= {cell.source for cell in executed.cells}:
+            sys.exit(f"The code of {path.name} has changed since it was executed: run make report.")
+        with_outputs(notebook, executed)
+        for count, cell in enumerate(code, start=1):
+            cell.execution_count = count
+            cell.outputs = [output for output in cell.outputs if _is_worth_storing(output)]
+            for output in cell.outputs:
                 if output.output_type == "execute_result":
-                    output.execution_count = cell.execution_count
+                    output.execution_count = count
         with replacing(path) as temporary:
             nbformat.write(notebook, temporary)
         print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB, profile {profile}")
 
 
-def _cleaned(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
-    if output.output_type == "stream" and output.name == "stderr":
-        return None
-    if WIDGET in output.get("data", {}):
-        return None
-    return output
+def _is_worth_storing(output: nbformat.NotebookNode) -> bool:
+    is_log = output.output_type == "stream" and output.name == "stderr"
+    return not is_log and WIDGET not in output.get("data", {})
 
 
 def address() -> None:

@@ -119,27 +119,45 @@ def test_all_notebooks_begin_with_the_same_cells(root):
     assert len(heads) == 1
 
 
+# Runs at the start of every Python that finds it: hides the project, which is installed where the tests run.
+HIDE = """
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
+sys.path = [path for path in sys.path if path not in ({root!r}, "")]
+"""
+BEFORE = """
+import google.colab, importlib.util, torch
+assert importlib.util.find_spec("ex5lib") is None
+before = torch.__version__, torch.__file__
+"""
+AFTER = """
+import ipywidgets, ex5lib
+assert before == (torch.__version__, torch.__file__)
+assert ipywidgets.__version__ == "7.7.1"
+assert pathlib.Path("../data/astronaut.png").exists()
+explorer = ex5lib.explore(ex5lib.load_generator(), torch.zeros(1, 3, 1024, 1024))
+print(explorer.status, ex5lib.__file__, os.getcwd(), sep="|")
+"""
+
+
 @pytest.fixture
 def colab(root, tmp_path) -> dict[str, str]:
-    """The environment of a Python in which google.colab can be imported, ipywidgets says it is 7.7, ex5lib is not
-    installed, and the repository's address leads to a copy of this one."""
+    """The environment of a Python that looks like Colab's.
+
+    It can import google.colab, has ipywidgets 7.7 and not ex5lib, and the repository's address leads to this one.
+    """
     extra = tmp_path / "site"
     (extra / "google" / "colab").mkdir(parents=True)
     (extra / "google" / "colab" / "__init__.py").write_text("")
-    # Starts with every Python: hides the project, which is installed where the tests run.
-    (extra / "sitecustomize.py").write_text(
-        f"import sys\nsys.meta_path = [f for f in sys.meta_path if '__editable__' not in getattr(f, '__module__', '')]\n"
-        f"sys.path = [p for p in sys.path if p not in ({str(root)!r}, '')]\n"
-    )
+    (extra / "sitecustomize.py").write_text(HIDE.format(root=str(root)))
+    older = ["ipywidgets==7.7.1", "ipython_genutils"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "-t", extra, *older], check=True)
     bare = tmp_path / "origin.git"
-    subprocess.run(["git", "clone", "--quiet", "--bare", str(root), str(bare)], check=True)
+    subprocess.run(["git", "clone", "--quiet", "--bare", root, bare], check=True)
     address = tomllib.loads((root / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
-    redirect = {
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.{bare.as_uri()}.insteadOf",
-        "GIT_CONFIG_VALUE_0": address,
-    }
-    return os.environ | redirect | {"PYTHONPATH": str(extra), "PYTHONSAFEPATH": "1"}
+    redirect = {"COUNT": "1", "KEY_0": f"url.{bare.as_uri()}.insteadOf", "VALUE_0": address}
+    environment = os.environ | {f"GIT_CONFIG_{name}": value for name, value in redirect.items()}
+    return environment | {"PYTHONPATH": str(extra), "PYTHONSAFEPATH": "1"}
 
 
 def _run(code: str, where: Path, environment: dict[str, str]) -> str:
@@ -147,28 +165,21 @@ def _run(code: str, where: Path, environment: dict[str, str]) -> str:
         [sys.executable, "-c", code], cwd=where, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout.strip()
 
 
-@pytest.mark.skipif(not (Path(__file__).parents[1] / ".git").exists(), reason="Colab clones a repository; this is none")
 def test_on_colab_the_first_cell_fetches_the_project_once_and_leaves_torch_alone(root, tmp_path, colab):
     first = _code(nbformat.read(root / "notebooks" / "3.2_inversion.ipynb", as_version=4))[0].source
     content = tmp_path / "content"
     content.mkdir()
-    prologue = "import google.colab, importlib.util, sys\nassert importlib.util.find_spec('ex5lib') is None\nimport torch\nbefore = torch.__version__, torch.__file__\n"
-    epilogue = (
-        "\nimport ex5lib, os, pathlib\nassert before == (torch.__version__, torch.__file__)\n"
-        "assert pathlib.Path('../data/astronaut.png').exists()\nprint(ex5lib.__file__, os.getcwd())"
-    )
-    where = _run(prologue + first + epilogue, content, colab).split()
     clone = content / "gan-inversion"
-    assert where == [str(clone / "ex5lib" / "__init__.py"), str(clone / "notebooks")]
-    # A runtime that was restarted, or the cell run twice: nothing is fetched again.
+    expected = f"Press Run.|{clone / 'ex5lib' / '__init__.py'}|{clone / 'notebooks'}"
+    assert _run(BEFORE + first + AFTER, content, colab) == expected
+    # A runtime that was restarted, and the cell run twice: nothing is fetched again.
     offline = colab | {"GIT_CONFIG_VALUE_0": "https://nowhere.invalid"}
-    again = _run(prologue + first + "\n" + first + epilogue, content, offline).split()
-    assert again == where
+    assert _run(BEFORE + first + "\n" + first + AFTER, content, offline) == expected
 
 
 def test_anywhere_else_the_first_cell_does_nothing(root, tmp_path):
     first = _code(nbformat.read(root / "notebooks" / "3.2_inversion.ipynb", as_version=4))[0].source
-    _run(first + "\nimport os\nassert os.listdir() == []", tmp_path, dict(os.environ))
+    _run(first + "\nassert os.listdir() == []", tmp_path, dict(os.environ))

@@ -1,0 +1,123 @@
+"""The report on a small notebook of its own: run, gone on with, and put into one page."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import nbformat
+import pytest
+
+from ex5lib import report
+from ex5lib.errors import ReportError
+from ex5lib.report import Request, make_report
+
+CELLS = [
+    ("markdown", "# 3.9 A small section\n\nNot in the report.", None),
+    ("code", "photo = ''\ngenerator = ''\nprofile = ''\ndevice = ''\nout = ''", "parameters"),
+    ("markdown", "## Theory with $x^2$", None),
+    ("markdown", "## What is *done*\n\nThe report has this.", "report"),
+    (
+        "code",
+        "import torch\nimport ex5lib\nsection = ex5lib.Section('3.9', photo, profile=profile, out=out)\n"
+        "section.show('one', ex5lib.plot_images([section.face.image], ['the face']), 'A <face>.')\n"
+        "section.table([{'n': 1.5}], 'Numbers.')\n"
+        "section.check_claim('water is wet', True, wetness=1)\nsection.check_claim('pigs fly', False)\n"
+        "ex5lib.sweep_html([1, 2], [section.face.image] * 2, label='nothing')",
+        None,
+    ),
+    ("markdown", "Her eyes are brown.", "seen"),
+    ("code", "section.finish()", None),
+]
+
+
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch):
+    """Writes the notebook, with further cells, where the report looks for notebooks."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setattr(report, "NOTEBOOKS", folder)
+    monkeypatch.setenv("EX5_PROFILE", "smoke")
+
+    def write(*more: str) -> None:
+        notebook = nbformat.v4.new_notebook()
+        for kind, source, tag in [*CELLS, *(("code", source, None) for source in more)]:
+            make = nbformat.v4.new_code_cell if kind == "code" else nbformat.v4.new_markdown_cell
+            notebook.cells.append(make(source, metadata={"tags": [tag]} if tag else {}))
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, folder / "3.9_small.ipynb")
+
+    return write
+
+
+class _Sources(HTMLParser):
+    """What a page loads, and its text."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.sources: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):  # noqa: ARG002, the base class names it
+        self.sources += [value for name, value in attrs if name in {"src", "href", "srcset", "data"}]
+
+    def handle_data(self, data):
+        self.text += f"{data} "
+
+
+def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(notebooks, tmp_path):
+    notebooks()
+    said: list[str] = []
+    page = make_report(Request(), tmp_path / "out", device="cpu", say=said.append)
+    seen = _Sources(page.read_text(encoding="utf-8"))
+    assert len(seen.sources) == 3  # the figure, and two frames of the slider
+    assert all(source.startswith("data:image/") for source in seen.sources)
+    text = re.sub(r"\s+", " ", seen.text)
+    assert "What is done The report has this." in text
+    assert "Theory" not in text
+    assert "Not in the report" not in text
+    assert "Figure 3.9.1. A <face>." in text
+    assert "water is wet holds wetness 1" in text
+    assert "pigs fly does not hold" in text
+    assert "Of 2 claims, 1 hold" in text
+    assert "3.9: pigs fly." in text
+    assert "Numbers." in text
+    assert "Her eyes are brown" not in text  # EX5_PROFILE: not the run that the sentence was written about
+    assert str(tmp_path) not in seen.text
+
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["profile"] == "smoke"
+    assert metrics["sections"][0]["claims"][0]["statement"] == "water is wet"
+    assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {"3.9-one.png", "3.9-one.pdf"}
+    executed = nbformat.read(tmp_path / "out" / "notebooks" / "3.9_small.ipynb", as_version=4)
+    assert any("injected-parameters" in cell.metadata.get("tags", ()) for cell in executed.cells)
+
+    make_report(Request(), tmp_path / "out", device="cpu", say=said.append)
+    assert re.fullmatch(r"3\.9_small: \d+ s", said[0])
+    assert said[1] == "3.9_small: done before"
+
+
+def test_what_was_seen_is_told_of_the_sample_photo_only(notebooks):
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell("# 3.9 Small"),
+            nbformat.v4.new_markdown_cell("Her eyes are brown.", metadata={"tags": ["seen"]}),
+        ]
+    )
+    section = {"section": "3.9", "claims": [], "searches": []}
+    about = {"photo": "me.png", "generator": "mobile-ffhq", "profile": "fast"}
+    for seen in (True, False):
+        page = report.render({"3.9": notebook}, [section], about, with_what_was_seen=seen)
+        assert ("Her eyes are brown" in page) == seen
+
+
+def test_a_notebook_that_fails_ends_the_report_with_one_sentence_and_is_run_again(notebooks, tmp_path):
+    notebooks("ex5lib.load_image('nobody.jpg')")
+    with pytest.raises(ReportError, match=r"^Notebook 3\.9_small failed: There is no file nobody\.jpg"):
+        make_report(Request(), tmp_path / "out", device="cpu", say=lambda _: None)
+    assert list((tmp_path / "out" / "notebooks").iterdir()) == []
+    notebooks("1 / 0")
+    with pytest.raises(ReportError, match="failed: ZeroDivisionError: division by zero"):
+        make_report(Request(), tmp_path / "out", device="cpu", say=lambda _: None)
+    notebooks()
+    assert make_report(Request(), tmp_path / "out", device="cpu", say=lambda _: None).exists()
