@@ -285,3 +285,29 @@ def test_the_module_runs_and_exits_with_1(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.strip() == "error: There is no file nothing.png: check its name and folder."
+
+
+def test_a_video_shows_the_search_beside_what_is_searched_for(call, aligned):
+    result = call("restore", aligned, "--degradation", "grayscale", "--profile", "smoke", "--device", "cpu", "--video")
+    assert result.exit_code == 0
+    folder = Path("results/aligned-grayscale")
+    assert _files(folder) == RUN_FILES | {"degraded.png", "composite.png", "search.webp"}
+    with Image.open(folder / "search.webp") as moving:
+        assert (moving.n_frames, moving.size) == (9, (512, 256))  # 8 steps, and the result
+        moving.seek(8)
+        last = np.asarray(moving.convert("RGB"), dtype=float)
+    run = ex5lib.Projection.load(folder)
+    for half, image in ((last[:, :256], run.target), (last[:, 256:], run.image)):
+        expected = (resize_area(image, 256)[0].permute(1, 2, 0).numpy().clip(-1, 1) + 1) * 127.5
+        assert np.abs(half - expected).mean() < 6
+
+
+def test_report_says_what_is_wrong_before_it_runs_anything(call):
+    for arguments, sentence in (
+        (["--photo", "nobody.jpg"], "There is no file nobody.jpg"),
+        (["--profile", "quick"], 'There is no profile "quick"'),
+    ):
+        result = call("report", *arguments)
+        assert result.exit_code == 1
+        assert sentence in result.stderr
+    assert list(Path().iterdir()) == []

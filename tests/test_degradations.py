@@ -157,3 +157,22 @@ def test_rectangle_is_the_same_hole_as_its_mask():
     mask[10:50, 20:90] = 1
     image = F.interpolate(torch.rand(1, 3, 32, 32), 1024)
     assert torch.equal(Inpaint(10, 20, 40, 70)(image), Inpaint(mask=mask)(image))
+
+
+def test_a_grey_composite_has_the_photos_luma_and_the_generators_colours():
+    photo, generated = (torch.rand(1, 3, 16, 16) * 0.6 - 0.3 for _ in range(2))
+    grey = Grayscale()
+    composite = grey.composite(photo, generated)
+    torch.testing.assert_close(grey(composite), grey(photo))
+    torch.testing.assert_close(composite[:, 0] - composite[:, 1], generated[:, 0] - generated[:, 1])
+    assert grey.composite(torch.ones(1, 3, 4, 4), generated[:, :, :4, :4]).max() <= 1
+
+
+def test_smooth_filling_continues_a_slope_and_leaves_the_rest():
+    slope = torch.linspace(-0.8, 0.8, 64).expand(1, 3, 64, 64)  # biharmonic functions hold all linear ones
+    hole = Inpaint(80, 80, 64, 64)
+    filled = hole.fill_smoothly(slope)
+    assert (filled - slope).abs().max() < 1e-4
+    noisy = torch.rand(1, 3, 64, 64) * 2 - 1
+    outside = (hole.mask_for(noisy) == 0).expand_as(noisy)
+    assert torch.equal(hole.fill_smoothly(noisy)[outside], noisy[outside])

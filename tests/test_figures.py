@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 import ex5lib
+from ex5lib.errors import SettingError
 from ex5lib.projector import HISTORY_TERMS, Projection
 
 
@@ -92,3 +93,59 @@ def test_stages_are_parted_in_the_loss_plot(run):
     run.history["size"] = np.repeat([128, 256, 1024], [25, 15, 10])
     assert marks() == (["128 px", "256 px", "1024 px"], [24.5, 39.5])
     _assert_nothing_is_cut_off(ex5lib.plot_losses(run))
+
+
+def test_the_figures_of_the_lessons_are_whole():
+    image = torch.zeros(1, 3, 64, 64)
+    for figure in (
+        ex5lib.plot_gan(image, image),
+        ex5lib.plot_discriminator(),
+        ex5lib.plot_histograms({"a": np.arange(9), "b": np.arange(5)}, xlabel="x"),
+        ex5lib.plot_eyes({"photo": image}, {"photo": np.zeros((2, 3))}),
+        ex5lib.plot_map(torch.eye(8), "a map", image, "an image"),
+        ex5lib.plot_images([torch.zeros(1, 3, 20, 80)] * 2, ["wide", "two\nlines"]),
+    ):
+        _assert_nothing_is_cut_off(figure)
+
+
+def test_the_best_discriminator_is_sure_at_first_and_undecided_at_the_end():
+    early, late = ({line.get_label(): line.get_ydata() for line in ax.lines} for ax in ex5lib.plot_discriminator().axes)
+    best = "D*(x) = p / (p + q)"
+    p, q = late["p(x), photos"], late["q(x), generated images"]
+    np.testing.assert_allclose(late[best], p / (p + q))
+    where = p > 0.1
+    assert np.abs(late[best] - 0.5)[where].max() < 0.1 < 0.4 < np.abs(early[best] - 0.5).max()
+
+
+def test_curves_have_the_axes_that_were_asked_for():
+    figure = ex5lib.plot_curves({"a": ([1, 10], [2, 3]), "b": ([1, 10], [4, 5])}, xlabel="x", ylabel="y", log="xy")
+    (ax,) = figure.axes
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert [list(line.get_ydata()) for line in ax.lines] == [[2, 3], [4, 5]]
+    _assert_nothing_is_cut_off(figure)
+    (ax,) = ex5lib.plot_curves({"a": ([1, 2], [2, 3])}, xlabel="x", ylabel="y").axes
+    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "linear")
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".gif"])
+def test_an_animation_shows_every_frame_rests_at_the_end_and_begins_anew(tmp_path, suffix):
+    frames = [torch.full((1, 3, 32, 64), value) for value in (-1.0, 0.0, 1.0)]
+    path = ex5lib.save_animation(frames, tmp_path / f"a{suffix}", seconds=3, size=64)
+    with Image.open(path) as moving:
+        assert (moving.n_frames, moving.size, moving.info["loop"]) == (3, (128, 64), 0)
+        shown, durations = [], []
+        for i in range(3):
+            moving.seek(i)
+            moving.load()
+            durations.append(moving.info["duration"])
+            shown.append(np.asarray(moving.convert("L")).mean())
+    assert np.abs(np.array(shown) - (0, 127.5, 255)).max() < 3
+    if suffix == ".gif":  # Pillow says a WebP's times at its end
+        assert durations == [1000, 1000, 3000]
+
+
+def test_an_animation_without_frames_or_of_another_kind_is_refused(tmp_path):
+    for frames, name in (([], "a.webp"), ([torch.zeros(1, 3, 8, 8)], "a.mp4")):
+        with pytest.raises(SettingError, match=r"ends in \.webp or \.gif"):
+            ex5lib.save_animation(frames, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,9 @@
 """The files that describe the project agree with each other and with the machine that runs them."""
 
 import ast
+import importlib.util
 import re
+import shutil
 import tomllib
 
 import torch
@@ -94,3 +96,24 @@ def test_the_readme_names_only_commands_and_options_that_exist(root):
         (callback,) = [c.callback for c in app.registered_commands if c.callback.__name__ == name]
         known = {parameter.replace("_", "-") for parameter in callback.__annotations__}
         assert set(re.findall(r"--([\w-]+)", rest)) <= known
+
+
+def test_a_new_address_is_written_into_every_link_and_nothing_else(root, tmp_path):
+    spec = importlib.util.spec_from_file_location("notebooks_script", root / "scripts" / "notebooks.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    for name in ("README.md", "pyproject.toml", "notebooks"):
+        copy = shutil.copytree if (root / name).is_dir() else shutil.copyfile
+        copy(root / name, tmp_path / name)
+    script.ROOT = tmp_path
+    originals = {path: path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.[im][pd]*")}
+    script.address()
+    assert {path: path.read_text(encoding="utf-8") for path in originals} == originals  # they are up to date
+    project = (tmp_path / "pyproject.toml").read_text()
+    (tmp_path / "pyproject.toml").write_text(re.sub(r"github\.com/[^\"]+", "github.com/a-b/c.d", project))
+    script.address()
+    old = tomllib.loads(project)["project"]["urls"]["Repository"].removeprefix("https://github.com/")
+    for path, before in originals.items():
+        after = path.read_text(encoding="utf-8")
+        links = len(re.findall("colab.research.google.com/github/", before))
+        assert after.count("a-b/c.d") == before.count(old) >= links >= 1, path

@@ -1,4 +1,4 @@
-"""The sliders in a real browser: in JupyterLab with a kernel, and on an exported page without one.
+"""The notebooks in a real browser: 3.2's sliders in JupyterLab, an exported page's slider, and the report.
 
 ``make test-browser`` runs this; ``make test`` does not, for it needs a Chromium. Screenshots go to results/browser/.
 """
@@ -17,9 +17,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+from ex5lib.report import render
 
 PATIENCE = 300  # seconds to load, align and search on a busy machine
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -40,7 +41,7 @@ WATCH = """
     window.seen = [];
     const look = () => {
         const status = document.querySelector('[role=status]')?.innerText;
-        const image = document.querySelectorAll('.jp-OutputArea-output img')[2];
+        const image = document.querySelectorAll('.widget-image')[2];
         if (status && image?.complete && image.naturalWidth) {
             const now = {at: performance.now() / 1000, status, picture: pixels(image)};
             const last = window.seen.at(-1);
@@ -68,8 +69,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser) -> Iterator[Page]:
-    """A page on which nothing may be written to the console as an error."""
+    """A page on which nothing may be written to the console as an error, and no network but a notebook's badge."""
     tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    badge = '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"/>'
+    tab.route(
+        "https://colab.research.google.com/**", lambda route: route.fulfill(body=badge, content_type="image/svg+xml")
+    )
     errors: list[str] = []
     tab.on("console", lambda message: message.type == "error" and errors.append(f"{message.text} {message.location}"))
     tab.on("pageerror", lambda error: errors.append(str(error)))
@@ -102,9 +107,10 @@ def lab(tmp_path) -> Iterator[str]:
     news = tmp_path / "jupyter_config_dir/lab/user-settings/@jupyterlab/apputils-extension"
     news.mkdir(parents=True)
     (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')  # it asks about them otherwise
+    profile = {"EX5_PROFILE": "fast"}  # long enough to move a slider while it runs
     with (tmp_path / "lab.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], env=os.environ | own, stdout=log, stderr=log
+            [sys.executable, "-m", "jupyterlab", *options], env=os.environ | own | profile, stdout=log, stderr=log
         )
         try:
             deadline = time.monotonic() + PATIENCE
@@ -125,13 +131,6 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _notebook(*cells: str) -> nbformat.NotebookNode:
-    notebook = nbformat.v4.new_notebook()
-    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return notebook
-
-
 def _slider(page: Page, words: str) -> Locator:
     return page.locator(".widget-slider").filter(has_text=words).locator(".noUi-handle")
 
@@ -144,13 +143,14 @@ def _wait_for_status(page: Page, pattern: str) -> None:
     )
 
 
-def test_the_explorer_follows_its_sliders_in_jupyterlab(lab, page, root, tmp_path, screenshots):
-    notebook = _notebook(
-        f"import ex5lib\nG = ex5lib.load_generator()\nface = ex5lib.align_face({str(root / 'data/astronaut.png')!r})",
-        'ex5lib.explore(G, face.image, degradation="inpaint", profile="smoke", steps=40)',
-    )
-    nbformat.write(notebook, tmp_path / "explorer.ipynb")
-    page.goto(f"{lab}/doc/tree/explorer.ipynb")
+def test_the_explorer_of_notebook_3_2_follows_its_sliders_in_jupyterlab(lab, page, root, tmp_path, screenshots):
+    notebook = nbformat.read(root / "notebooks" / "3.2_inversion.ipynb", as_version=4)
+    last = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("ex5lib.explore("))
+    notebook.cells = notebook.cells[: last + 1]  # what comes after the sliders takes ten minutes
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "data").symlink_to(root / "data")
+    nbformat.write(notebook, tmp_path / "notebooks" / "3.2.ipynb")
+    page.goto(f"{lab}/doc/tree/notebooks/3.2.ipynb")
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=PATIENCE * 1000)
     page.wait_for_function(
         "() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
@@ -160,12 +160,15 @@ def test_the_explorer_follows_its_sliders_in_jupyterlab(lab, page, root, tmp_pat
     _wait_for_status(page, "^Press Run")
     page.evaluate(WATCH)
 
-    edge = page.locator(".jp-OutputArea-output img").first
+    degradation = page.locator(".widget-dropdown select")
+    degradation.select_option("inpaint")
+    edge = page.locator(".widget-image").first
+    page.wait_for_timeout(1000)
     before = edge.screenshot()
     _slider(page, "top").press("PageDown")
     page.wait_for_timeout(1000)
     assert edge.screenshot() != before  # the outline has moved on the photo
-    page.locator(".jp-OutputArea-output button", has_text="Run").click()
+    page.locator(".jupyter-button", has_text="Run").click()
     _wait_for_status(page, "^Step [3-9] ")
     page.screenshot(path=screenshots / "1-running.png")
 
@@ -189,53 +192,63 @@ def test_the_explorer_follows_its_sliders_in_jupyterlab(lab, page, root, tmp_pat
     assert changed - drawn <= 2  # seconds
     page.screenshot(path=screenshots / "2-restarted.png")
 
-    page.locator(".jp-OutputArea-output button", has_text="Stop").click()
+    page.locator(".jupyter-button", has_text="Stop").click()
     _wait_for_status(page, "^Stopped, best so far")
     page.screenshot(path=screenshots / "3-stopped.png")
-    page.locator(".widget-dropdown select").select_option("blur")
+    degradation.select_option("blur")
     _wait_for_status(page, "^The result is of other settings")
-    page.locator(".jp-OutputArea-output button", has_text="Run").click()
+    page.locator(".jupyter-button", has_text="Run").click()
     _wait_for_status(page, "^Step [3-9] ")
     page.screenshot(path=screenshots / "4-blur-beside-previous.png")
-    assert page.locator(".jp-OutputArea-output img").count() == 4
+    assert page.locator(".widget-image").count() == 4
     assert not page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").count()
 
 
-def test_an_exported_sweep_changes_its_picture_without_a_kernel(page, root, tmp_path, screenshots):
-    notebook = _notebook(
-        "import torch, ex5lib\nG = ex5lib.load_generator()\nstrengths = [0, 0.25, 0.5, 0.75, 1]\n"
-        "def faces(seed):\n    with torch.no_grad():\n        return [G.synthesis(ex5lib.sample_ws(G, seed, "
-        "truncation_psi=psi), size=256) for psi in strengths]",
-        'ex5lib.sweep_html(strengths, faces(4), label="truncation ψ", numbers={"share of the way": strengths}, '
-        'beside={"mean face": faces(4)[0]})',
-        'ex5lib.sweep_html(strengths, faces(9), label="another face, ψ", start=4)',
-    )
+def _stored(root: Path) -> dict[str, nbformat.NotebookNode]:
+    return {path.stem: nbformat.read(path, as_version=4) for path in sorted((root / "notebooks").glob("*.ipynb"))}
+
+
+def _shown(sweep: Locator) -> tuple[list[str], bytes]:
+    frames = sweep.locator("[data-frames] figure:visible")
+    return frames.locator("img").evaluate_all("images => images.map(image => image.alt)"), frames.screenshot()
+
+
+def test_the_slider_of_an_exported_notebook_changes_its_picture_without_a_kernel(page, root, tmp_path, screenshots):
     # The page's own extras would come from the open internet.
     exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
-    html, _ = exporter.from_notebook_node(NotebookClient(notebook, timeout=PATIENCE).execute())
-    (tmp_path / "sweep.html").write_text(html, encoding="utf-8")
-
-    page.on("request", lambda request: pytest.fail(request.url) if request.url.startswith("http") else None)
-    page.goto((tmp_path / "sweep.html").as_uri())
-    first, second = page.locator("[data-sweep]").all()
-    slider, other = first.get_by_role("slider", name="truncation ψ"), second.get_by_role("slider", name="another face")
-
-    def shown(sweep: Locator) -> tuple[list[str], bytes]:
-        frames = sweep.locator("[data-frames] figure:visible")
-        return frames.locator("img").evaluate_all("images => images.map(image => image.alt)"), frames.screenshot()
-
-    names, picture = shown(first)
-    assert names == ["truncation ψ: 0"]
-    assert shown(second)[0] == ["another face, ψ: 1"]
+    html, _ = exporter.from_notebook_node(_stored(root)["3.3.2_colorization"])
+    (tmp_path / "notebook.html").write_text(html, encoding="utf-8")
+    page.goto((tmp_path / "notebook.html").as_uri())
+    (sweep,) = page.locator("[data-sweep]").all()
+    slider = sweep.get_by_role("slider", name="λ_w")
+    names, picture = _shown(sweep)
+    assert names == ["λ_w: 0.1"]
     slider.focus()
     slider.press("ArrowRight")
     slider.press("ArrowRight")
-    names, moved = shown(first)
-    assert names == ["truncation ψ: 0.5"]
+    names, moved = _shown(sweep)
+    assert names == ["λ_w: 1"]
     assert moved != picture
-    assert re.match("truncation ψ: 0.5", slider.get_attribute("aria-valuetext"))
-    assert shown(second)[0] == ["another face, ψ: 1"]  # the other one stays where it is
-    box = other.bounding_box()
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    assert shown(second)[0] == ["another face, ψ: 0.5"]
-    page.screenshot(path=screenshots / "5-exported.png", full_page=True)
+    assert re.match("λ_w: 1", slider.get_attribute("aria-valuetext"))
+    sweep.screenshot(path=screenshots / "5-exported.png")
+
+
+def test_the_report_is_whole_and_its_sliders_move_one_by_one(page, root, tmp_path, screenshots):
+    pages = _stored(root)
+    sections = [{"section": name.partition("_")[0], "claims": [], "searches": []} for name in pages]
+    about = {"photo": "astronaut.png", "generator": "mobile-ffhq", "profile": "fast"}
+    path = tmp_path / "report.html"
+    path.write_text(render(pages, sections, about, with_what_was_seen=True), encoding="utf-8")
+    page.on("request", lambda request: pytest.fail(request.url) if request.url.startswith("http") else None)
+    page.goto(path.as_uri())
+    images = page.locator("img")
+    assert images.count() > 40
+    assert images.evaluate_all("all => all.every(image => image.complete && image.naturalWidth > 0 && image.alt)")
+    assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    first, second, *_ = page.locator("[data-sweep]").all()
+    before = _shown(second)[0]
+    box = first.get_by_role("slider").bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
+    assert _shown(first)[0] == ["latent weight: ÷ 1500"]
+    assert _shown(second)[0] == before  # the other one stays where it is
+    page.screenshot(path=screenshots / "6-report.png", full_page=True)
