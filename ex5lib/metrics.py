@@ -123,8 +123,10 @@ def iris_colors(face: Tensor) -> np.ndarray:
         lids = aligned_landmarks(face)[eye] * size
         rows, columns = polygon(lids[:, 1], lids[:, 0], (size, size))
         radius = 0.22 * np.ptp(lids[:, 0])
-        near = np.hypot(columns - lids[:, 0].mean(), rows - lids[:, 1].mean()) < radius
-        iris = pixels[rows[near], columns[near]]
+        x, y = lids.mean(axis=0)
+        near = np.hypot(columns - x, rows - y) < radius
+        # Of a closed eye there may be no pixel: then what lies at its centre.
+        iris = pixels[rows[near], columns[near]] if near.any() else pixels[None, round(y), round(x)]
         brightness = iris.sum(axis=1)
         low, high = np.quantile(brightness, (0.25, 0.75))
         colours.append(np.median(iris[(brightness >= low) & (brightness <= high)], axis=0))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ex5lib import zoo
 from ex5lib.alignment import AlignedFace, align_face
+from ex5lib.degradations import GaussianBlur, Grayscale, Identity
 from ex5lib.devices import pick_device
 from ex5lib.errors import SettingError
 from ex5lib.experiments import Claim, check_claim, notebook_profile, pick_experiment, pick_profile
@@ -110,7 +111,7 @@ class Section:
     ) -> Projection:
         """Run a search of the report, in this section's profile, and note its figures.
 
-        What has been run before with the same settings is not run again.
+        What has been run to its end before with the same settings is not run again.
 
         Args:
             experiment: a name in ``EXPERIMENTS``, whose settings are the start.
@@ -123,7 +124,12 @@ class Section:
         settings = {"degradation": base.degradation, "latent_weight": base.latent_weight, **changes}
         subject = face or self.face
         given = given or settings["degradation"]
-        key = (id(subject), repr(given), share, *sorted((name, repr(value)) for name, value in settings.items()))
+        key = (
+            subject.image,
+            _identity(given),
+            share,
+            *((name, _identity(settings[name])) for name in sorted(settings)),
+        )
         if key in self._runs:
             return self._runs[key]
         keywords = pick_profile(self.profile).keywords() | {"seed": self.seed, "device": self.device} | settings
@@ -132,9 +138,7 @@ class Section:
         target = given(subject.image)
         run = project(self.G, target, distance=self.distance, **keywords)
         quality = compare(run.image, subject.image, self.distance)
-        words = [
-            f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in changes.items()
-        ]
+        words = [f"{name} {_cell(value)}" for name, value in changes.items()]
         words += [f"{run.steps} steps"] if share != 1 else []
         words += ["another photo"] if face is not None else []
         name = ", ".join([experiment, *words])
@@ -155,7 +159,8 @@ class Section:
             f"{run.latent_distance:.1f}; to the original: d {quality['distance']:.3f}, PSNR {quality['psnr']:.1f} dB, "
             f"identity distance {quality['identity_distance']:.3f}"
         )
-        self._runs[key] = run
+        if not run.stopped:
+            self._runs[key] = run
         return run
 
     def _steps(self, share: float, settings: dict, keywords: dict) -> int:
@@ -213,6 +218,12 @@ class Section:
         }
         with replacing(self.out / f"{self.number}.json") as temporary:
             temporary.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+
+
+def _identity(value: object) -> object:
+    """What tells a setting from others: a number's text, and that of the project's own degradations; else the object."""
+    complete = isinstance(value, GaussianBlur | Grayscale | Identity) or getattr(value, "rectangle", None)
+    return value if isinstance(value, nn.Module | Tensor) and not complete else repr(value)
 
 
 def _cell(value: object) -> str:

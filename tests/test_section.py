@@ -44,6 +44,22 @@ def test_a_search_is_run_once_with_the_experiments_settings_and_its_changes(sect
     assert "2 steps in" in capsys.readouterr().out
 
 
+def test_searches_that_only_look_alike_are_told_apart(section):
+    masks = [torch.zeros(64, 64) for _ in range(2)]
+    masks[0][10:20, 10:20], masks[1][30:40, 30:40] = 1, 1
+    first, second = (section.run("inpainting", steps=1, degradation=ex5lib.Inpaint(mask=mask)) for mask in masks)
+    assert not torch.equal(first.target, second.target)
+    starts = [torch.zeros(1, 32), torch.ones(1, 32)]
+    first, second = (section.run(steps=1, start=start) for start in starts)
+    assert first.latent_distance != second.latent_distance
+
+
+def test_a_search_that_was_stopped_is_run_anew(section):
+    stopped = section.run(steps=3, callback=lambda report: report["step"] == 0)
+    assert stopped.stopped
+    assert section.run(steps=3).steps == 3
+
+
 def test_a_share_is_of_the_profiles_own_steps(section):
     whole, half = section.run(), section.run(share=0.5)
     assert half.steps == whole.steps / 2
