@@ -124,12 +124,8 @@ class Section:
         settings = {"degradation": base.degradation, "latent_weight": base.latent_weight, **changes}
         subject = face or self.face
         given = given or settings["degradation"]
-        key = (
-            subject.image,
-            _identity(given),
-            share,
-            *((name, _identity(settings[name])) for name in sorted(settings)),
-        )
+        chosen = ((name, _identity(settings[name])) for name in sorted(settings))
+        key = (subject.image, _identity(given), share, *chosen)
         if key in self._runs:
             return self._runs[key]
         keywords = pick_profile(self.profile).keywords() | {"seed": self.seed, "device": self.device} | settings
@@ -221,7 +217,7 @@ class Section:
 
 
 def _identity(value: object) -> object:
-    """What tells a setting from others: a number's text, and that of the project's own degradations; else the object."""
+    """What tells a setting from others: the text of a number or of an own degradation; of all else the object itself."""
     complete = isinstance(value, GaussianBlur | Grayscale | Identity) or getattr(value, "rectangle", None)
     return value if isinstance(value, nn.Module | Tensor) and not complete else repr(value)
 

@@ -55,9 +55,14 @@ def test_searches_that_only_look_alike_are_told_apart(section):
 
 
 def test_a_search_that_was_stopped_is_run_anew(section):
-    stopped = section.run(steps=3, callback=lambda report: report["step"] == 0)
-    assert stopped.stopped
-    assert section.run(steps=3).steps == 3
+    calls = []
+
+    def stop_the_first(report: dict) -> bool:
+        calls.append(report["step"])
+        return len(calls) == 1
+
+    assert section.run(steps=3, callback=stop_the_first).stopped
+    assert section.run(steps=3, callback=stop_the_first).steps == 3
 
 
 def test_a_share_is_of_the_profiles_own_steps(section):
