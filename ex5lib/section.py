@@ -217,7 +217,7 @@ class Section:
 
 
 def _identity(value: object) -> object:
-    """What tells a setting from others: the text of a number or of an own degradation; of all else the object itself."""
+    """What tells a setting from others: the text of a number or an own degradation; of all else the object."""
     complete = isinstance(value, GaussianBlur | Grayscale | Identity) or getattr(value, "rectangle", None)
     return value if isinstance(value, nn.Module | Tensor) and not complete else repr(value)
 
