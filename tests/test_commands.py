@@ -293,8 +293,9 @@ def test_a_video_shows_the_search_beside_what_is_searched_for(call, aligned):
     folder = Path("results/aligned-grayscale")
     assert _files(folder) == RUN_FILES | {"degraded.png", "composite.png", "search.webp"}
     with Image.open(folder / "search.webp") as moving:
-        assert (moving.n_frames, moving.size) == (9, (512, 256))  # 8 steps, and the result
-        moving.seek(8)
+        # 8 steps and the result; the first step's rate is 0, so two frames are one.
+        assert (moving.n_frames, moving.size) == (8, (512, 256))
+        moving.seek(7)
         last = np.asarray(moving.convert("RGB"), dtype=float)
     run = ex5lib.Projection.load(folder)
     for half, image in ((last[:, :256], run.target), (last[:, 256:], run.image)):
