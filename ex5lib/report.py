@@ -8,6 +8,7 @@ taken for that photo only.
 import base64
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -152,7 +153,8 @@ def _parts(cell: nbformat.NotebookNode, tags: set[str]) -> list[dict[str, str]]:
 
     if cell.cell_type == "markdown":
         taken = tags & set(cell.metadata.get("tags", ()))
-        return [{"kind": "text", "html": mistune.html(cell.source.replace("\n## ", "\n### "))}] if taken else []
+        lower = re.sub(r"^## ", "### ", cell.source, flags=re.M)  # a section of a notebook is a subsection here
+        return [{"kind": "text", "html": mistune.html(lower)}] if taken else []
     parts = []
     for output in cell.get("outputs", ()):
         about, data = output.get("metadata", {}).get(METADATA, {}), output.get("data", {})

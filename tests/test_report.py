@@ -70,6 +70,7 @@ def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(not
     said: list[str] = []
     page = make_report(Request(), tmp_path / "out", device="cpu", say=said.append)
     seen = _Sources(page.read_text(encoding="utf-8"))
+    assert "<h3>What is <em>done</em></h3>" in page.read_text(encoding="utf-8")
     assert len(seen.sources) == 3  # the figure, and two frames of the slider
     assert all(source.startswith("data:image/") for source in seen.sources)
     text = re.sub(r"\s+", " ", seen.text)
