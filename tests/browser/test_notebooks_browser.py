@@ -247,6 +247,7 @@ def test_the_report_is_whole_and_its_sliders_move_one_by_one(page, root, tmp_pat
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
     first, second, *_ = page.locator("[data-sweep]").all()
     before = _shown(second)[0]
+    first.scroll_into_view_if_needed()
     box = first.get_by_role("slider").bounding_box()
     page.mouse.click(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
     assert _shown(first)[0] == ["latent weight: ÷ 1500"]
