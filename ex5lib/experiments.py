@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import TypeVar
 
 from torch import nn
 
@@ -11,6 +12,7 @@ from ex5lib.errors import UnknownNameError
 from ex5lib.zoo import DATA
 
 SAMPLE_PHOTO = DATA / "astronaut.png"
+_Named = TypeVar("_Named")
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,7 @@ def pick_profile(name: str) -> Profile:
     Raises:
         UnknownNameError: if there is none.
     """
-    if name not in PROFILES:
-        raise UnknownNameError("profile", name, PROFILES)
-    return PROFILES[name]
+    return _named("profile", name, PROFILES)
 
 
 def notebook_profile(name: str) -> str:
@@ -87,9 +87,13 @@ def pick_experiment(name: str) -> Experiment:
     Raises:
         UnknownNameError: if there is none.
     """
-    if name not in EXPERIMENTS:
-        raise UnknownNameError("experiment", name, EXPERIMENTS)
-    return EXPERIMENTS[name]
+    return _named("experiment", name, EXPERIMENTS)
+
+
+def _named(kind: str, name: str, known: Mapping[str, _Named]) -> _Named:
+    if name not in known:
+        raise UnknownNameError(kind, name, known)
+    return known[name]
 
 
 @dataclass(frozen=True)
