@@ -152,13 +152,12 @@ def plot_curves(
     xlabel: str,
     ylabel: str,
     log: str = "",
-    marks: bool = False,
 ) -> Figure:
     """Lines {label: (x, y)} in one plot; ``log`` names the logarithmic axes, "x", "y" or "xy"."""
     figure = Figure(figsize=(7.5, 3.8), layout="constrained")
     ax = figure.subplots()
     for (label, (x, y)), colour in zip(curves.items(), cycle(_COLOURS)):
-        ax.plot(x, y, label=label, color=colour, linewidth=1.8, marker="o" if marks else None, markersize=5)
+        ax.plot(x, y, label=label, color=colour, linewidth=1.8)
     ax.set(
         xlabel=xlabel, ylabel=ylabel, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear"
     )
@@ -172,12 +171,12 @@ def plot_curves(
     return figure
 
 
-def plot_histograms(values: dict[str, np.ndarray], *, xlabel: str, bins: int = 80) -> Figure:
+def plot_histograms(values: dict[str, np.ndarray], *, xlabel: str) -> Figure:
     """Histograms {label: values} over one axis, each of area 1."""
     figure = Figure(figsize=(7.5, 3.2), layout="constrained")
     ax = figure.subplots()
     for (label, numbers), colour in zip(values.items(), cycle(_COLOURS)):
-        ax.hist(numbers, bins=bins, density=True, alpha=0.6, color=colour, label=label)
+        ax.hist(numbers, bins=80, density=True, alpha=0.6, color=colour, label=label)
     ax.set(xlabel=xlabel, ylabel="density")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -188,7 +187,6 @@ def plot_gan(generated: Tensor, photo: Tensor) -> Figure:
     """A style-based GAN as boxes and arrows, with a generated image and a photo [1, 3, S, S]."""
     figure = Figure(figsize=(10.5, 3.2), layout="constrained")
     ax = figure.subplots()
-    ax.set(xlim=(0, 10.5), ylim=(0, 3.2), aspect="equal")
     ax.set_axis_off()
     boxes = {
         "z\n~ N(0, I)": (0.1, 1.1, 0.9, 0.9, "#eef2f5"),
@@ -211,7 +209,7 @@ def plot_gan(generated: Tensor, photo: Tensor) -> Figure:
     ]  # fmt: skip
     for start, end in arrows:
         ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": _INK})
-    ax.set(xlim=(0, 10.5), ylim=(0, 3.2))
+    ax.set(xlim=(0, 10.5), ylim=(0, 3.2), aspect="equal")  # last: an image changes them
     return figure
 
 

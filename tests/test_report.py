@@ -98,7 +98,7 @@ def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(not
     assert said[1] == "3.9_small: done before"
 
 
-def test_what_was_seen_is_told_of_the_sample_photo_only(notebooks):
+def test_what_was_seen_is_told_of_the_sample_photo_only():
     notebook = nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_markdown_cell("# 3.9 Small"),
