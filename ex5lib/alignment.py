@@ -1,7 +1,7 @@
 """Finding a face and cropping it the way FFHQ was cropped (Karras et al. 2019, arXiv 1812.04948, appendix C)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ex5lib import zoo
-from ex5lib.errors import FaceIndexError, ImageTooSmallError, NoFaceError
-from ex5lib.images import MIN_SIZE, check_image, from_uint8, load_image, resize_area, to_uint8
+from ex5lib import weights
+from ex5lib.errors import FaceError, SettingError
+from ex5lib.images import MIN_SIZE, check_image, from_picture, from_uint8, load_image, resize, resize_area, to_uint8
+
+Photo = str | Path | Image.Image | Tensor
 
 # Where to look, in this order, until a face is found: dlib's detector was trained on upright faces of 80 px and more.
 _DETECTION_SIDE = 1024
@@ -52,16 +54,17 @@ class AlignedFace:
 
     Attributes:
         image: [1, 3, S, S], the crop.
-        landmarks: [68, 2] (x, y) in px of the photo.
+        landmarks: [68, 2] (x, y) in px of the photo; None if the photo was taken for an aligned crop as it is.
         quad: [4, 2] (x, y) in px of the photo: the corners that became the crop's upper left, lower left, lower right
             and upper right.
         photo: [1, 3, H, W], the whole photo.
-        detections: all faces found, the best first; ``detections[index]`` is the one cropped.
+        detections: all faces found, the best first; ``detections[index]`` is the one cropped. Empty if none was looked
+            for.
         index: which of them.
     """
 
     image: Tensor
-    landmarks: np.ndarray
+    landmarks: np.ndarray | None
     quad: np.ndarray
     photo: Tensor
     detections: tuple[Detection, ...]
@@ -71,8 +74,16 @@ class AlignedFace:
     def already_aligned(self) -> bool:
         """Whether the photo was an aligned crop already: the quad lies within 5 % of the photo's own corners."""
         height, width = self.photo.shape[2:]
-        corners = np.array([(0, 0), (0, height), (width, height), (width, 0)]) - 0.5
-        return height == width and np.linalg.norm(self.quad - corners, axis=1).max() <= 0.05 * width
+        return height == width and np.linalg.norm(self.quad - _corners(width), axis=1).max() <= 0.05 * width
+
+    def crop(self, image: Tensor) -> Tensor:
+        """What the crop is of the photo of another image [1, 3, H, W] of the photo's size: [1, 3, S, S]."""
+        return crop_quad(image, self.quad, self.image.shape[3])
+
+
+def _corners(side: int) -> np.ndarray:
+    """The corners [4, 2] of a square picture, in the order of ``AlignedFace.quad``."""
+    return np.array([(0, 0), (0, side), (side, side), (side, 0)]) - 0.5
 
 
 @cache
@@ -87,13 +98,12 @@ def detect_faces(photo: Tensor) -> list[Detection]:
     faces), on the photo turned (tilted faces), and dlib's CNN detector (faces half turned away).
 
     Raises:
-        ImageShapeError: if photo is not one image.
-        ImageTooSmallError: if a side is shorter than 64 px.
+        SettingError: if it is not one image, or a side is shorter than 64 px.
     """
     check_image(photo, batch=1)
     if min(photo.shape[2:]) < MIN_SIZE:
         height, width = photo.shape[2:]
-        raise ImageTooSmallError(f"The photo is {width} × {height} px: it needs at least {MIN_SIZE} px on each side.")
+        raise SettingError(f"The photo is {width} × {height} px: it needs at least {MIN_SIZE} px on each side.")
     picture = Image.fromarray(to_uint8(photo))
     side = max(picture.size)
     scale = min(1.0, _DETECTION_SIDE / side)
@@ -109,7 +119,7 @@ def detect_faces(photo: Tensor) -> list[Detection]:
             found = [_detection(picture, turned, b, s, to_photo, tilt, "hog") for b, s in hits]
             return sorted(found, key=lambda face: -face.score)
     turned, to_photo = _turned(picture, min(1.0, _CNN_SIDE / side), 0)
-    hits = zoo.cnn_detector()(turned, 1)
+    hits = weights.cnn_detector()(turned, 1)
     found = [_detection(picture, turned, hit.rect, hit.confidence, to_photo, 0, "cnn") for hit in hits]
     return sorted(found, key=lambda face: -face.score)
 
@@ -132,7 +142,7 @@ def _apply(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _landmarks(pixels: np.ndarray, box: dlib.rectangle) -> np.ndarray:
-    return np.array([(p.x, p.y) for p in zoo.landmark_model()(pixels, box).parts()], dtype=np.float64)
+    return np.array([(p.x, p.y) for p in weights.landmark_model()(pixels, box).parts()], dtype=np.float64)
 
 
 def _detection(
@@ -274,31 +284,66 @@ def _padded(picture: Image.Image, pad: np.ndarray, blur: float) -> tuple[Image.I
     return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)), np.array([left, top])
 
 
-def align_face(photo: Tensor | str | Path, *, face: int | None = None, size: int = 1024) -> AlignedFace:
+def align_face(photo: Photo, *, face: int | None = None, size: int = 1024) -> AlignedFace:
     """Find a face in a photo and crop it as FFHQ did.
 
     Args:
-        photo: [1, 3, H, W], or the path of an image file.
+        photo: the path of an image file, a PIL image, or a tensor [1, 3, H, W].
         face: which face, counted from 0 in the order of the detector's score; None takes the best.
         size: side of the crop in px.
 
     Raises:
-        NoFaceError: if there is no face.
-        FaceIndexError: if there are fewer faces than asked for.
-        ImageTooSmallError, and for a path everything that ``load_image`` raises.
+        FaceError: if there is no face, or fewer than asked for.
+        FileError: if the file cannot be read, as ``load_image``.
+        SettingError: if a side of the photo is shorter than 64 px.
     """
-    name = "the photo" if isinstance(photo, Tensor) else str(photo)
-    photo = photo if isinstance(photo, Tensor) else load_image(photo)
+    name = str(photo) if isinstance(photo, str | Path) else "the photo"
+    photo = _as_tensor(photo)
     found = detect_faces(photo)
     if not found:
-        raise NoFaceError(
+        raise FaceError(
             f"No face was found in {name}: try a photo in which it is larger, better lit and turned to the camera, or "
             "crop it tighter."
         )
     index = face or 0
     if not 0 <= index < len(found):
         faces = "1 face" if len(found) == 1 else f"{len(found)} faces"
-        raise FaceIndexError(f"Face {index} was asked for, but {faces} were found in {name}, counted from 0.")
+        raise FaceError(f"Face {index} was asked for, but {faces} were found in {name}, counted from 0.")
     landmarks = found[index].landmarks
     quad = ffhq_quad(landmarks)
     return AlignedFace(crop_quad(photo, quad, size), landmarks, quad, photo, tuple(found), index)
+
+
+def load_face(
+    photo: Photo | AlignedFace, *, face: int | None = None, aligned: bool = False, size: int = 1024
+) -> AlignedFace:
+    """The aligned face of a photo; one that is an aligned crop already is only resized, and keeps its pixels.
+
+    Args:
+        photo: as ``align_face`` takes it, or an aligned face, which only gets the size.
+        face: which face, as in ``align_face``.
+        aligned: whether to take the photo for an aligned crop without looking for a face.
+        size: side of the crop in px.
+
+    Raises:
+        FaceError, FileError, SettingError: as ``align_face``.
+        SettingError: if ``aligned`` is said of a photo that is not square.
+    """
+    if isinstance(photo, AlignedFace):
+        return replace(photo, image=resize(photo.image, size))
+    if not aligned:
+        found = align_face(photo, face=face, size=size)
+        if not found.already_aligned:
+            return found
+    name = str(photo) if isinstance(photo, str | Path) else "The photo"
+    photo = _as_tensor(photo)
+    height, width = photo.shape[2:]
+    if height != width:
+        raise SettingError(f"{name} is not square, so it cannot be an aligned crop: leave out --aligned.")
+    return AlignedFace(resize(photo, size), None, _corners(width), photo, (), 0)
+
+
+def _as_tensor(photo: Photo) -> Tensor:
+    if isinstance(photo, Image.Image):
+        return from_picture(photo)
+    return photo if isinstance(photo, Tensor) else load_image(photo)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ex5lib.errors import KernelSizeError, MaskError, RectangleError
+from ex5lib.errors import SettingError
 
 REFERENCE_SIZE = 256
 
@@ -27,7 +27,7 @@ class GaussianBlur(nn.Module):
         sigma: standard deviation in px at 256 px; None means 0.15 · kernel_size + 0.35.
 
     Raises:
-        KernelSizeError: if the size is negative, even or above 255, or sigma is not positive.
+        SettingError: if the size is negative, even or above 255, or sigma is not positive.
 
     Example:
         >>> GaussianBlur(kernel_size=25)(torch.zeros(1, 3, 256, 256)).shape
@@ -37,9 +37,9 @@ class GaussianBlur(nn.Module):
     def __init__(self, kernel_size: int, sigma: float | None = None):
         super().__init__()
         if kernel_size < 0 or (kernel_size % 2 == 0 and kernel_size != 0) or kernel_size >= REFERENCE_SIZE:
-            raise KernelSizeError(f"A blur's kernel size is 0 or an odd number from 1 to 255, not {kernel_size}.")
+            raise SettingError(f"A blur's kernel size is 0 or an odd number from 1 to 255, not {kernel_size}.")
         if sigma is not None and not (sigma > 0 and math.isfinite(sigma)):
-            raise KernelSizeError(f"A blur's sigma is a positive number of pixels, not {sigma}.")
+            raise SettingError(f"A blur's sigma is a positive number of pixels, not {sigma}.")
         self.kernel_size = kernel_size
         self.sigma = 0.15 * kernel_size + 0.35 if sigma is None else sigma
 
@@ -102,8 +102,8 @@ class Inpaint(nn.Module):
             the rectangle.
 
     Raises:
-        RectangleError: if the rectangle is empty or does not lie inside 256 × 256.
-        MaskError: if the mask is not square, or removes everything or nothing.
+        SettingError: if the rectangle is empty or does not lie inside 256 × 256.
+        SettingError: if the mask is not square, or removes everything or nothing.
 
     Example:
         >>> hole = Inpaint(top=160, left=80, height=48, width=96)
@@ -123,13 +123,13 @@ class Inpaint(nn.Module):
         super().__init__()
         rectangle = (top, left, height, width)
         if (mask is None) == all(value is None for value in rectangle):
-            raise RectangleError("Inpainting needs either a rectangle (top, left, height, width) or a mask.")
+            raise SettingError("Inpainting needs either a rectangle (top, left, height, width) or a mask.")
         if mask is None:
             if None in rectangle:
-                raise RectangleError("A rectangle needs all of top, left, height and width.")
+                raise SettingError("A rectangle needs all of top, left, height and width.")
             size = REFERENCE_SIZE
             if height < 1 or width < 1 or top < 0 or left < 0 or top + height > size or left + width > size:
-                raise RectangleError(
+                raise SettingError(
                     f"The rectangle (top {top}, left {left}, height {height}, width {width}) does not lie inside the "
                     f"aligned face, which is {size} × {size} px."
                 )
@@ -194,13 +194,13 @@ class Inpaint(nn.Module):
 
 def _check_mask(mask: Tensor) -> Tensor:
     if mask.ndim not in (2, 4) or mask.shape[:-2] not in ((), (1, 1)):
-        raise MaskError(f"A mask is [H, W] or [1, 1, H, W], not {list(mask.shape)}.")
+        raise SettingError(f"A mask is [H, W] or [1, 1, H, W], not {list(mask.shape)}.")
     mask = mask.detach().float().view(1, 1, *mask.shape[-2:])
     height, width = mask.shape[-2:]
     if height != width:
-        raise MaskError(f"The mask is {width} × {height} px but the aligned face is square: give a square mask.")
+        raise SettingError(f"The mask is {width} × {height} px but the aligned face is square: give a square mask.")
     if mask.min() >= 0.5:
-        raise MaskError("The mask is white all over, so nothing of the photo would be left: black is kept.")
+        raise SettingError("The mask is white all over, so nothing of the photo would be left: black is kept.")
     if mask.max() < 0.5:
-        raise MaskError("The mask is black all over, so there is nothing to fill in: white is removed.")
+        raise SettingError("The mask is black all over, so there is nothing to fill in: white is removed.")
     return mask.clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Choosing where to compute, and saying plainly when there is too little memory."""
+"""Choosing a device, and saying plainly when it is missing or out of memory."""
 
 import ctypes
 import os
@@ -10,7 +10,7 @@ from functools import cache
 
 import torch
 
-from ex5lib.errors import CompilerError, DeviceError, OutOfMemoryError
+from ex5lib.errors import DeviceError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -57,25 +57,25 @@ def check_compiler(place: torch.device) -> None:
     """Make sure that ``torch.compile`` can work: on a CPU it writes C++.
 
     Raises:
-        CompilerError: if there is no compiler for that.
+        DeviceError: if there is no compiler for that.
     """
     named = os.environ.get("CXX")
     if place.type == "cpu" and not any(shutil.which(name) for name in ([named] if named else ("g++", "clang++"))):
-        raise CompilerError(f"There is no C++ compiler {named or 'g++'}: install one, or search without compiling.")
+        raise DeviceError(f"There is no C++ compiler {named or 'g++'}: install one, or search without compiling.")
 
 
 @contextmanager
-def memory_errors_in_words() -> Iterator[None]:
-    """Raise OutOfMemoryError, with one sentence, for what the allocators of the devices raise.
+def readable_memory_errors() -> Iterator[None]:
+    """Turn what an allocator raises into a DeviceError of one sentence; a context manager or a decorator.
 
-    Also a decorator. CUDA has an exception of its own; the CPU's and MPS's are RuntimeErrors known by their words.
+    CUDA has an exception of its own; the CPU's and MPS's are RuntimeErrors that only their text tells apart.
     """
     try:
         yield
     except RuntimeError as error:
         if any(words in str(error).lower() for words in ("out of memory", "allocate memory", "alloc_failed")):
-            raise OutOfMemoryError(
-                "The memory is too small for this run: close other programs, or choose another device or a generator "
-                "of lower resolution."
+            raise DeviceError(
+                "There is too little memory for this run: close other programs, or choose another device or a "
+                "generator of lower resolution."
             ) from None
         raise

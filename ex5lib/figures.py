@@ -68,7 +68,7 @@ def plot_losses(run) -> Figure:
     for label, (values, colour, width) in lines.items():
         if np.any(values > 0):  # a weight of 0 has no line on a logarithmic axis
             ax.plot(np.where(values > 0, values, np.nan), label=label, color=colour, linewidth=width)
-    ax.set(yscale="log", xlabel="step", ylabel="value", xlim=(0, max(run.steps - 1, 1)))
+    ax.set(yscale="log", xlabel="step", ylabel="value", xlim=(0, max(run.num_steps - 1, 1)))
     sizes = np.asarray(history["size"])
     starts = [0, *(np.flatnonzero(np.diff(sizes)) + 1)]
     for first in starts if len(starts) > 1 else []:

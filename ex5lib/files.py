@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ex5lib.errors import OutputError
+from ex5lib.errors import FileError
 
 
 @contextmanager
@@ -33,10 +33,10 @@ def check_writable(folder: str | Path) -> None:
     """Find out, before long work, whether a folder can be made and written to; nothing is left behind.
 
     Raises:
-        OutputError: if not.
+        FileError: if not.
     """
     folder = Path(folder).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         reason = "cannot be written to" if existing.is_dir() else "is a file"
-        raise OutputError(f"Nothing can be written to {folder}, because {existing} {reason}: choose another --out.")
+        raise FileError(f"Nothing can be written to {folder}, because {existing} {reason}: choose another --out.")

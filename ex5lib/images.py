@@ -9,14 +9,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ex5lib.errors import (
-    ImageShapeError,
-    ImageTooLargeError,
-    ImageTooSmallError,
-    MissingFileError,
-    NotAnImageError,
-    TruncatedImageError,
-)
+from ex5lib.errors import FileError, SettingError
 from ex5lib.files import replacing
 
 MIN_SIZE = 64
@@ -31,16 +24,27 @@ def load_image(path: str | Path) -> Tensor:
         float32 [1, 3, H, W] in [−1, 1].
 
     Raises:
-        MissingFileError, NotAnImageError, TruncatedImageError, ImageTooLargeError: as their names say.
-        ImageTooSmallError: if a side is shorter than 64 px.
+        FileError: if the file is missing, not an image, damaged, too large to be one, or smaller than 64 px.
     """
-    picture = _open(Path(path))
+    return from_picture(_open(Path(path)), str(path))
+
+
+def from_picture(picture: Image.Image, name: str = "The picture") -> Tensor:
+    """A PIL image of any mode as an image tensor; transparent pixels are put on white.
+
+    Returns:
+        float32 [1, 3, H, W] in [−1, 1].
+
+    Raises:
+        FileError: if it has floating-point pixels, or fewer than 64 px on a side; ``name`` is what the sentence calls
+            it.
+    """
     if min(picture.size) < MIN_SIZE:
-        raise ImageTooSmallError(
-            f"{path} is {picture.width} × {picture.height} px: a photo needs at least {MIN_SIZE} px on each side."
+        raise FileError(
+            f"{name} is {picture.width} × {picture.height} px: a photo needs at least {MIN_SIZE} px on each side."
         )
     if picture.mode == "F":
-        raise NotAnImageError(f"{path} has floating-point pixels: save it as JPEG or PNG.")
+        raise FileError(f"{name} has floating-point pixels: save it as JPEG or PNG.")
     return from_uint8(np.asarray(_to_rgb(picture, "white")))
 
 
@@ -59,9 +63,9 @@ def load_mask(path: str | Path) -> Tensor:
 
 def _open(path: Path) -> Image.Image:
     if path.is_dir():
-        raise NotAnImageError(f"{path} is a folder: name an image file in it.")
+        raise FileError(f"{path} is a folder: name an image file in it.")
     if path.is_file() and path.stat().st_size == 0:
-        raise NotAnImageError(f"{path} is empty: save or download the image again.")
+        raise FileError(f"{path} is empty: save or download the image again.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large photos are common; bombs raise
@@ -69,17 +73,17 @@ def _open(path: Path) -> Image.Image:
             picture.load()
             return ImageOps.exif_transpose(picture)
     except FileNotFoundError:
-        raise MissingFileError(f"There is no file {path}: check its name and folder.") from None
+        raise FileError(f"There is no file {path}: check its name and folder.") from None
     except Image.DecompressionBombError:
-        raise ImageTooLargeError(
+        raise FileError(
             f"{path} has more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels: scale it down first."
         ) from None
     except UnidentifiedImageError:
-        raise NotAnImageError(f"{path} is not an image that can be read: save it as JPEG or PNG.") from None
+        raise FileError(f"{path} is not an image that can be read: save it as JPEG or PNG.") from None
     except PermissionError:
-        raise NotAnImageError(f"{path} cannot be read: its permissions forbid it.") from None
+        raise FileError(f"{path} cannot be read: its permissions forbid it.") from None
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged files
-        raise TruncatedImageError(f"{path} is damaged or truncated ({error}): save or download it again.") from None
+        raise FileError(f"{path} is damaged or truncated ({error}): save or download it again.") from None
 
 
 def _to_rgb(picture: Image.Image, background: str) -> Image.Image:
@@ -101,7 +105,7 @@ def to_uint8(image: Tensor) -> np.ndarray:
     """One image tensor [1, 3, H, W] → uint8 [H, W, 3]; values outside [−1, 1] are clamped.
 
     Raises:
-        ImageShapeError: if the tensor is not one image.
+        SettingError: if the tensor is not one image.
     """
     check_image(image, batch=1)
     return ((image[0].detach().float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
@@ -111,7 +115,7 @@ def save_image(image: Tensor, path: str | Path) -> Path:
     """Write one image tensor [1, 3, H, W] to a file whose suffix names the format; returns the path.
 
     Raises:
-        ImageShapeError: if the tensor is not one image.
+        SettingError: if the tensor is not one image.
     """
     picture = Image.fromarray(to_uint8(image))
     with replacing(path) as temporary:
@@ -120,10 +124,33 @@ def save_image(image: Tensor, path: str | Path) -> Path:
 
 
 def check_image(image: Tensor, batch: int | None = None) -> None:
-    """Raise ImageShapeError unless image is [N, 3, H, W], with N = batch where that is given."""
+    """Raise SettingError unless image is [N, 3, H, W], with N = batch where that is given."""
     if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != 3 or (batch and len(image) != batch):
         found = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        raise ImageShapeError(f"An image tensor is [{batch or 'N'}, 3, H, W] in [−1, 1], not {found}.")
+        raise SettingError(f"An image tensor is [{batch or 'N'}, 3, H, W] in [−1, 1], not {found}.")
+
+
+def checked_target(target: Tensor, name: str = "The target") -> Tensor:
+    """A search's target [N, 3, H, H] in float32, detached; ``name`` is what a sentence calls it.
+
+    Raises:
+        SettingError: if it is empty, not square, not floating-point, not finite, or in another range than [−1, 1].
+    """
+    check_image(target)
+    if not len(target):
+        raise SettingError("The batch is empty: give at least one photo.")
+    height, width = target.shape[2:]
+    if height != width:
+        raise SettingError(f"{name} is {width} × {height} px, but it must be square, like an aligned face.")
+    if not target.is_floating_point():
+        raise SettingError(f"{name} is {target.dtype}: scale it to floats in [−1, 1], for 8 bits by x / 127.5 − 1.")
+    target = target.detach().float()
+    if not target.isfinite().all():
+        raise SettingError(f"{name} holds NaN or infinity: look for the step that made them.")
+    if target.abs().max() > 2:  # what a network makes may reach a little beyond 1
+        low, high = target.min().item(), target.max().item()
+        raise SettingError(f"{name} has values from {low:.3g} to {high:.3g}: scale them to [−1, 1].")
+    return target
 
 
 def resize_area(image: Tensor, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Latents: sampling them, and the statistics of W that the projector starts from."""
+"""Latents z, w and w+: sampling them, the statistics of W, and what a search makes of them."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ex5lib.errors import SettingError, UnknownNameError
-from stylegan2_ada.networks import Generator
+from ex5lib.errors import SettingError, unknown_name
+from stylegan2_ada.generator import Generator
 
 SPACES = ("z", "w", "w+")
 DISTRIBUTIONS = ("normal", "uniform")
@@ -22,23 +22,27 @@ class LatentStatistics:
         w_std: σ_w, the scalar √(mean ‖w − w̄‖²).
         z_std: the same of z.
         central_z: [1, z_dim], of all sampled z the one whose w lies nearest to w̄: where a search in Z starts.
+        label: [1, c_dim], the class they are of, one-hot; None for all classes, or where there are none.
+        num_samples, distribution: of z.
     """
 
     w_avg: Tensor
     w_std: float
     z_std: float
     central_z: Tensor
+    label: Tensor | None
+    num_samples: int
+    distribution: str
 
 
 def sample_z(count: int, z_dim: int, *, seed: int, distribution: str = "normal") -> Tensor:
     """z [count, z_dim]: standard normal as in training, or uniform on [0, 1].
 
     Raises:
-        UnknownNameError: for another distribution.
-        SettingError: for a seed that is negative or has more than 63 bits.
+        SettingError: for another distribution, or a seed that is negative or has more than 63 bits.
     """
     if distribution not in DISTRIBUTIONS:
-        raise UnknownNameError("distribution of z", distribution, DISTRIBUTIONS)
+        raise unknown_name("distribution of z", distribution, DISTRIBUTIONS)
     if not 0 <= seed < 2**63:
         raise SettingError(f"A seed is a whole number from 0 to 2⁶³ − 1, not {seed}.")
     random = torch.Generator().manual_seed(seed)
@@ -76,11 +80,17 @@ def latent_statistics(
     distribution: str = "normal",
     class_index: int | None = None,
 ) -> LatentStatistics:
-    """Mean and standard deviation of W over ``num_samples`` mapped z, on the generator's device.
+    """Mean and standard deviation of W over mapped z, on the generator's device.
+
+    Args:
+        G: the generator.
+        num_samples: number of z.
+        seed: of z, and of the classes where they are drawn.
+        distribution: of z, "normal" as in training or "uniform" on [0, 1].
+        class_index: class of a class-conditional generator; None draws classes uniformly.
 
     Raises:
-        SettingError: if num_samples < 2, or the generator has no such class.
-        UnknownNameError: for an unknown distribution.
+        SettingError: if num_samples < 2, the generator has no such class, or the distribution is unknown.
     """
     if num_samples < 2:
         raise SettingError(f"Statistics of W need at least 2 samples, not {num_samples}.")
@@ -89,7 +99,15 @@ def latent_statistics(
     w_avg = w.mean(dim=0)
     squared = (w - w_avg).square().sum(dim=1)
     z_std = (z - z.mean(dim=0)).square().sum(dim=1).mean().sqrt().item()
-    return LatentStatistics(w_avg, squared.mean().sqrt().item(), z_std, z[squared.argmin()][None])
+    return LatentStatistics(
+        w_avg=w_avg,
+        w_std=squared.mean().sqrt().item(),
+        z_std=z_std,
+        central_z=z[squared.argmin()][None],
+        label=None if class_index is None else class_labels(G, 1, class_index, seed=seed),
+        num_samples=num_samples,
+        distribution=distribution,
+    )
 
 
 @torch.no_grad()
@@ -104,8 +122,67 @@ def sample_ws(
     """ws [1, num_ws, w_dim] of a seed: a face to look at, or a start for ``project``.
 
     Raises:
-        SettingError: if the generator has no such class.
-        UnknownNameError: for an unknown distribution.
+        SettingError: if the generator has no such class, or the distribution is unknown.
     """
     z = sample_z(1, G.z_dim, seed=seed, distribution=distribution).to(G.w_avg)
     return G.mapping(z, class_labels(G, 1, class_index, seed=seed), truncation_psi=truncation_psi)
+
+
+def to_ws(G: Generator, latent: Tensor, space: str, label: Tensor | None = None) -> Tensor:
+    """ws [N, num_ws, w_dim] of z [N, z_dim] (of class label [1, c_dim]), w [N, 1, w_dim] or w+ [N, num_ws, w_dim]."""
+    if space != "z":
+        return latent.expand(-1, G.num_ws, -1)
+    return G.mapping(latent, None if label is None else label.expand(len(latent), -1))
+
+
+def for_preview(ws: Tensor, G: Generator, size: int | None, space: str) -> Tensor:
+    """ws from which a preview of ``size`` px is made while ``space`` is searched: the same values.
+
+    A preview only guesses at the styles of the layers that it skips. Searched for in W+, those would drift, so no
+    gradient reaches them.
+    """
+    if space != "w+" or size is None:
+        return ws
+    shared = G.synthesis.styles_shared(size)
+    return torch.cat([ws[:, :shared], ws[:, shared:].detach()], dim=1)
+
+
+def starting_latent(G: Generator, start: Tensor, space: str, count: int) -> Tensor:
+    """The variable of a search that begins at a given latent, one copy for each of ``count`` photos.
+
+    Args:
+        G: the generator.
+        start: z [1 or N, z_dim] for a search in Z; else w [w_dim] or [1 or N, w_dim], or ws [1 or N, L, w_dim] with
+            L = 1 or num_ws.
+        space: what is searched: "z", "w" or "w+".
+        count: N.
+
+    Returns:
+        z [N, z_dim], w [N, 1, w_dim] or w+ [N, num_ws, w_dim].
+
+    Raises:
+        SettingError: if the latent has another shape, or has different layers where one w is searched.
+    """
+    latent = start.detach().to(G.w_avg)
+    if space == "z":
+        wanted = [G.z_dim]
+    else:
+        if latent.ndim < 3:
+            latent = latent.view(-1, 1, latent.shape[-1])
+        if space == "w+":
+            latent = widened(latent, space, G.num_ws)
+        elif latent.shape[1] > 1 and (latent == latent[:, :1]).all():
+            latent = latent[:, :1]  # the same w in every layer, as the mapping network gives it
+        wanted = [G.num_ws if space == "w+" else 1, G.w_dim]
+    if list(latent.shape[1:]) != wanted or len(latent) not in (1, count):
+        hint = ": search in w+" if space == "w" and list(latent.shape[1:]) == [G.num_ws, G.w_dim] else ""
+        raise SettingError(
+            f"A start in {space} must have the shape {[count, *wanted]}, but this one has {list(start.shape)}{hint}."
+        )
+    return latent.expand(count, *wanted).clone()
+
+
+def widened(latent: Tensor, space: str, num_ws: int) -> Tensor:
+    """A detached copy of a latent; w [N, 1, w_dim] becomes w+ [N, num_ws, w_dim] where that is searched."""
+    widens = space == "w+" and latent.shape[1] == 1
+    return (latent.expand(-1, num_ws, -1) if widens else latent).detach().clone()

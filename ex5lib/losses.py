@@ -1,12 +1,14 @@
 """The terms of the objective L(w, n) = d(D(G(w, n)), y) + λ_w ‖w − w̄‖₂ + λ_n R(n)."""
 
+from dataclasses import dataclass, field
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ex5lib import zoo
-from ex5lib.errors import UnknownNameError
-from ex5lib.images import check_image
+from ex5lib import weights
+from ex5lib.errors import unknown_name
+from ex5lib.images import check_image, resize_area
 
 # The last ReLU of each block in torchvision's vgg16().features.
 VGG16_TAPS = (3, 8, 15, 22, 29)
@@ -21,11 +23,11 @@ class PerceptualDistance(nn.Module):
 
     Args:
         kind: "vgg16" (the weights that the project always has) or "lpips" (fetched from the open internet).
-        device: as in ``zoo.load_generator``.
+        device: as in ``weights.load_generator``.
 
     Raises:
-        UnknownNameError: if kind is another word.
-        DeviceError, CacheError, DownloadError, CorruptWeightsError: as ``zoo.load_vgg16``.
+        SettingError: if kind is another word.
+        DeviceError, WeightsError: as ``weights.load_vgg16``.
 
     Example:
         >>> d = PerceptualDistance()
@@ -36,16 +38,16 @@ class PerceptualDistance(nn.Module):
     def __init__(self, kind: str = "vgg16", device: str | torch.device = "auto"):
         super().__init__()
         if kind == "vgg16":
-            self.vgg = zoo.load_vgg16("vgg16", device)
+            self.vgg = weights.load_vgg16("vgg16", device)
             heads = None
             scale, offset = 127.5, [127.5 - mean for mean in (123.68, 116.779, 103.939)]  # to 0 … 255 less the mean
         elif kind == "lpips":
-            self.vgg = zoo.load_vgg16("vgg16-imagenet", device)
-            heads = zoo.load_lpips_heads()
+            self.vgg = weights.load_vgg16("vgg16-imagenet", device)
+            heads = weights.load_lpips_heads()
             mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
             scale, offset = 0.5 / std.view(1, 3, 1, 1), (0.5 - mean) / std
         else:
-            raise UnknownNameError("perceptual distance", kind, ["vgg16", "lpips"])
+            raise unknown_name("perceptual distance", kind, ["vgg16", "lpips"])
         self.kind = kind
         place = next(self.vgg.parameters())
         self.register_buffer("scale", torch.as_tensor(scale).to(place))
@@ -62,7 +64,7 @@ class PerceptualDistance(nn.Module):
             image: [N, 3, H, W] in [−1, 1], at the size at which images are to be compared (256 px in the project).
 
         Raises:
-            ImageShapeError: if it is no image tensor.
+            SettingError: if it is no image tensor.
         """
         check_image(image)
         x = image * self.scale + self.offset
@@ -115,3 +117,54 @@ def renormalize_noise(noise: dict[str, Tensor]) -> None:
     for buffer in noise.values():
         buffer -= buffer.mean(dim=(1, 2, 3), keepdim=True)
         buffer *= buffer.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt()
+
+
+@dataclass
+class Objective:
+    """L(w, n) = d(D(x), y) + λ_w ‖w − w̄‖₂ + λ_n R(n) of images x = G(w, n), for the N photos of a batch.
+
+    Attributes:
+        target: y [N, 3, H, H], degraded.
+        degradation: D, applied to x at the size at which images are compared.
+        distance: d, with the target's features computed once for each size.
+        w_avg: w̄ [w_dim].
+        latent_weight, noise_weight: λ_w, λ_n.
+        clamp: compare images clamped to [−1, 1], as they are seen.
+        comparison_size: px at which images are compared, unless x or y is smaller.
+    """
+
+    target: Tensor
+    degradation: nn.Module
+    distance: PerceptualDistance
+    w_avg: Tensor
+    latent_weight: float
+    noise_weight: float
+    clamp: bool
+    comparison_size: int
+    _features: dict[int, list[Tensor]] = field(default_factory=dict, repr=False)
+
+    def __call__(self, image: Tensor, ws: Tensor, noise: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The terms, [N] each: loss (their weighted sum), distance, latent_distance and noise_regularization.
+
+        Args:
+            image: x [N, 3, R, R].
+            ws: [N, num_ws, w_dim], what it was made from.
+            noise: the buffers that are searched, {name: [N, 1, h, w]}; R is 0 where there are none.
+        """
+        x = image.clamp(-1, 1) if self.clamp else image
+        size = min(self.comparison_size, x.shape[-1], self.target.shape[-1])
+        d = self.distance(self.degradation(resize_area(x, size)), self.target_features(size)).float()
+        r = noise_regularization(noise).to(d).expand(len(d))
+        terms = {"distance": d, "latent_distance": latent_distance(ws, self.w_avg), "noise_regularization": r}
+        return {"loss": self.score(terms) + self.noise_weight * r, **terms}
+
+    def score(self, terms: dict[str, Tensor]) -> Tensor:
+        """d + λ_w ‖w − w̄‖ [N]: what one sees of the objective. Early on λ_n R(n) exceeds it ten thousand times."""
+        return terms["distance"] + self.latent_weight * terms["latent_distance"]
+
+    @torch.no_grad()
+    def target_features(self, size: int) -> list[Tensor]:
+        """The features of the target at a size."""
+        if size not in self._features:
+            self._features[size] = self.distance.features(resize_area(self.target, size))
+        return self._features[size]

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ex5lib import zoo
+from ex5lib import weights
 from ex5lib.alignment import aligned_box, aligned_landmarks
 from ex5lib.degradations import Grayscale
-from ex5lib.errors import ImageShapeError, MaskError
+from ex5lib.errors import SettingError
 from ex5lib.images import check_image, resize_area, to_uint8
 from ex5lib.losses import PerceptualDistance
 
@@ -18,7 +18,7 @@ def _as_arrays(a: Tensor, b: Tensor) -> tuple[np.ndarray, np.ndarray]:
     for image in (a, b):
         check_image(image, batch=1)
     if a.shape != b.shape:
-        raise ImageShapeError(f"Images of one size can be compared, not {list(a.shape[2:])} and {list(b.shape[2:])}.")
+        raise SettingError(f"Images of one size can be compared, not {list(a.shape[2:])} and {list(b.shape[2:])}.")
     return tuple(image[0].detach().float().clamp(-1, 1).permute(1, 2, 0).cpu().numpy() for image in (a, b))
 
 
@@ -30,8 +30,8 @@ def psnr(image: Tensor, original: Tensor, mask: Tensor | None = None) -> float:
         mask: [1, 1, H, W]; only pixels where it is above one half are compared.
 
     Raises:
-        ImageShapeError: if they are not two images of one size.
-        MaskError: if the mask has another size, or chooses no pixel.
+        SettingError: if they are not two images of one size.
+        SettingError: if the mask has another size, or chooses no pixel.
     """
     from skimage.metrics import peak_signal_noise_ratio  # imports half of SciPy, half a second
 
@@ -47,7 +47,7 @@ def ssim(image: Tensor, original: Tensor) -> float:
     """Structural similarity (Wang et al. 2004, with its Gaussian window) of two images [1, 3, H, W] in [−1, 1].
 
     Raises:
-        ImageShapeError: if they are not two images of one size.
+        SettingError: if they are not two images of one size.
     """
     from skimage.metrics import structural_similarity
 
@@ -64,7 +64,7 @@ def _chosen(mask: Tensor, pixels: np.ndarray) -> np.ndarray:
     chosen = mask.squeeze().cpu().numpy() > 0.5
     if chosen.shape != pixels.shape[:2] or not chosen.any():
         height, width = pixels.shape[:2]
-        raise MaskError(f"A mask must be [1, 1, {height}, {width}] and choose a pixel; this is {list(mask.shape)}.")
+        raise SettingError(f"A mask must be [1, 1, {height}, {width}] and choose a pixel; this is {list(mask.shape)}.")
     return chosen
 
 
@@ -88,8 +88,8 @@ def color_difference(image: Tensor, original: Tensor, mask: Tensor | None = None
         mask: [1, 1, H, W]; only pixels where it is above one half are compared.
 
     Raises:
-        ImageShapeError: if they are not two images of one size.
-        MaskError: if the mask has another size, or chooses no pixel.
+        SettingError: if they are not two images of one size.
+        SettingError: if the mask has another size, or chooses no pixel.
     """
     from skimage.color import deltaE_ciede2000, rgb2lab
 
@@ -139,8 +139,8 @@ def face_descriptor(face: Tensor) -> np.ndarray:
     The face is not searched for: in an aligned crop it is where alignment has put it.
     """
     pixels = np.ascontiguousarray(to_uint8(resize_area(face, _DESCRIPTOR_SIZE)))
-    shape = zoo.landmark_model()(pixels, aligned_box(pixels.shape[0]))
-    return np.array(zoo.descriptor_model().compute_face_descriptor(pixels, shape))
+    shape = weights.landmark_model()(pixels, aligned_box(pixels.shape[0]))
+    return np.array(weights.descriptor_model().compute_face_descriptor(pixels, shape))
 
 
 def identity_distance(face: Tensor, original: Tensor) -> float:

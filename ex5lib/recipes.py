@@ -1,32 +1,47 @@
-"""Coarse to fine: the stages of a search, and the recipe that is made of them."""
+"""Recipes: how a search runs, as plain data.
+
+A recipe is a list of stages and a few settings for all of them. Whatever distinguishes one recipe from another is a
+field here; no code asks for a recipe's name.
+"""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
-from torch import nn
-
-from ex5lib.degradations import Identity
-from ex5lib.errors import SettingError
+from ex5lib.errors import SettingError, unknown_name
 from ex5lib.latents import SPACES
-from stylegan2_ada.networks import Generator
+from stylegan2_ada.generator import Generator
+
+STARTS = ("mean", "warm")
+
+
+def _check_not_negative(settings: object, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not (value >= 0 and math.isfinite(value)):
+            raise SettingError(f"{name} must be 0 or a positive number, not {value}.")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One leg of a search.
+    """One leg of a search, with a fresh Adam and a learning-rate schedule of its own.
 
     Attributes:
-        steps: how many.
-        size: px of the generated image, one of ``G.preview_sizes``; None for the full size.
-        space: what is searched: "w", "w+" or "z". A later stage may widen w to w+.
+        num_steps: length of the stage.
+        size: px of the generated image; a generator without previews of that size uses the next larger one, and None
+            means full size.
+        space: what is searched: "z", "w" (one w for all layers) or "w+" (one for each). A later stage may widen w to
+            w+.
         learning_rate: Adam's peak rate.
-        rampup, rampdown: shares of the stage over which the rate rises linearly and falls as a cosine.
-        initial_noise: standard deviation, in units of σ_w, of the noise added to w at the stage's first step.
-        noise_ramp: share of the stage after which none is added any more.
+        rampup, rampdown: shares of the stage over which the rate rises linearly and falls as half a cosine.
+        initial_noise: standard deviation, in units of σ_w, of the Gaussian noise added to the latent at first.
+        noise_ramp: share of the stage over which that noise falls to 0, as a square.
+
+    Raises:
+        SettingError: if a value is out of range.
     """
 
-    steps: int
+    num_steps: int
     size: int | None = None
     space: str = "w"
     learning_rate: float = 0.1
@@ -36,64 +51,184 @@ class Stage:
     noise_ramp: float = 0.75
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise SettingError(f"A stage of a search needs at least 1 step, not {self.steps}.")
+        if self.num_steps < 1:
+            raise SettingError(f"A search needs at least 1 step, not {self.num_steps}.")
         if self.space not in SPACES:
-            raise SettingError(f"A stage searches in z, w or w+, not in {self.space}.")
-        if not (self.learning_rate >= 0 and math.isfinite(self.learning_rate)):
-            raise SettingError(f"A stage's learning_rate is a number from 0 up, not {self.learning_rate}.")
+            raise unknown_name("latent space", self.space, SPACES)
+        _check_not_negative(self, ("learning_rate", "rampup", "rampdown", "initial_noise"))
         if not self.noise_ramp > 0:
-            raise SettingError(f"A stage's noise_ramp is a positive share of its steps, not {self.noise_ramp}.")
+            raise SettingError(f"noise_ramp must be a positive share of the steps, not {self.noise_ramp}.")
+
+    def rate(self, t: float) -> float:
+        """Adam's rate at progress t in [0, 1): a linear rise, a plateau, half a cosine down to 0."""
+        fall = min(1.0, (1 - t) / self.rampdown) if self.rampdown else 1.0
+        rise = min(1.0, t / self.rampup) if self.rampup else 1.0
+        return self.learning_rate * ((0.5 - 0.5 * math.cos(math.pi * fall)) * rise)
+
+    def latent_noise(self, t: float, sigma: float) -> float:
+        """Standard deviation of the noise added, at progress t in [0, 1), to latents whose own is ``sigma``."""
+        return self.initial_noise * sigma * max(0.0, 1 - t / self.noise_ramp) ** 2
 
 
-def fast(G: Generator, degradation: nn.Module, space: str | None) -> list[Stage]:
-    """The recipe "fast": most of the way on small previews in W, the likeness at full size in W+.
+@dataclass(frozen=True)
+class Recipe:
+    """A search as data.
 
-    W+ that stays near w̄ beats W that wanders far from it, also for what a degradation hides; there it comes last and
-    with a smaller rate, because less of the image holds it.
+    Attributes:
+        name: what the settings of a result call it.
+        stages: of an inversion, and of a degraded photo where nothing else is given.
+        degraded_stages: of a photo whose degradation hides something; None means ``stages``.
+        start: "mean" begins at w̄; "warm" at the regressed w (``WarmStart``) or at w̄, whichever image is nearer.
+        latent_weight: λ_w, of the latent distance.
+        noise_weight: λ_n, of the noise regularisation.
+        optimize_noise: whether the noise buffers are searched as well; if not they stay as drawn, and R(n) is 0.
+        betas: Adam's β₁ and β₂.
+        clamp: compare images clamped to [−1, 1], as they are seen. Otherwise a contrast beyond white lowers d.
+        comparison_size: px at which images are compared; larger ones are averaged down, previews are compared as
+            they are.
+        w_avg_samples: number of z behind w̄ and σ_w.
 
-    Args:
-        G: where it has no preview of a size, the next larger one is taken.
-        degradation: whether there is one decides the steps.
-        space: "z" or "w" for all stages; None or "w+" for the above.
+    Raises:
+        SettingError: if a value is out of range.
+
+    Example:
+        >>> mine = Recipe("mine", stages=(Stage(40, 128), Stage(20, space="w+", learning_rate=0.05)), start="warm")
     """
-    wide = space or "w+"
-    first = "z" if wide == "z" else "w"
-    small, middle = (_at_least(G, size) for size in (128, 256))
-    if isinstance(degradation, Identity):
-        return [
-            Stage(30, small, first, learning_rate=0.1, rampdown=1.0),
-            Stage(25, middle, wide, learning_rate=0.05, rampdown=0.5),
-            Stage(55, None, wide, learning_rate=0.08, rampdown=1.0),
-        ]
-    return [
-        Stage(40, small, first, learning_rate=0.1, rampdown=1.0),
-        Stage(15, middle, first, learning_rate=0.05, rampdown=0.5),
-        Stage(30, None, wide, learning_rate=0.05, rampdown=1.0),
-    ]
+
+    name: str
+    stages: tuple[Stage, ...]
+    degraded_stages: tuple[Stage, ...] | None = None
+    start: str = "mean"
+    latent_weight: float = 1e-3
+    noise_weight: float = 1e5
+    optimize_noise: bool = True
+    betas: tuple[float, float] = (0.9, 0.999)
+    clamp: bool = False
+    comparison_size: int = 256
+    w_avg_samples: int = 10_000
+
+    def __post_init__(self):
+        if not self.stages:
+            raise SettingError("A recipe needs at least one stage.")
+        if self.start not in STARTS:
+            raise unknown_name("start", self.start, STARTS)
+        _check_not_negative(self, ("latent_weight", "noise_weight"))
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise SettingError(f"Adam's β₁ and β₂ must lie in [0, 1), unlike {tuple(self.betas)}.")
+        if self.w_avg_samples < 2:
+            raise SettingError(f"Statistics of W need at least 2 samples, not {self.w_avg_samples}.")
+        if self.comparison_size < 16:
+            raise SettingError(f"Images are compared at 16 px or more, not {self.comparison_size}: VGG16 halves them.")
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.num_steps for stage in self.stages)
+
+    def planned(
+        self, G: Generator, changes: dict | None = None, *, degraded: bool, continued: bool = False
+    ) -> "Recipe":
+        """The recipe as a search runs it: the right stages, for this generator, with the caller's changes.
+
+        Args:
+            G: the generator, whose preview sizes the stages get.
+            changes: other values for settings (``SETTINGS``); None leaves one to the recipe. ``num_steps`` scales all
+                stages; ``space`` "z" or "w" confines all of them, "w+" widens the last. The other settings of a stage
+                can be changed where there is only one.
+            degraded: whether the photo is degraded, which decides between ``stages`` and ``degraded_stages``.
+            continued: whether the search goes on from a result, to which no noise is added unless asked for.
+
+        Raises:
+            SettingError: if there is no such setting, or a value is out of range.
+        """
+        changes = {name: value for name, value in (changes or {}).items() if value is not None}
+        stages = self.degraded_stages if degraded and self.degraded_stages else self.stages
+        if continued:
+            stages = tuple(replace(stage, initial_noise=0.0) for stage in stages)
+        for name, value in changes.items():
+            if name not in SETTINGS:
+                raise unknown_name("setting of a search", name, SETTINGS)
+            if name == "space":
+                stages = _in_space(stages, value)
+            elif name == "num_steps":
+                stages = scaled(stages, value)
+            elif name in _OF_STAGES and len(stages) > 1:
+                raise SettingError(
+                    f"Each of the {len(stages)} stages of {self.name} has its own {name}: give other stages."
+                )
+            elif name in _OF_STAGES:
+                stages = (replace(stages[0], **{name: value}),)
+        stages = tuple(replace(stage, size=_available(G, stage.size)) for stage in stages)
+        chosen = {name: value for name, value in changes.items() if name in _OF_RECIPES}
+        return replace(self, stages=stages, degraded_stages=None, **chosen)
 
 
-def smoke(G: Generator, degradation: nn.Module, space: str | None) -> list[Stage]:  # noqa: ARG001, as ``fast``
-    """The recipe "smoke": a few steps on a small preview, to try that everything runs."""
-    return [Stage(8, _at_least(G, 128), space or "w")]
+_OF_STAGES = {field.name for field in fields(Stage)}
+_OF_RECIPES = {field.name for field in fields(Recipe)} - {"name", "stages", "degraded_stages"}
+SETTINGS = sorted(_OF_STAGES | _OF_RECIPES)  # what ``Recipe.planned`` and ``project`` can change
+
+# Karras et al. 2020 (StyleGAN2, arXiv 1912.04958), appendix D, with the constants of NVIDIA's projector.
+KARRAS2020 = Recipe("karras2020", stages=(Stage(1000, initial_noise=0.05),))
+
+# Most of the way on small previews in W, the likeness at full size in W+. W+ that stays near w̄ beats W that wanders far
+# from it, also for what a degradation hides; there it comes last and with a smaller rate, since less of the image
+# holds it.
+FAST = Recipe(
+    "fast",
+    stages=(
+        Stage(30, 128, "w", learning_rate=0.1, rampdown=1.0),
+        Stage(25, 256, "w+", learning_rate=0.05, rampdown=0.5),
+        Stage(55, None, "w+", learning_rate=0.08, rampdown=1.0),
+    ),
+    degraded_stages=(
+        Stage(40, 128, "w", learning_rate=0.1, rampdown=1.0),
+        Stage(15, 256, "w", learning_rate=0.05, rampdown=0.5),
+        Stage(30, None, "w+", learning_rate=0.05, rampdown=1.0),
+    ),
+    start="warm",
+    clamp=True,
+)
+
+# Seconds, to try that everything runs; the result looks like it.
+SMOKE = Recipe("smoke", stages=(Stage(8, 128),), start="warm", clamp=True, w_avg_samples=1000)
+
+RECIPES = {recipe.name: recipe for recipe in (FAST, KARRAS2020, SMOKE)}
 
 
-RECIPES = {"fast": fast, "smoke": smoke}
+def pick_recipe(recipe: str | Recipe) -> Recipe:
+    """A recipe by its name, or the recipe itself.
+
+    Raises:
+        SettingError: if there is none of that name.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe not in RECIPES:
+        raise unknown_name("recipe", str(recipe), RECIPES)
+    return RECIPES[recipe]
 
 
-def scaled(stages: Sequence[Stage], steps: int) -> list[Stage]:
-    """The same stages with ``steps`` steps in all, at least one each.
+def scaled(stages: Sequence[Stage], num_steps: int) -> tuple[Stage, ...]:
+    """The same stages with ``num_steps`` steps in all, at least one each.
 
     Raises:
         SettingError: if there are fewer steps than stages.
     """
-    if steps < len(stages):
-        raise SettingError(f"This recipe has {len(stages)} stages, so it needs at least so many steps, not {steps}.")
-    total = sum(stage.steps for stage in stages)
-    shares = [max(1, round(stage.steps * steps / total)) for stage in stages]
-    shares[shares.index(max(shares))] += steps - sum(shares)
-    return [replace(stage, steps=share) for stage, share in zip(stages, shares, strict=True)]
+    if num_steps < len(stages):
+        least = "1 step" if len(stages) == 1 else f"{len(stages)} steps, one for each stage"
+        raise SettingError(f"A search with this recipe needs at least {least}, not {num_steps}.")
+    total = sum(stage.num_steps for stage in stages)
+    shares = [max(1, round(stage.num_steps * num_steps / total)) for stage in stages]
+    shares[shares.index(max(shares))] += num_steps - sum(shares)
+    return tuple(replace(stage, num_steps=share) for stage, share in zip(stages, shares, strict=True))
 
 
-def _at_least(G: Generator, size: int) -> int | None:
-    return min((s for s in G.preview_sizes if s >= size), default=None)
+def _in_space(stages: Sequence[Stage], space: str) -> tuple[Stage, ...]:
+    if space == "w+":
+        return (*stages[:-1], replace(stages[-1], space=space))
+    return tuple(replace(stage, space=space) for stage in stages)
+
+
+def _available(G: Generator, size: int | None) -> int | None:
+    """The smallest preview of at least that size; None, the full size, where there is none."""
+    return None if size is None else min((other for other in G.preview_sizes if other >= size), default=None)

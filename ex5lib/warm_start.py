@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ex5lib import zoo
+from ex5lib import weights
 from ex5lib.images import resize
 from ex5lib.losses import PerceptualDistance
-from stylegan2_ada.networks import Generator
+from stylegan2_ada.generator import Generator
 
 SIZE = 128  # px at which the target is seen
 _GRID = 8  # all features are averaged to 8 × 8
@@ -56,7 +56,7 @@ class WarmStart(nn.Module):
 
 def load_warm_start(G: Generator) -> WarmStart | None:
     """The regression into the W of this generator's mapping network, on its device; None where there is none."""
-    state = zoo.load_warm_start_tensors(G)
+    state = weights.load_warm_start_tensors(G)
     if state is None:
         return None
     with torch.device("meta"):

@@ -4,7 +4,7 @@
     python scripts/notebooks.py address                  write the repository's address, as pyproject.toml has it, into
                                                          the notebooks and the README
 
-Progress bars and sliders are left out: without a kernel they show nothing.
+Progress bars and the explorer's sliders are not stored: without a kernel they show nothing.
 """
 
 import re
@@ -15,8 +15,8 @@ from pathlib import Path
 import nbformat
 
 from ex5lib.files import replacing
-from ex5lib.report import with_outputs
-from ex5lib.section import METADATA
+from ex5lib.notebook.report import with_outputs
+from ex5lib.notebook.section import METADATA
 
 ROOT = Path(__file__).parents[1]
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -27,13 +27,15 @@ ADDRESS = re.compile(
 
 
 def store(report: Path) -> None:
-    """Copy the outputs of ``report``/notebooks into the notebooks of the repository."""
+    """Copy the outputs of ``report``/notebooks into the repository's notebooks."""
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook, executed = (nbformat.read(p, as_version=4) for p in (path, report / "notebooks" / path.name))
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-        profile = executed.metadata[METADATA]["request"]["profile"]
-        if profile == "smoke":
-            sys.exit(f"{path.name} was run in the profile smoke, whose results are none: run make report.")
+        recipe = executed.metadata[METADATA]["request"]["recipe"]
+        if recipe == "smoke":
+            sys.exit(
+                f"{path.name} was run with the recipe smoke, whose results are not worth storing: run make report."
+            )
         if not {cell.source for cell in code} <= {cell.source for cell in executed.cells}:
             sys.exit(f"The code of {path.name} has changed since it was executed: run make report.")
         with_outputs(notebook, executed)
@@ -45,7 +47,7 @@ def store(report: Path) -> None:
                     output.execution_count = count
         with replacing(path) as temporary:
             nbformat.write(notebook, temporary)
-        print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB, profile {profile}")
+        print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB, recipe {recipe}")
 
 
 def _is_worth_storing(output: nbformat.NotebookNode) -> bool:
@@ -54,7 +56,7 @@ def _is_worth_storing(output: nbformat.NotebookNode) -> bool:
 
 
 def address() -> None:
-    """Write the address of pyproject's [project.urls] wherever a link needs it."""
+    """Write the address from pyproject's [project.urls] into every link that needs it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     repository = project["urls"]["Repository"].removeprefix("https://github.com/")
     for path in [ROOT / "README.md", *(ROOT / "notebooks").glob("*.ipynb")]:

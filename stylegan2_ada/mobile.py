@@ -1,16 +1,16 @@
 """The MobileStyleGAN synthesis network (Belousov 2021, arXiv 2104.04767).
 
-StyleGAN2 distilled into a network an order of magnitude cheaper. Three ideas replace three costs: images and
-features grow by an inverse Haar wavelet transform instead of a filtered upsampling, 3 × 3 convolutions are split
-into a depthwise and a pointwise one, and demodulation is a constant folded into the weights. As in StyleGAN2, a
-style s = A w + b scales the input channels of every convolution.
+StyleGAN2 distilled into a network that is an order of magnitude cheaper. Three ideas save the three main costs: an
+inverse Haar wavelet transform upsamples features and images instead of a FIR filter; each 3 × 3 convolution is split
+into a depthwise and a pointwise one; demodulation is a constant, folded into the weights. As in StyleGAN2, a style
+s = A w + b scales the input channels of every convolution.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan2_ada.networks import Generator, MappingNetwork, Noise, layer_noise
+from stylegan2_ada.generator import Generator, MappingNetwork, Noise, layer_noise
 
 FFHQ_CHANNELS = (512, 512, 512, 512, 256, 128, 64)
 
@@ -18,7 +18,7 @@ FFHQ_CHANNELS = (512, 512, 512, 512, 256, 128, 64)
 def inverse_haar(x: Tensor) -> Tensor:
     """One level of the inverse orthonormal Haar transform: [N, C, H, W] → [N, C/4, 2H, 2W].
 
-    The first C/4 channels are the low-pass band LL; the others, seen as (C/4, 3), are LH, HL and HH.
+    The first C/4 channels are the low-pass band LL; the rest, as (C/4, 3), are LH, HL and HH.
     """
     ll, details = x.tensor_split([x.shape[1] // 4], dim=1)
     lh, hl, hh = details.unflatten(1, (-1, 3)).unbind(dim=2)  # each [N, C/4, H, W]
@@ -40,7 +40,7 @@ class Modulation(nn.Module):
 
 
 class Pointwise(nn.Module):
-    """A 1 × 1 convolution as one matrix product, which CPUs run, forward and backward, faster than a convolution."""
+    """A 1 × 1 convolution as one matrix product: on CPUs both passes run faster than those of a convolution."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -55,7 +55,7 @@ class StyledConv(nn.Module):
 
     Args:
         resolution: height and width of the features.
-        separable: a depthwise and a pointwise convolution in place of the full one.
+        separable: a depthwise and a pointwise convolution instead of a full one.
     """
 
     def __init__(self, w_dim: int, in_channels: int, out_channels: int, resolution: int, *, separable: bool = True):
@@ -96,14 +96,15 @@ class Block(nn.Module):
 class PreviewHead(nn.Module):
     """Features of an inner layer [N, C, R/2, R/2] → a preview [N, 3, R, R] of the image that they become.
 
-    A narrow stand-in for all that follows: features squeezed to ``width`` channels, one 3 × 3 convolution, the Haar
-    bands of the colours. Each of its two styles comes from a learned mean of the w of the layers it stands for.
+    A narrow stand-in for all the layers that follow: it squeezes the features to ``width`` channels, applies one
+    3 × 3 convolution and makes the Haar bands of the colours. Each of its two styles comes from a learned weighted
+    mean of the w of the layers it stands in for.
 
     Args:
         w_dim: width of w.
         in_channels: channels of the features.
-        num_ws: number of layers, with a w each, that the head stands for.
-        width: channels inside.
+        num_ws: number of layers, each with a w, that the head stands in for.
+        width: number of channels inside.
     """
 
     def __init__(self, w_dim: int, in_channels: int, num_ws: int, *, width: int = 64, img_channels: int = 3):
@@ -134,9 +135,9 @@ class MobileSynthesis(nn.Module):
 
     Args:
         w_dim: width of w.
-        channels: channels after each block; their number sets the resolution, 2 ** (len(channels) + 3).
+        channels: number of channels after each block; R is 2 ** (len(channels) + 3).
         const_channels: channels of the constant.
-        preview_sizes: sizes in px for which there is a ``PreviewHead``, on the features of half that size.
+        preview_sizes: sizes in px that have a ``PreviewHead``, each on the features of half that size.
     """
 
     img_channels = 3
@@ -166,15 +167,18 @@ class MobileSynthesis(nn.Module):
             self.previews[str(size)] = PreviewHead(w_dim, channels[used - 1], self.num_ws - 2 * used - 1)
 
     def _blocks_for(self, size: int | None) -> int:
-        """How many blocks an image of that size takes."""
+        """The number of blocks that an image of that size goes through."""
         if size in (None, self.img_resolution):
             return len(self.blocks)
         if size not in self.preview_sizes:
-            raise ValueError(f"This network makes images of {self.img_resolution} px, not {size}, which has no head.")
+            raise ValueError(f"This network makes images of {self.img_resolution} px and has no preview of {size} px.")
         return size.bit_length() - 4
 
     def styles_shared(self, size: int | None = None) -> int:
-        """How many of the first styles act in an image of that size as in the full one; a head guesses the rest."""
+        """The number of styles, from the first, that act on an image of that size as on the full one.
+
+        A preview head only approximates the effect of the rest.
+        """
         used = self._blocks_for(size)
         return self.num_ws if used == len(self.blocks) else 2 * used + 1
 
@@ -188,7 +192,7 @@ class MobileSynthesis(nn.Module):
         """Copies of the built-in noise, about standard normal: {name: [1, 1, h, w]}, 4 px to R/2 px.
 
         Args:
-            size: only those that a preview of so many px takes.
+            size: return only those that a preview of this size uses.
         """
         return {name: layer.noise.clone() for name, layer in self._noisy_layers(size).items()}
 
@@ -196,15 +200,15 @@ class MobileSynthesis(nn.Module):
         """The image of ws.
 
         Args:
-            ws: [N, num_ws, w_dim], one w per layer (W+); repeat a single w for W.
+            ws: [N, num_ws, w_dim], one w per layer (W+); for W, the same w repeated.
             noise: None for the built-in buffers, "none" for no noise, or {name: [1 or N, 1, h, w]}.
-            size: None for the image, or one of ``preview_sizes`` for a preview, from the first layers and a head.
+            size: None for the full image, or one of ``preview_sizes`` for a preview by the first layers and a head.
 
         Returns:
             [N, 3, R, R], or [N, 3, size, size], in about [−1, 1].
 
         Raises:
-            ValueError: if ws or a noise buffer has another shape, or there is no preview of that size.
+            ValueError: if ws or a noise buffer has the wrong shape, or there is no preview of that size.
         """
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(f"ws must have the shape [N, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}.")
@@ -221,14 +225,14 @@ class MobileSynthesis(nn.Module):
 
 
 def mobile_generator(state: dict[str, Tensor], preview_sizes: tuple[int, ...] = ()) -> Generator:
-    """The frozen FFHQ generator, 1024 px, from the tensors of ``checkpoints.read_mobilestylegan``.
+    """The frozen FFHQ generator, 1024 px, from the tensors that ``readers.read_mobilestylegan`` returns.
 
     Args:
-        state: those tensors, and the heads' where there are previews.
+        state: those tensors, and those of the preview heads if there are any.
         preview_sizes: as in ``MobileSynthesis``.
 
     Raises:
-        RuntimeError: if a tensor is missing, extra or of another shape.
+        RuntimeError: if a tensor is missing, unknown or of the wrong shape.
     """
     with torch.device("meta"):
         synthesis = MobileSynthesis(preview_sizes=preview_sizes)

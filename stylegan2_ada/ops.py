@@ -1,7 +1,7 @@
 """The differentiable operators of StyleGAN2 (Karras et al. 2020, arXiv 1912.04958) in plain PyTorch.
 
-They compile with ``torch.compile`` and run inside CUDA graphs: no extension to build, no control flow that depends
-on values. FIR filters are matrices [k, k] from ``fir_filter``, applied as true convolutions.
+They compile with ``torch.compile`` and run inside CUDA graphs: there is no extension to build, and no control flow
+that depends on values. FIR filters are matrices [k, k] from ``fir_filter``, applied as true convolutions.
 """
 
 import math
@@ -18,12 +18,12 @@ SLOPE = 0.2
 def bias_act(
     x: Tensor, bias: Tensor, *, slope: float = SLOPE, gain: float = math.sqrt(2), clamp: float | None = None
 ) -> Tensor:
-    """gain · leaky_relu(x + b), clamped to ±clamp; the gain √2 keeps the variance, slope 1 is the linear form.
+    """gain · leaky_relu(x + b), clamped to ±clamp; the gain √2 keeps the variance, and slope 1 makes it linear.
 
     Args:
         x: [N, C, ...].
         bias: [C].
-        slope: slope left of zero.
+        slope: slope below zero.
         gain: factor after the activation.
         clamp: largest magnitude of the result; None does not clamp.
     """
@@ -34,7 +34,7 @@ def bias_act(
 def fir_filter(taps: Sequence[float] | Tensor) -> Tensor:
     """The FIR filter [k, k] of taps [k] (their outer product) or [k, k], with sum 1 and k even.
 
-    An odd filter gets a zero before its first tap, which leaves the position of the result where StyleGAN2 has it.
+    An odd filter is padded with a zero before its first tap, which keeps the output aligned as in StyleGAN2.
     """
     f = torch.as_tensor(taps, dtype=torch.float32)
     f = f.outer(f) if f.ndim == 1 else f
@@ -45,7 +45,8 @@ def fir_filter(taps: Sequence[float] | Tensor) -> Tensor:
 def upsample2d(x: Tensor, f: Tensor) -> Tensor:
     """Double the resolution: [N, C, H, W] → [N, C, 2H, 2W], zeros between the pixels filtered by 4 f.
 
-    No zero is filtered: each of the four phases of the output sees its own quarter of the taps (polyphase form).
+    No inserted zero is ever filtered: each of the four phases of the output uses its own quarter of the taps
+    (polyphase form).
     """
     reach = len(f) // 4
     margin = (4 * reach + 2 - len(f)) // 2
@@ -74,8 +75,8 @@ def styled_conv2d(
 
         y = gain · leaky_relu(d ⊙ conv(s ⊙ x, weight) + noise + b),   d_o = (Σ_ik (s_i weight_oik)² + 1e-8)^(-1/2)
 
-    Gradients reach x, the styles and the noise. The weights are those of a pretrained network: they get none, and
-    leaving theirs out is what makes the backward pass cheap.
+    Gradients reach x, the styles and the noise. The weights are those of a pretrained network and get none: leaving
+    theirs out is what makes the backward pass cheap.
 
     Args:
         x: [N, I, H, W].
@@ -83,9 +84,9 @@ def styled_conv2d(
         styles: s, [N, I].
         bias: b, [O].
         noise: [1 or N, 1, H', W'], already scaled; None adds none.
-        up: FIR filter of ``fir_filter``; with it, k is 3 and the resolution doubles: zeros between the pixels,
-            true convolution with the weight, then with 4 times the filter.
-        gain: factor after the activation, positive.
+        up: a filter from ``fir_filter``, for a layer that doubles the resolution; k is then 3. Such a layer
+            inserts zeros between the pixels, then convolves truly, with the weight and with 4 times the filter.
+        gain: factor after the activation; must be positive.
         clamp: largest magnitude of the result; None does not clamp.
 
     Returns:
@@ -96,7 +97,7 @@ def styled_conv2d(
     """
     if torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad):
         raise ValueError("styled_conv2d has no gradient to its weights: freeze them with requires_grad_(False).")
-    # The type of x is that of the convolutions; autocast would change some of them and not their gradients.
+    # Convolutions compute in x's type; autocast would change that of some, but not that of their gradients.
     with torch.autocast(x.device.type, enabled=False):
         styles = styles.to(weight.dtype)
         # leaky_relu(gain · a) = gain · leaky_relu(a): the gain goes where it costs nothing.
@@ -107,14 +108,14 @@ def styled_conv2d(
 
 
 class _StyledConv(torch.autograd.Function):
-    """y = leaky_relu(d ⊙ conv(s ⊙ x, weight) + n + b) and its gradients to x, s, d and n.
+    """y = leaky_relu(d ⊙ conv(s ⊙ x, weight) + n + b) and its gradients with respect to x, s, d and n.
 
     Style and demodulation are folded into the weights, so that no scaled copy of the features is ever made, and
-    the gradients to s and d come from the features, so that no gradient of the weights is ever made:
+    the gradients of s and d come from the features, so that no gradient of the weights is ever made:
 
-    - with x̃ the gradient of the loss to s ⊙ x, that to x is s ⊙ x̃ and that to s is ⟨x̃, x⟩ over the pixels;
-    - with g the gradient to y and a the argument of the leaky ReLU, that to a is ã = g · leaky_relu'(a), and that
-      to d is ⟨ã, conv⟩ = ⟨ã, a − n − b⟩ / d. As leaky_relu'(a) a = leaky_relu(a), ⟨ã, a⟩ is ⟨g, y⟩: only y needs
+    - with x̃ the gradient with respect to s ⊙ x, that of x is s ⊙ x̃ and that of s is ⟨x̃, x⟩ over the pixels;
+    - with g the gradient of y and a the argument of the leaky ReLU, that of a is ã = g · leaky_relu'(a), and that
+      of d is ⟨ã, conv⟩ = ⟨ã, a − n − b⟩ / d. As leaky_relu'(a) a = leaky_relu(a), ⟨ã, a⟩ is ⟨g, y⟩: only y needs
       to be kept.
     """
 
@@ -165,9 +166,9 @@ def _depthwise(f: Tensor, x: Tensor) -> Tensor:
 
 
 def _grouped(conv, x: Tensor, w: Tensor, **kwargs) -> Tensor:
-    """A convolution with weights of its own for every sample, w [N, A, B, k, k], as one with N groups."""
+    """A convolution in which every sample has its own weights, w [N, A, B, k, k], as one with N groups."""
     n = len(x)
-    if n == 1:  # a reshaped x would count as contiguous, and lose a channels-last layout
+    if n == 1:  # a reshaped x would count as contiguous and lose its channels-last layout
         return conv(x, w[0], **kwargs)
     y = conv(x.reshape(1, -1, *x.shape[2:]), w.flatten(0, 1), groups=n, **kwargs)
     return y.reshape(n, -1, *y.shape[2:])
@@ -182,7 +183,7 @@ def _pixel_product(a: Tensor, b: Tensor) -> Tensor:
 def _pixel_dot(a: Tensor, b: Tensor) -> Tensor:
     """Σ over the pixels of a ⊙ b: [N, C, H, W] twice → [N, C].
 
-    The diagonal of a matrix product. Wasteful in multiplications, but there are few channels where there are many
-    pixels, and a temporary a ⊙ b costs more in memory traffic.
+    The diagonal of a matrix product. That wastes multiplications, but layers with many pixels have few channels, and
+    the memory traffic of a temporary a ⊙ b would cost more.
     """
     return _pixel_product(a, b).diagonal(dim1=1, dim2=2)

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 import ex5lib
-from ex5lib import zoo
+from ex5lib import weights
+from ex5lib.devices import keep_freed_memory
 from ex5lib.latents import sample_ws
 from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
 
 ROOT = Path(__file__).parents[1]
+keep_freed_memory()  # as every host of the library should: a step at full size takes half the time
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +28,7 @@ def reference():
 
 @pytest.fixture(scope="session")
 def generator() -> Generator:
-    return zoo.load_generator(device="cpu")
+    return weights.load_generator(device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +37,7 @@ def distance() -> ex5lib.PerceptualDistance:
 
 
 @pytest.fixture(scope="session")
-def astronaut() -> ex5lib.AlignedFace:
+def astronaut() -> ex5lib.alignment.AlignedFace:
     return ex5lib.align_face(ROOT / "data" / "astronaut.png")
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from ex5lib import bench
+from benchmarks import speed as bench
 from ex5lib.figures import plot_quality
 
 
@@ -28,7 +28,7 @@ def test_fast_is_held_against_a_kept_run(root, monkeypatch, tmp_path):
     small = {"device": "cpu", "generator": root / "tests" / "data" / "uncond_32.pkl"}
     monkeypatch.setattr(bench, "compare", lambda image, target, distance: {"distance": _d(image, target, distance)})
     record = json.loads(bench.record_recipe("sample-3", **small).read_text())
-    assert (record["settings"]["recipe"], record["settings"]["steps"], record["settings"]["seed"]) == (
+    assert (record["settings"]["recipe"], record["settings"]["num_steps"], record["settings"]["seed"]) == (
         "karras2020", 5, 0,
     )  # fmt: skip
     assert len(record["history"]["distance"]) == 5

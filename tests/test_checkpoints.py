@@ -20,8 +20,9 @@ from nvidia_layout import Persistent, make_generator, snapshot_bytes
 from rosinality_layout import make_state, plain_image, plain_w
 
 from stylegan2_ada import mobile
-from stylegan2_ada.checkpoints import CheckpointError, load_generator_file, load_nvidia_pickle, save_generator
-from stylegan2_ada.networks import Generator, MappingNetwork, random_generator
+from stylegan2_ada.generator import Generator, MappingNetwork
+from stylegan2_ada.networks import random_generator
+from stylegan2_ada.readers import CheckpointError, load_generator_file, load_nvidia_pickle, save_generator
 
 DATA = Path(__file__).parent / "data"
 
@@ -160,7 +161,8 @@ def refusal(path):
         ("g.pkl", b"\x80\x03ctraining.networks_stylegan3\nGenerator\nq\x00.", "StyleGAN3"),
         ("g.pkl", b"PK\x03\x04", "a PyTorch archive"),
         ("g.pkl", b"GIF89a", "unknown data"),
-        ("g.pkl", b"\x80\x03K\x01.", "a int, not a snapshot"),
+        ("g.pkl", b"\x80\x03K\x01.", "type int, not a snapshot"),
+        ("G.PKL", b"\x80\x03K\x01.", "type int, not a snapshot"),
         ("g.safetensors", b"\x80\x03K\x01.", "a pickle"),
         ("g.safetensors", struct.pack("<Q", 1 << 60) + b"{}", "damaged"),
         ("g.pt", b"PK\x03\x04 but no archive", "refuses it"),
@@ -253,9 +255,16 @@ def test_snapshots_that_do_not_fit_name_the_tensor(edit, found, rng, tmp_path):
 def test_another_activation_is_refused(rng, tmp_path):
     plain = make_generator(rng)
     plain["synthesis"]["b8"]["conv1"].state["activation"] = "relu"
-    assert "synthesis.b8.conv1. has another activation" in refusal(
+    assert "synthesis.b8.conv1. has an activation other than lrelu" in refusal(
         write(tmp_path / "g.pkl", snapshot_bytes({"G_ema": plain}))
     )
+
+
+@pytest.mark.parametrize("gain", [float("inf"), float("nan"), "2", None])
+def test_gains_that_are_not_finite_numbers_are_refused(gain, rng, tmp_path):
+    plain = make_generator(rng)
+    plain["synthesis"]["b8"]["conv1"].state["bias_gain"] = gain
+    assert "not a finite number" in refusal(write(tmp_path / "g.pkl", snapshot_bytes({"G_ema": plain})))
 
 
 def test_another_models_safetensors_are_refused(tmp_path):
@@ -381,6 +390,7 @@ def bombs():
         "too many instructions": b"\x80\x02" + b"N" * 1_100_000 + b".",
         "billion laughs": b"\x80\x04" + laughs + b".",
         "exponential hash": b"\x80\x04}" + doubled + b"Ns.",
+        "exponential hash in a set": b"\x80\x04\x8f(" + doubled + b"\x90.",
         "one list in many sets": pickle.dumps([Call(set, items) for _ in range(3000)]),
     }
 
@@ -394,6 +404,25 @@ def test_small_files_cannot_allocate_much(name, tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 50e6 + 100 * len(content)
+
+
+def misdirected():
+    """Instructions that a naive reader passes on to a tensor, or to a function that stands for a name."""
+    tensor = tensor_call(load_call(storage_of(bytes(400))), 0, (100,), (1,))
+    unfinished = pickle.dumps(tensor)[:-1]
+    tensor.state = (load_call(storage_of(bytes(400))), 0, (100, 100), (0, 0))
+    return {
+        "Tensor.__setstate__": pickle.dumps(tensor),
+        "attributes of a tensor": unfinished + b"N\x8c\x01<\x86b.",
+        "Tensor.add": unfinished + b"(K\x01\x90.",
+        "Tensor.__setitem__": unfinished + b"NK\x07s.",
+        "attributes of a function": b"\x80\x04cnumpy\ndtype\nN}\x8c\x0c__defaults__Ns\x86b.",
+    }
+
+
+@pytest.mark.parametrize("content", misdirected().values(), ids=misdirected())
+def test_instructions_reach_neither_tensors_nor_functions(content, tmp_path):
+    assert "it is damaged" in refusal(write(tmp_path / "evil.pkl", content))
 
 
 @pytest.mark.parametrize(

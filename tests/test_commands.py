@@ -13,8 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import ex5lib
-from ex5lib.__main__ import app
+from ex5lib.cli import app
 from ex5lib.images import resize, resize_area
+from ex5lib.recipes import Stage
 
 
 @pytest.fixture
@@ -61,12 +62,12 @@ def test_align_writes_the_crop_and_the_detection(call, photo):
 
 
 def test_invert_aligns_searches_and_reports(call, photo):
-    result = call("invert", photo, "--steps", 3, "--space", "w+", "--seed", 5, "--device", "cpu", "--out", "here")
+    result = call("invert", photo, "--num-steps", 3, "--space", "w+", "--seed", 5, "--device", "cpu", "--out", "here")
     assert result.exit_code == 0
     assert _files(Path("here")) == RUN_FILES | {"alignment.png"}
     run = ex5lib.Projection.load("here")
     assert run.settings["space"] == "w+"
-    assert (run.seed, run.steps) == (5, 3)
+    assert (run.seed, run.num_steps) == (5, 3)
     report = json.loads(Path("here/metrics.json").read_text())["metrics"]
     assert report["search"]["distance"] == pytest.approx(run.distance)
     assert set(report["result and original"]) == {"distance", "psnr", "ssim", "identity_distance"}
@@ -74,7 +75,7 @@ def test_invert_aligns_searches_and_reports(call, photo):
 
 
 def test_an_aligned_photo_is_not_aligned_again_and_is_degraded_first(call, aligned):
-    result = call("restore", aligned, "--degradation", "blur", "--kernel-size", 17, "--steps", 3, "--device", "cpu")
+    result = call("restore", aligned, "--degradation", "blur", "--kernel-size", 17, "--num-steps", 3, "--device", "cpu")
     assert result.exit_code == 0
     folder = Path("results/aligned-blur")
     assert _files(folder) == RUN_FILES | {"degraded.png"}
@@ -91,7 +92,7 @@ def test_a_damaged_photo_is_restored_without_claiming_an_original(call, astronau
     Image.fromarray(mask).save("mask.png")
     result = call(
         "restore", "damaged.png", "--degradation", "inpaint", "--mask", "mask.png", "--already-degraded", "--aligned",
-        "--steps", 3, "--device", "cpu",
+        "--num-steps", 3, "--device", "cpu",
     )  # fmt: skip
     assert result.exit_code == 0
     folder = Path("results/damaged-inpaint")
@@ -108,7 +109,9 @@ def test_a_mask_drawn_on_the_whole_photo_is_cropped_like_the_face(call, photo, a
     x, y = astronaut.landmarks[48:68].mean(axis=0).astype(int)  # the mouth
     mask[y - 15 : y + 15, x - 25 : x + 25] = 255
     Image.fromarray(mask).save("mask.png")
-    result = call("restore", photo, "--degradation", "inpaint", "--mask", "mask.png", "--steps", 3, "--device", "cpu")
+    result = call(
+        "restore", photo, "--degradation", "inpaint", "--mask", "mask.png", "--num-steps", 3, "--device", "cpu"
+    )
     assert result.exit_code == 0
     folder = Path("results/astronaut-inpaint")
     original, degraded = (resize_area(ex5lib.load_image(folder / f"{n}.png"), 256) for n in ("original", "degraded"))
@@ -130,7 +133,7 @@ def test_sample_makes_the_faces_of_seeds(call, generator):
 
 def test_demo_draws_one_gallery_of_four_searches(call, photo, root):
     small = root / "tests" / "data" / "uncond_32.pkl"
-    result = call("demo", photo, "--generator", small, "--steps", 3, "--device", "cpu")
+    result = call("demo", photo, "--generator", small, "--num-steps", 3, "--device", "cpu")
     assert result.exit_code == 0, result.output
     demo = Path("results/demo")
     assert _files(demo) == {"gallery.png", "inversion", "deblurring", "colourisation", "inpainting"}
@@ -139,20 +142,18 @@ def test_demo_draws_one_gallery_of_four_searches(call, photo, root):
 
 
 def test_ctrl_c_keeps_what_was_found_and_says_so(call, aligned, monkeypatch):
-    import ex5lib.projector as projector
+    rate, calls = Stage.rate, []
 
-    schedule, calls = projector.schedule, []
-
-    def interrupt(t, **keywords):
+    def interrupt(stage, t):
         calls.append(t)
-        if len(calls) == 3:
+        if len(calls) == 5:  # the rate is asked for twice a step
             raise KeyboardInterrupt
-        return schedule(t, **keywords)
+        return rate(stage, t)
 
-    monkeypatch.setattr(projector, "schedule", interrupt)
+    monkeypatch.setattr(Stage, "rate", interrupt)
     small = Path(__file__).parent / "data" / "uncond_32.pkl"
     result = call(
-        "invert", aligned, "--aligned", "--generator", small, "--steps", 40, "--device", "cpu", "--out", "stopped"
+        "invert", aligned, "--aligned", "--generator", small, "--num-steps", 40, "--device", "cpu", "--out", "stopped"
     )
     assert result.exit_code == 0
     assert "stopped after 2 of 40 steps" in result.stdout
@@ -174,7 +175,7 @@ def album(aligned, tmp_path, root) -> Path:
 
 def test_a_folder_is_searched_photo_by_photo_and_goes_on_after_a_bad_file(call, album, root):
     arguments = ["invert", album, "--aligned", "--generator", root / "tests" / "data" / "uncond_32.pkl"]
-    arguments += ["--device", "cpu", "--batch", 2, "--steps", 4]
+    arguments += ["--device", "cpu", "--batch", 2, "--num-steps", 4]
     result = call(*arguments)
     assert result.exit_code == 1
     assert "3 done, 0 done before, 1 failed" in result.stdout
@@ -191,7 +192,7 @@ def test_a_folder_is_searched_photo_by_photo_and_goes_on_after_a_bad_file(call, 
     (out / "a" / "metrics.json").unlink()  # as if interrupted while it was written
     assert "1 done, 2 done before" in call(*arguments).stdout
     report = json.loads((out / "a" / "metrics.json").read_text())
-    report["metrics"]["search"]["steps"] = 2  # as if stopped by Ctrl-C
+    report["metrics"]["search"]["num_steps"] = 2  # as if stopped by Ctrl-C
     (out / "a" / "metrics.json").write_text(json.dumps(report))
     assert "1 done, 2 done before" in call(*arguments).stdout
     assert (out / "a" / "projection.npz").stat().st_mtime_ns > written
@@ -229,7 +230,7 @@ def test_fetch_names_the_files(call):
         (["align", "PHOTO", "--size", "5"], "64 to 4096 px"),
         (["invert", "PHOTO", "--generator", "mobile-fhq"], 'did you mean "mobile-ffhq"'),
         (["invert", "PHOTO", "--device", "gpu"], "use auto, cuda, mps or cpu"),
-        (["invert", "ALIGNED", "--aligned", "--steps", "0"], "at least 1 step"),
+        (["invert", "ALIGNED", "--aligned", "--num-steps", "0"], "at least 3 steps"),
         (["invert", "ALIGNED", "--aligned", "--space", "y"], "Known: w, w+, z"),
         (["invert", "OFFICER", "--aligned"], "is not square"),
         (["restore", "PHOTO", "--degradation", "greyscale"], 'did you mean "grayscale"'),
@@ -241,10 +242,10 @@ def test_fetch_names_the_files(call):
         ),
         (["restore", "ALIGNED", "--degradation", "inpaint", "--mask", "WIDE", "--aligned"], "mask must be 1024 × 1024"),
         (["restore", "ALIGNED", "--degradation", "inpaint", "--mask", "WHITE", "--aligned"], "white all over"),
-        (["sample", "1-x"], "no list of seeds"),
+        (["sample", "1-x"], "not a list of seeds"),
         (["sample", "0-99999999999"], "1 to 256 rising seeds"),
         (["sample", "5-3"], "1 to 256 rising seeds"),
-        (["sample", "1", "--truncation", "nan"], "ψ is a number"),
+        (["sample", "1", "--truncation", "nan"], "ψ must be a number"),
         (
             ["restore", "PHOTO", "--degradation", "inpaint", "--mask", "WHITE", "--top", "3"],
             "by a mask or by a rectangle, not by both",
@@ -252,8 +253,7 @@ def test_fetch_names_the_files(call):
         (["restore", "PHOTO", "--degradation", "inpaint", "--mask", "nothing.png"], "There is no file nothing.png"),
         (["invert", "PHOTO", "--out", "PHOTO"], "is a file: choose another --out"),
         (["fetch", "vgg61"], 'did you mean "vgg16"'),
-        (["bench", "--rounds", "0"], "at least 1 round"),
-        (["invert", "PHOTO", "--profile", "slow"], "There is no profile"),
+        (["invert", "PHOTO", "--recipe", "slow"], "There is no recipe"),
     ],
 )
 def test_bad_input_is_one_sentence_exit_code_1_and_nothing_written(call, photo, aligned, root, arguments, sentence):
@@ -288,7 +288,7 @@ def test_the_module_runs_and_exits_with_1(tmp_path):
 
 
 def test_a_video_shows_the_search_beside_what_is_searched_for(call, aligned):
-    result = call("restore", aligned, "--degradation", "grayscale", "--profile", "smoke", "--device", "cpu", "--video")
+    result = call("restore", aligned, "--degradation", "grayscale", "--recipe", "smoke", "--device", "cpu", "--video")
     assert result.exit_code == 0
     folder = Path("results/aligned-grayscale")
     assert _files(folder) == RUN_FILES | {"degraded.png", "composite.png", "search.webp"}
@@ -306,7 +306,7 @@ def test_a_video_shows_the_search_beside_what_is_searched_for(call, aligned):
 def test_report_says_what_is_wrong_before_it_runs_anything(call):
     for arguments, sentence in (
         (["--photo", "nobody.jpg"], "There is no file nobody.jpg"),
-        (["--profile", "quick"], 'There is no profile "quick"'),
+        (["--recipe", "quick"], 'There is no recipe "quick"'),
     ):
         result = call("report", *arguments)
         assert result.exit_code == 1

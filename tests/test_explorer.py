@@ -1,4 +1,4 @@
-"""The explorer searches, restarts, stops and remembers; the sweep is one piece of HTML that holds its frames."""
+"""The explorer searches, restarts, stops and remembers, in a worker's thread or, on Colab, in a callback."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import types
-from html.parser import HTMLParser
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,11 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 import ex5lib
-from ex5lib import errors as e
-from ex5lib import explore, project, sweep_html
-from ex5lib.explorer import Explorer
+from ex5lib import explore, project
+from ex5lib.errors import Ex5Error, SettingError
 from ex5lib.images import resize, to_uint8
-from stylegan2_ada.networks import Generator
+from ex5lib.notebook.explorer import Explorer
+from ex5lib.recipes import SMOKE
+from stylegan2_ada import Generator
 
 LONG = 2000  # steps: a search that no test lets come to its end
 PATIENCE = 120  # seconds after which a search that must come to an end counts as hung
@@ -62,7 +63,7 @@ def make(small, face, distance):
     made: list[Explorer] = []
 
     def _make(**settings) -> Explorer:
-        settings = {"profile": "smoke", "statistics_samples": 200, "device": "cpu", "distance": distance} | settings
+        settings = {"recipe": "smoke", "w_avg_samples": 200, "device": "cpu", "distance": distance} | settings
         made.append(explore(small, face, **settings))
         return made[-1]
 
@@ -120,37 +121,37 @@ def test_run_searches_what_project_finds_with_the_same_settings(make, small, fac
     assert explorer.wait(PATIENCE)
 
     blur = ex5lib.GaussianBlur(33)
-    settings = {"recipe": "smoke", "statistics_samples": 200, "device": "cpu", "distance": distance, "progress": False}
+    settings = {"recipe": "smoke", "w_avg_samples": 200, "device": "cpu", "distance": distance, "progress": False}
     same = project(small, blur(face), degradation=blur, latent_weight=0.1, **settings)
     assert torch.equal(explorer.result.image, same.image)
     assert _close(explorer.screen.images["result"].value, same.image)
-    assert re.fullmatch(rf"Done: 8 of 8 steps, distance {same.distance:.3f}, [\d.]+ s\.", explorer.status)
-    assert explorer.screen.captions["result"].startswith("λ_w = 0.1; blur, kernel size 33; distance")
+    assert re.fullmatch(rf"Done: 8 of 8 steps, perceptual distance {same.distance:.3f}, [\d.]+ s\.", explorer.status)
+    assert explorer.screen.captions["result"].startswith("λ_w = 0.1; blur, kernel size 33; perceptual distance")
     assert (explorer.run_button.disabled, explorer.stop_button.disabled) == (False, True)
 
 
 def test_the_status_line_counts_steps(make):
-    explorer = make(steps=LONG)
+    explorer = make(num_steps=LONG)
     drawn, lines = _first_frame(explorer), []
     explorer.screen.images["result"].observe(lambda _: lines.append(explorer.status), "value")
     explorer.run_button.click()
     assert drawn.wait(PATIENCE)
     drawn.clear()
     assert drawn.wait(PATIENCE)  # by the second frame the first one's line is there
-    assert re.fullmatch(rf"Step \d+ of {LONG}: distance [\d.]+ at 32 px, [\d.]+ s\.", lines[1])
+    assert re.fullmatch(rf"Step \d+ of {LONG}: perceptual distance [\d.]+ at 32 px, [\d.]+ s\.", lines[1])
 
 
 def test_stop_keeps_the_best_so_far(make):
-    explorer = make(steps=LONG)
+    explorer = make(num_steps=LONG)
     _run_and_stop(explorer)
     assert explorer.result.stopped
-    assert 0 < explorer.result.steps < LONG
-    assert explorer.status.startswith(f"Stopped, best so far: {explorer.result.steps} of {LONG} steps")
+    assert 0 < explorer.result.num_steps < LONG
+    assert explorer.status.startswith(f"Stopped, best so far: {explorer.result.num_steps} of {LONG} steps")
     assert _close(explorer.screen.images["result"].value, explorer.result.image)
 
 
 def test_a_stopped_search_is_not_taken_for_the_result_of_its_settings(make):
-    explorer = make(steps=LONG)
+    explorer = make(num_steps=LONG)
     _run_and_stop(explorer)
     explorer.run_button.click()
     assert explorer.run_button.disabled  # it searches again
@@ -174,7 +175,7 @@ def test_moving_the_slider_ends_the_search_and_starts_another(make):
     go_on.set()
     assert explorer.wait(PATIENCE)
     assert explorer.result.settings["latent_weight"] == 1.0
-    assert explorer.result.steps == 8
+    assert explorer.result.num_steps == 8
     # The start's two, one step of the search that was given up, and a whole one.
     whole = Gate(lambda _: None)
     again = make(distance=whole)
@@ -184,13 +185,13 @@ def test_moving_the_slider_ends_the_search_and_starts_another(make):
 
 
 def test_before_run_and_after_stop_a_slider_starts_nothing(make):
-    explorer = make(steps=LONG)
+    explorer = make(num_steps=LONG)
     explorer.controls.latent_weight.value = 0.5
     assert explorer.status == "Press Run."
     assert not explorer.run_button.disabled
     _run_and_stop(explorer)
     explorer.controls.latent_weight.value = 0.1
-    assert explorer.status == "The result is of other settings: press Run."
+    assert explorer.status == "The settings have changed: press Run."
     assert not explorer.run_button.disabled
 
 
@@ -205,20 +206,20 @@ def test_going_back_shows_the_finished_result_at_once(make):
     second = explorer.result
     assert second is not first
     assert explorer.screen.images["previous"].value == frame
-    assert explorer.screen.captions["previous"].startswith("λ_w = 0.001; not degraded; distance")
+    assert explorer.screen.captions["previous"].startswith("λ_w = 0.001; not degraded; perceptual distance")
     assert gate.calls == 2 * calls
 
     explorer.controls.latent_weight.value = 0.001 * (1 + 1e-12)  # as a browser computes it
     assert explorer.result is first
     assert explorer.screen.images["result"].value == frame
-    assert explorer.screen.captions["previous"].startswith("λ_w = 1; not degraded; distance")
-    assert explorer.status.startswith("Done before: 8 of 8 steps")
+    assert explorer.screen.captions["previous"].startswith("λ_w = 1; not degraded; perceptual distance")
+    assert explorer.status.startswith("Already done: 8 of 8 steps")
     assert explorer.wait(PATIENCE)
     assert gate.calls == 2 * calls
 
 
 def test_only_the_latest_results_are_kept(make, monkeypatch):
-    monkeypatch.setattr("ex5lib.explorer._RESULTS_KEPT", 2)
+    monkeypatch.setattr("ex5lib.notebook.explorer._RESULTS_KEPT", 2)
     explorer = make()
     explorer.run_button.click()
     for weight in (0.001, 0.1, 1.0):
@@ -226,9 +227,9 @@ def test_only_the_latest_results_are_kept(make, monkeypatch):
         assert explorer.wait(PATIENCE)
     explorer.stop_button.click()
     explorer.controls.latent_weight.value = 0.1
-    assert explorer.status.startswith("Done before")
+    assert explorer.status.startswith("Already done")
     explorer.controls.latent_weight.value = 0.001
-    assert explorer.status.startswith("The result is of other settings")
+    assert explorer.status.startswith("The settings have changed")
 
 
 def test_a_search_that_is_no_longer_wanted_does_not_draw(make):
@@ -292,7 +293,7 @@ def test_only_the_sliders_of_the_degradation_are_there(make):
 def test_an_error_is_one_sentence_in_the_status_line(make, request, mode, capfd):
     if mode == "callback":
         request.getfixturevalue("colab")
-    explorer = make(degradation="inpaint", learning_rate=-1.0)
+    explorer = make(degradation="inpaint", start=torch.zeros(7))
     explorer.controls.left.value = 250
     assert explorer.status.startswith("The rectangle (top 164, left 250, height 44, width 88) does not lie inside")
     explorer.run_button.click()
@@ -301,7 +302,7 @@ def test_an_error_is_one_sentence_in_the_status_line(make, request, mode, capfd)
     assert explorer.wait(PATIENCE)
     if mode == "callback":
         explorer.run_button.click()
-    assert explorer.status == "learning_rate is a number from 0 up, not -1.0."
+    assert explorer.status == "A start in w must have the shape [1, 1, 64], but this one has [7]."
     assert not explorer.run_button.disabled
     assert "Traceback" not in "".join(capfd.readouterr())
 
@@ -318,11 +319,11 @@ def test_after_an_unexpected_error_the_next_search_runs(make, caplog):
     assert "test_explorer.py" in caplog.text  # where it happened
     explorer.run_button.click()
     assert explorer.wait(PATIENCE)
-    assert explorer.result.steps == 8
+    assert explorer.result.num_steps == 8
 
 
 def test_a_new_explorer_stops_the_search_of_another(make):
-    first = make(steps=LONG)
+    first = make(num_steps=LONG)
     drawn = _first_frame(first)
     first.run_button.click()
     assert drawn.wait(PATIENCE)
@@ -331,7 +332,7 @@ def test_a_new_explorer_stops_the_search_of_another(make):
     assert first.wait(PATIENCE)
     assert first.result.stopped
     assert second.wait(PATIENCE)
-    assert second.result.steps == 8
+    assert second.result.num_steps == 8
 
 
 def test_on_colab_the_search_runs_in_the_callback_and_updates_a_display_handle(make, colab):
@@ -347,9 +348,9 @@ def test_on_colab_the_search_runs_in_the_callback_and_updates_a_display_handle(m
     assert len(updates) >= 3  # that it starts, a frame at least, the result
     page = updates[-1]["data"]["text/html"]
     assert "Done: 8 of 8 steps" in page
-    frames = _images(page)
-    assert [frame["alt"] for frame in frames] == ["original", "target", "result"]
-    assert _close(_decoded(frames[2]["src"]), explorer.result.image)
+    frames = dict(re.findall(r'<img alt="(\w+)" src="data:image/jpeg;base64,([^"]+)"', page))
+    assert list(frames) == ["original", "target", "result"]
+    assert _close(base64.b64decode(frames["result"]), explorer.result.image)
 
 
 def test_on_colab_a_slider_waits_for_run_and_shows_what_is_finished(make, colab):
@@ -357,7 +358,7 @@ def test_on_colab_a_slider_waits_for_run_and_shows_what_is_finished(make, colab)
     explorer.run_button.click()
     first = explorer.result
     explorer.controls.latent_weight.value = 1.0
-    assert explorer.status == "The result is of other settings: press Run."
+    assert explorer.status == "The settings have changed: press Run."
     explorer.run_button.click()
     explorer.controls.latent_weight.value = 0.001
     assert explorer.result is first
@@ -372,7 +373,8 @@ def heed_interrupts():
 
 
 @pytest.mark.parametrize(
-    ("call", "line"), [(6, r"Stopped, best so far: \d+ of 8 steps, .*"), (0, r"Interrupted, without a result\.")]
+    ("call", "line"),
+    [(6, r"Stopped, best so far: \d+ of 8 steps, .*"), (0, r"Interrupted before there was a result\.")],
 )
 def test_on_colab_an_interrupt_ends_the_search(make, colab, call, line, heed_interrupts):
     def before(now: int) -> None:
@@ -387,126 +389,58 @@ def test_on_colab_an_interrupt_ends_the_search(make, colab, call, line, heed_int
                 before(0)
             return super().features(image)
 
-    explorer = make(distance=Interrupted(before if call else lambda _: None), recipe="smoke", start="warm")
+    explorer = make(distance=Interrupted(before if call else lambda _: None), start="warm")
     explorer.run_button.click()
     assert re.fullmatch(line, explorer.status)
     assert not explorer.run_button.disabled
 
 
 @pytest.mark.parametrize(
-    ("settings", "error"),
+    ("settings", "message"),
     [
-        ({"degradation": "blurr"}, e.UnknownNameError),
-        ({"profile": "quick"}, e.UnknownNameError),
-        ({"latent_weight": 0.0}, e.SettingError),
-        ({"kernel_size": 24}, e.KernelSizeError),
-        ({"rectangle": (0, 200, 10, 100)}, e.RectangleError),
-        ({"step": 10}, TypeError),
-        ({"progress": True}, TypeError),
+        ({"degradation": "blurr"}, 'did you mean "blur"'),
+        ({"latent_weight": 0.0}, "from 1e-07 to 10"),
+        ({"kernel_size": 24}, "odd number"),
+        ({"rectangle": (0, 200, 10, 100)}, "does not lie inside"),
+        ({"recipe": "fasst"}, 'did you mean "fast"'),
+        ({"step": 10}, 'no setting of a search "step"'),
+        ({"changes": {}}, 'no setting of a search "changes"'),
+        ({"num_steps": 0}, "at least 1 step"),
+        ({"recipe": "fast", "degradation": "blur", "learning_rate": 0.1}, "3 stages of fast"),
+        ({"start": "wram"}, 'did you mean "warm"'),
+        ({"device": "tpu"}, 'no device "tpu"'),
+        ({"progress": True}, "sets progress itself"),
+        ({"target": torch.zeros(1, 3, 64, 64)}, "sets target itself"),
     ],
 )
-def test_settings_that_no_slider_can_show_are_refused(make, settings, error):
-    with pytest.raises(error):
+def test_what_cannot_work_is_said_before_run(make, settings, message):
+    with pytest.raises(Ex5Error, match=message):
         make(**settings)
 
 
-def test_a_face_that_is_not_square_is_refused(small, distance):
-    with pytest.raises(e.ImageShapeError, match="80 × 64 px"):
-        explore(small, torch.zeros(1, 3, 64, 80), distance=distance)
-
-
-class _Collector(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.text = ""
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
-
-
-def _parsed(page: str) -> _Collector:
-    collector = _Collector()
-    collector.feed(page)
-    return collector
-
-
-def _images(page: str) -> list[dict]:
-    return [attributes for tag, attributes in _parsed(page).tags if tag == "img"]
-
-
-def _decoded(uri: str) -> bytes:
-    head, _, data = uri.partition(",")
-    assert head == "data:image/jpeg;base64"
-    return base64.b64decode(data)
-
-
-def _levels(*values: float, size: int = 32) -> list[Tensor]:
-    return [torch.full((1, 3, size, size), value) for value in values]
-
-
-def test_a_sweep_holds_its_frames_at_256_px_at_most():
-    images = [*_levels(-0.5, 0.5), *_levels(0.9, size=600)]
-    page = _parsed(sweep_html([1e-5, 1e-3, 0.1], images, label="λ_w", beside={"photo": images[0]}, start=1).data)
-    frames = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert [frame["alt"] for frame in frames] == ["photo", "λ_w: 1e-05", "λ_w: 0.001", "λ_w: 0.1"]
-    pixels = [_pixels(_decoded(frame["src"])) for frame in frames]
-    assert [len(picture) for picture in pixels] == [32, 32, 32, 256]
-    assert [round(picture.mean()) for picture in pixels] == pytest.approx([64, 64, 191, 242], abs=2)
-    shown = [
-        attributes for tag, attributes in page.tags if tag == "figure" and "display:none" not in attributes["style"]
-    ]
-    assert len(shown) == 2  # the photo, and the second frame
-    (slider,) = [attributes for tag, attributes in page.tags if tag == "input"]
-    assert (slider["type"], slider["min"], slider["max"], slider["value"]) == ("range", "0", "2", "1")
-    assert slider["aria-valuetext"] == "0.001"
-
-
-def test_a_sweep_says_its_numbers():
-    page = _parsed(sweep_html(["few", "many"], _levels(0, 1), label="steps", numbers={"distance": [3.14159, 2]}).data)
-    assert "steps: fewdistance 3.142" in page.text
-    assert "steps: manydistance 2" in page.text
-
-
-def test_titles_are_escaped():
-    nasty = "\"><script>alert('1')</script>&"
-    page = sweep_html([nasty], _levels(0), label=nasty, numbers={nasty: [1]}, beside={nasty: _levels(0)[0]}).data
-    assert "<script" not in page
-    parsed = _parsed(page)
-    assert {tag for tag, _ in parsed.tags} <= {"div", "label", "input", "figure", "img", "figcaption", "br"}
-    assert [frame["alt"] for frame in _images(page)] == [nasty, f"{nasty}: {nasty}"]
-    assert parsed.text.count(nasty) == 5  # the label, the photo's caption, and two with a number in the frame's
-
-
-def test_sweeps_share_nothing_on_a_page():
-    page = sweep_html(["a", "b"], _levels(0, 1)).data * 2
-    tags = _parsed(page).tags
-    assert not any({"id", "name", "for"} & set(attributes) for _, attributes in tags)
-    labelled = re.findall(r"<label[^>]*>frame<input [^>]*></label>", page)
-    assert len(labelled) == 2
-    assert not re.search(r"\b(window|document|var)\b", "".join(a.get("oninput") or "" for _, a in tags))
-    assert not re.search(r"https?:", page)
+def test_a_recipe_of_ones_own_brings_its_latent_weight_and_steps(make):
+    explorer = make(recipe=replace(SMOKE, name="mine", latent_weight=0.5), num_steps=3)
+    assert explorer.controls.latent_weight.value == 0.5
+    explorer.run_button.click()
+    assert explorer.wait(PATIENCE)
+    settings = explorer.result.settings
+    assert [settings[name] for name in ("recipe", "latent_weight", "num_steps")] == ["mine", 0.5, 3]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error"),
+    ("face", "message"),
     [
-        (([], []), e.SettingError),
-        ((["a"], _levels(0, 1)), e.SettingError),
-        ((["a"], [torch.zeros(1, 3, 8, 9)]), e.ImageShapeError),
-        ((["a"], [torch.zeros(3, 8, 8)]), e.ImageShapeError),
+        (torch.zeros(1, 3, 64, 80), "80 × 64 px"),
+        (torch.zeros(2, 3, 64, 64), r"\[1, 3, H, W\]"),
+        (torch.full((1, 3, 64, 64), 255, dtype=torch.uint8), "scale it to floats"),
     ],
 )
-def test_a_sweep_that_does_not_fit_is_refused(arguments, error):
-    with pytest.raises(error):
-        sweep_html(*arguments)
-    with pytest.raises(e.SettingError, match="as many distance"):
-        sweep_html(["a"], _levels(0), numbers={"distance": [1, 2]})
+def test_a_face_that_cannot_be_searched_for_is_refused(small, distance, face, message):
+    with pytest.raises(SettingError, match=message):
+        explore(small, face, distance=distance)
 
 
 def test_the_widgets_are_loaded_on_first_use_only(root):
-    code = "import sys, ex5lib; assert 'ipywidgets' not in sys.modules; ex5lib.sweep_html; ex5lib.explorer.Explorer"
+    loaded = "'ipywidgets' in sys.modules"
+    code = f"import sys, ex5lib; assert not {loaded}; ex5lib.explore; assert {loaded}"
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)

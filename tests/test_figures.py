@@ -60,7 +60,7 @@ def test_losses_are_weighted_as_they_enter_on_a_logarithmic_axis(run):
 
 
 def test_alignment_figure_shows_every_face_and_the_crop(astronaut):
-    figure = ex5lib.plot_alignment(astronaut)
+    figure = ex5lib.figures.plot_alignment(astronaut)
     left, right = figure.axes
     assert [text.get_text()[:6] for text in left.texts] == ["face 0", "face 1"]
     np.testing.assert_allclose(left.collections[0].get_offsets(), astronaut.landmarks)
@@ -70,7 +70,9 @@ def test_alignment_figure_shows_every_face_and_the_crop(astronaut):
 
 def test_gallery_has_a_row_for_each_task():
     image = torch.zeros(1, 3, 64, 64)
-    figure = ex5lib.plot_gallery([("first", [("a", image), ("b", image)]), ("second", [("c", image), ("d", image)])])
+    figure = ex5lib.figures.plot_gallery(
+        [("first", [("a", image), ("b", image)]), ("second", [("c", image), ("d", image)])]
+    )
     assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c", "d"]
     assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["first", "second"]
     _assert_nothing_is_cut_off(figure)
@@ -78,9 +80,9 @@ def test_gallery_has_a_row_for_each_task():
 
 def test_figures_are_saved_in_the_format_of_their_suffix(run, tmp_path):
     for suffix, kind in ((".png", "PNG"), (".jpg", "JPEG")):
-        path = ex5lib.save_figure(ex5lib.plot_losses(run), tmp_path / "new" / f"a{suffix}")
+        path = ex5lib.figures.save_figure(ex5lib.plot_losses(run), tmp_path / "new" / f"a{suffix}")
         assert Image.open(path).format == kind
-    assert ex5lib.save_figure(ex5lib.plot_losses(run), tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    assert ex5lib.figures.save_figure(ex5lib.plot_losses(run), tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_stages_are_parted_in_the_loss_plot(run):
@@ -98,18 +100,20 @@ def test_stages_are_parted_in_the_loss_plot(run):
 def test_the_figures_of_the_lessons_are_whole():
     image = torch.zeros(1, 3, 64, 64)
     for figure in (
-        ex5lib.plot_gan(image, image),
-        ex5lib.plot_discriminator(),
-        ex5lib.plot_histograms({"a": np.arange(9), "b": np.arange(5)}, xlabel="x"),
-        ex5lib.plot_eyes({"photo": image}, {"photo": np.zeros((2, 3))}),
-        ex5lib.plot_map(torch.eye(8), "a map", image, "an image"),
-        ex5lib.plot_images([torch.zeros(1, 3, 20, 80)] * 2, ["wide", "two\nlines"]),
+        ex5lib.figures.plot_gan(image, image),
+        ex5lib.figures.plot_discriminator(),
+        ex5lib.figures.plot_histograms({"a": np.arange(9), "b": np.arange(5)}, xlabel="x"),
+        ex5lib.figures.plot_eyes({"photo": image}, {"photo": np.zeros((2, 3))}),
+        ex5lib.figures.plot_map(torch.eye(8), "a map", image, "an image"),
+        ex5lib.figures.plot_images([torch.zeros(1, 3, 20, 80)] * 2, ["wide", "two\nlines"]),
     ):
         _assert_nothing_is_cut_off(figure)
 
 
 def test_the_best_discriminator_is_sure_at_first_and_undecided_at_the_end():
-    early, late = ({line.get_label(): line.get_ydata() for line in ax.lines} for ax in ex5lib.plot_discriminator().axes)
+    early, late = (
+        {line.get_label(): line.get_ydata() for line in ax.lines} for ax in ex5lib.figures.plot_discriminator().axes
+    )
     best = "D*(x) = p / (p + q)"
     p, q = late["p(x), photos"], late["q(x), generated images"]
     np.testing.assert_allclose(late[best], p / (p + q))
@@ -118,19 +122,21 @@ def test_the_best_discriminator_is_sure_at_first_and_undecided_at_the_end():
 
 
 def test_curves_have_the_axes_that_were_asked_for():
-    figure = ex5lib.plot_curves({"a": ([1, 10], [2, 3]), "b": ([1, 10], [4, 5])}, xlabel="x", ylabel="y", log="xy")
+    figure = ex5lib.figures.plot_curves(
+        {"a": ([1, 10], [2, 3]), "b": ([1, 10], [4, 5])}, xlabel="x", ylabel="y", log="xy"
+    )
     (ax,) = figure.axes
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert [list(line.get_ydata()) for line in ax.lines] == [[2, 3], [4, 5]]
     _assert_nothing_is_cut_off(figure)
-    (ax,) = ex5lib.plot_curves({"a": ([1, 2], [2, 3])}, xlabel="x", ylabel="y").axes
+    (ax,) = ex5lib.figures.plot_curves({"a": ([1, 2], [2, 3])}, xlabel="x", ylabel="y").axes
     assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "linear")
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])
 def test_an_animation_shows_every_frame_rests_at_the_end_and_begins_anew(tmp_path, suffix):
     frames = [torch.full((1, 3, 32, 64), value) for value in (-1.0, 0.0, 1.0)]
-    path = ex5lib.save_animation(frames, tmp_path / f"a{suffix}", seconds=3, size=64)
+    path = ex5lib.figures.save_animation(frames, tmp_path / f"a{suffix}", seconds=3, size=64)
     with Image.open(path) as moving:
         assert (moving.n_frames, moving.size, moving.info["loop"]) == (3, (128, 64), 0)
         shown, durations = [], []
@@ -147,5 +153,5 @@ def test_an_animation_shows_every_frame_rests_at_the_end_and_begins_anew(tmp_pat
 def test_an_animation_without_frames_or_of_another_kind_is_refused(tmp_path):
     for frames, name in (([], "a.webp"), ([torch.zeros(1, 3, 8, 8)], "a.mp4")):
         with pytest.raises(SettingError, match=r"ends in \.webp or \.gif"):
-            ex5lib.save_animation(frames, tmp_path / name)
+            ex5lib.figures.save_animation(frames, tmp_path / name)
     assert list(tmp_path.iterdir()) == []

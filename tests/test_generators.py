@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 import ex5lib
 from ex5lib import errors as e
-from ex5lib import zoo
-from ex5lib.__main__ import app
+from ex5lib import weights
+from ex5lib.cli import app
 from ex5lib.images import from_uint8
 from ex5lib.latents import class_labels
-from stylegan2_ada.checkpoints import CheckpointError, load_nvidia_pickle
 from stylegan2_ada.networks import random_generator
+from stylegan2_ada.readers import load_nvidia_pickle
 
 
 @pytest.fixture
@@ -65,12 +65,12 @@ def serve(monkeypatch, tmp_path, data):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         entry = replace(
-            zoo.REGISTRY["ffhq"],
+            weights.REGISTRY["ffhq"],
             origin=f"http://127.0.0.1:{server.server_port}/ffhq.pkl",
             sha256=hashlib.sha256(body).hexdigest(),
             size=len(body),
         )
-        monkeypatch.setitem(zoo.REGISTRY, "ffhq", entry)
+        monkeypatch.setitem(weights.REGISTRY, "ffhq", entry)
         return server
 
     yield start
@@ -81,72 +81,74 @@ def serve(monkeypatch, tmp_path, data):
 
 def test_a_dropped_download_goes_on_where_it_stopped(serve, data, capsys):
     server = serve(cut=200_000)
-    G = zoo.load_generator("ffhq", device="cpu")
+    G = weights.load_generator("ffhq", device="cpu")
     assert server.ranges == [None, "bytes=196608-", "bytes=393216-"]  # whole chunks of 64 KiB are kept
     direct = load_nvidia_pickle(data / "uncond_32.pkl")["G_ema"]
     ws = ex5lib.sample_ws(direct, 1)
     assert torch.equal(G.synthesis(ws), direct.synthesis(ws))
     assert "fetching ffhq.pkl" in capsys.readouterr().err
-    left = {path.name for path in zoo.cache_folder().iterdir()}
+    left = {path.name for path in weights.cache_folder().iterdir()}
     assert left == {"ffhq.pkl", "ffhq.safetensors", "ffhq.sha256", "ffhq.lock"}
 
 
 def test_a_later_process_goes_on_where_an_earlier_one_was_stopped(serve, data):
     server = serve(cut=10**9)
-    zoo.cache_folder().mkdir()
-    (zoo.cache_folder() / "ffhq.pkl.part").write_bytes((data / "uncond_32.pkl").read_bytes()[:300_000])
-    zoo.fetch("ffhq")
+    weights.cache_folder().mkdir()
+    (weights.cache_folder() / "ffhq.pkl.part").write_bytes((data / "uncond_32.pkl").read_bytes()[:300_000])
+    weights.fetch("ffhq")
     assert server.ranges == ["bytes=300000-"]
 
 
 def test_a_server_without_ranges_is_asked_from_the_start(serve, data):
     serve(cut=10**9, accepts_ranges=False)
-    zoo.cache_folder().mkdir()
-    (zoo.cache_folder() / "ffhq.pkl.part").write_bytes(b"x" * 1000)
-    zoo.fetch("ffhq")
-    assert (zoo.cache_folder() / "ffhq.pkl").read_bytes() == (data / "uncond_32.pkl").read_bytes()
+    weights.cache_folder().mkdir()
+    (weights.cache_folder() / "ffhq.pkl.part").write_bytes(b"x" * 1000)
+    weights.fetch("ffhq")
+    assert (weights.cache_folder() / "ffhq.pkl").read_bytes() == (data / "uncond_32.pkl").read_bytes()
 
 
 def test_a_damaged_part_is_fetched_anew(serve, capsys):
     server = serve(cut=10**9)
-    zoo.cache_folder().mkdir()
-    (zoo.cache_folder() / "ffhq.pkl.part").write_bytes(b"x" * 1000)
-    assert zoo.fetch("ffhq").exists()
+    weights.cache_folder().mkdir()
+    (weights.cache_folder() / "ffhq.pkl.part").write_bytes(b"x" * 1000)
+    assert weights.fetch("ffhq").exists()
     assert server.ranges == ["bytes=1000-", None]
     assert "was damaged: fetching all of it" in capsys.readouterr().err
 
 
 def test_a_server_that_sends_too_much_is_given_up(serve, data):
     server = serve(cut=10**9, served=(data / "uncond_32.pkl").read_bytes() + bytes(10**6))
-    with pytest.raises(e.DownloadError, match="more bytes than the file has"):
-        zoo.fetch("ffhq")
+    with pytest.raises(e.WeightsError, match="more bytes than the file has"):
+        weights.fetch("ffhq")
     assert len(server.ranges) == 1
-    assert not list(zoo.cache_folder().glob("*.part"))
+    assert not list(weights.cache_folder().glob("*.part"))
 
 
 def test_a_download_that_gets_nowhere_is_given_up(serve):
     serve(cut=0)
-    with pytest.raises(e.DownloadError, match=r"fetched \(the connection failed\).* put ffhq\.pkl by hand"):
-        zoo.fetch("ffhq")
-    assert zoo.status("ffhq") == "missing"
+    with pytest.raises(e.WeightsError, match=r"fetched \(the connection failed\).* put ffhq\.pkl by hand"):
+        weights.fetch("ffhq")
+    assert weights.status("ffhq") == "missing"
 
 
 def test_another_file_under_the_same_address_is_refused(serve, data):
     body = bytearray((data / "uncond_32.pkl").read_bytes())
     body[1000] ^= 1
     serve(cut=10**9, served=bytes(body))
-    with pytest.raises(e.CorruptWeightsError, match=r"is not the ffhq\.pkl expected"):
-        zoo.fetch("ffhq")
-    assert not (zoo.cache_folder() / "ffhq.safetensors").exists()
+    with pytest.raises(e.WeightsError, match=r"is not the ffhq\.pkl expected"):
+        weights.fetch("ffhq")
+    assert not (weights.cache_folder() / "ffhq.safetensors").exists()
 
 
 def test_a_spoilt_conversion_is_made_again_without_a_download(serve, capsys):
     server = serve(cut=10**9)
-    path = zoo.fetch("ffhq")
+    path = weights.fetch("ffhq")
     whole = path.read_bytes()
     tensors = safetensors.torch.load(whole)
     path.write_bytes(whole[:-4] + b"\x00\x00\x00\x7f")
-    again = safetensors.torch.load(zoo.fetch("ffhq").read_bytes())  # its header's entries may stand in another order
+    again = safetensors.torch.load(
+        weights.fetch("ffhq").read_bytes()
+    )  # its header's entries may stand in another order
     assert again.keys() == tensors.keys()
     assert all(torch.equal(again[name], tensors[name]) for name in tensors)
     assert "is corrupted: making it again" in capsys.readouterr().err
@@ -154,7 +156,7 @@ def test_a_spoilt_conversion_is_made_again_without_a_download(serve, capsys):
 
 
 def test_a_file_of_ones_own_is_inverted_like_any_other(data, distance):
-    G = zoo.load_generator(data / "resnet_16.pkl", device="cpu")
+    G = weights.load_generator(data / "resnet_16.pkl", device="cpu")
     assert (G.img_resolution, G.w_avg.dtype) == (16, torch.float32)
     target = G.synthesis(ex5lib.sample_ws(G, 3)).clamp(-1, 1)
     run = ex5lib.project(
@@ -184,10 +186,10 @@ def test_a_network_without_noise_is_searched_in_w_alone(distance):
 
 
 def test_classes_condition_the_mean_and_the_search(data, distance):
-    G = zoo.load_generator(data / "cond_64_fp16.pkl", device="cpu")
+    G = weights.load_generator(data / "cond_64_fp16.pkl", device="cpu")
     assert G.c_dim > 1
-    means = [ex5lib.latent_statistics(G, num_samples=2000, class_index=i).w_avg for i in (0, 1)]
-    mixed = ex5lib.latent_statistics(G, num_samples=4000).w_avg
+    means = [ex5lib.latents.latent_statistics(G, num_samples=2000, class_index=i).w_avg for i in (0, 1)]
+    mixed = ex5lib.latents.latent_statistics(G, num_samples=4000).w_avg
     assert (means[0] - means[1]).norm() > 0.05 * means[0].norm()
     assert (mixed - means[0]).norm() < (means[1] - means[0]).norm() * 1.5
     assert class_labels(G, 2, 1, seed=0)[:, 1].tolist() == [1, 1]
@@ -244,7 +246,7 @@ def test_bad_files_are_one_sentence_and_leave_nothing(tmp_path, monkeypatch, arg
     assert [path.name for path in tmp_path.iterdir()] == ["page.pkl"]
 
 
-def test_a_hostile_pickle_is_refused_by_the_zoo_too(tmp_path):
+def test_a_hostile_pickle_is_refused_by_the_library_too(tmp_path):
     (tmp_path / "evil.pkl").write_bytes(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.")
-    with pytest.raises(CheckpointError, match=r"os\.system"):
-        zoo.load_generator(tmp_path / "evil.pkl", device="cpu")
+    with pytest.raises(e.WeightsError, match=r"os\.system"):
+        weights.load_generator(tmp_path / "evil.pkl", device="cpu")

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import ex5lib
-from ex5lib.errors import UnknownNameError
+from ex5lib.errors import SettingError
 from ex5lib.latents import sample_z
 
 
 def test_statistics_of_w_are_those_of_mapped_z(generator):
-    found = ex5lib.latent_statistics(generator, num_samples=2000, seed=4)
+    found = ex5lib.latents.latent_statistics(generator, num_samples=2000, seed=4)
     z = torch.randn(2000, 512, generator=torch.Generator().manual_seed(4))
     w = generator.mapping(z)[:, 0].double().numpy()
     mean = w.mean(axis=0)
@@ -23,7 +23,7 @@ def test_statistics_of_w_are_those_of_mapped_z(generator):
 
 
 def test_the_generators_mean_is_the_mean_over_ten_thousand(generator):
-    other = ex5lib.latent_statistics(generator, seed=123)
+    other = ex5lib.latents.latent_statistics(generator, seed=123)
     assert (generator.w_avg - other.w_avg).norm() < 0.05 * other.w_std
     assert 7 < other.w_std < 11
 
@@ -35,7 +35,7 @@ def test_z_is_normal_or_uniform():
     assert uniform.min() >= 0
     assert uniform.max() <= 1
     assert uniform.std().item() == pytest.approx(1 / math.sqrt(12), abs=0.01)
-    with pytest.raises(UnknownNameError, match='did you mean "uniform"'):
+    with pytest.raises(SettingError, match='did you mean "uniform"'):
         sample_z(1, 2, seed=0, distribution="unifrom")
 
 

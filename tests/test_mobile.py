@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stylegan2_ada.checkpoints import CheckpointError, read_openvino_ir
 from stylegan2_ada.mobile import MobileSynthesis, inverse_haar
+from stylegan2_ada.readers import CheckpointError, read_openvino_ir
 
 
 def test_mapping_and_images_match_openvino(generator, reference):
@@ -116,6 +116,12 @@ def test_wrong_inputs_are_named(tiny_generator, call, sentence):
             b"12345678",
             "truncated",
         ),
+        (
+            b'<net><layers><layer id="0" name="a" type="Const"><data element_type="u4" shape="4" offset="0" '
+            b'size="2"/></layer></layers><edges/></net>',
+            b"12",
+            "unsupported type u4",
+        ),
     ],
 )
 def test_openvino_files_that_are_none_are_refused(xml, weights, sentence):
@@ -134,6 +140,8 @@ def test_openvino_constants_and_edges_are_read():
     assert graph.consumer(graph.named("a"), "Add").name == "b"
     with pytest.raises(CheckpointError, match="no node named c"):
         graph.constant("c")
+    with pytest.raises(CheckpointError, match="b is not a constant"):
+        graph.constant("b")
     with pytest.raises(CheckpointError, match="0 nodes Convolution before b"):
         graph.source(graph.named("b"), "Convolution")
 
@@ -150,5 +158,5 @@ def test_a_preview_takes_the_first_layers_noise_and_all_styles():
         (gradient,) = torch.autograd.grad(preview.square().sum(), ws)
         assert (gradient.abs().sum(dim=(0, 2)) > 0).all()  # the head stands for the layers that it skips
     assert network(ws, None, network.img_resolution).shape == network(ws).shape == (2, 3, 64, 64)
-    with pytest.raises(ValueError, match="images of 64 px, not 8, which has no head"):
+    with pytest.raises(ValueError, match="images of 64 px and has no preview of 8 px"):
         network(ws, None, 8)

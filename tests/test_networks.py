@@ -5,10 +5,10 @@ import pytest
 import torch
 from nvidia_layout import make_generator, plain_image, plain_ws, snapshot_bytes
 
-from ex5lib.reference_synthesis import reference_synthesis
-from stylegan2_ada.checkpoints import load_nvidia_pickle
+from benchmarks.reference_synthesis import reference_synthesis
 from stylegan2_ada.networks import SynthesisBlock, SynthesisNetwork, random_generator
 from stylegan2_ada.ops import fir_filter
+from stylegan2_ada.readers import load_nvidia_pickle
 
 DATA = Path(__file__).parent / "data"
 SNAPSHOTS = ["uncond_32", "cond_64_fp16", "resnet_16"]

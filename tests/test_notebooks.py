@@ -53,11 +53,11 @@ def test_stored_outputs_are_complete_small_and_of_a_real_run(name, notebook, roo
     assert shown >= FIGURES[name]
     text = "".join(output.text for output in outputs if output.output_type == "stream")
     steps = [int(count) for count in re.findall(r": (\d+) steps in", text)]
-    assert name == "3.1_alignment" or max(steps) >= 85  # of fast or full; smoke takes 8
+    assert name == "3.1_alignment" or max(steps) >= 85  # of fast or karras2020; smoke takes 8
     assert not re.search(r"/(root|home|work|tmp|content)/", text)
 
 
-def test_every_notebook_says_the_same_things_in_every_profile(notebook):
+def test_every_notebook_says_the_same_things_with_every_recipe(notebook):
     """At least three cells whose output nbval compares: they may hold no number that a search decides."""
     checked = [cell for cell in _code(notebook) if "# NBVAL_CHECK_OUTPUT" in cell.source]
     assert len(checked) >= 3
@@ -71,7 +71,7 @@ def test_parameters_come_first_and_need_no_input(notebook):
     (parameters,) = [cell for cell in _code(notebook) if "parameters" in cell.metadata.get("tags", ())]
     assert parameters is _code(notebook)[1]
     assigned = {node.targets[0].id for node in ast.parse(parameters.source).body}
-    assert assigned == {"photo", "generator", "profile", "device", "out"}
+    assert assigned == {"photo", "generator", "recipe", "device", "out"}
 
 
 def test_a_notebook_imports_only_the_library_tensors_and_plots(notebook):

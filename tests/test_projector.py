@@ -12,8 +12,9 @@ import ex5lib
 from ex5lib import GaussianBlur, Projection, project
 from ex5lib import errors as e
 from ex5lib.images import resize_area
+from ex5lib.latents import latent_statistics
 from ex5lib.losses import latent_distance, noise_regularization
-from ex5lib.projector import schedule
+from ex5lib.recipes import Stage
 
 
 @pytest.fixture
@@ -27,23 +28,24 @@ def search(tiny_generator, target, distance):
     """A short search with the tiny generator; keywords override."""
 
     def run(**keywords) -> Projection:
-        settings = {"steps": 8, "statistics_samples": 500, "distance": distance, "device": "cpu", "progress": False}
+        settings = {"num_steps": 8, "w_avg_samples": 500, "distance": distance, "device": "cpu", "progress": False}
         return project(tiny_generator, keywords.pop("target", target), **(settings | keywords))
 
     return run
 
 
 def test_schedule_is_a_ramp_a_plateau_and_half_a_cosine():
-    assert schedule(0) == 0
-    assert schedule(0.025) == pytest.approx(0.5)
-    assert schedule(0.05) == schedule(0.5) == schedule(0.75) == 1
-    assert schedule(0.875) == pytest.approx(0.5)
-    assert schedule(0.9375) == pytest.approx((1 - math.cos(math.pi / 4)) / 2)
-    assert schedule(0.0, rampup=0) == 1
+    rate = Stage(10, learning_rate=1.0).rate
+    assert rate(0) == 0
+    assert rate(0.025) == pytest.approx(0.5)
+    assert rate(0.05) == rate(0.5) == rate(0.75) == 1
+    assert rate(0.875) == pytest.approx(0.5)
+    assert rate(0.9375) == pytest.approx((1 - math.cos(math.pi / 4)) / 2)
+    assert Stage(10, learning_rate=0.3, rampup=0).rate(0.0) == 0.3
 
 
 def test_a_real_photo_comes_nearer_at_full_size(generator, distance, astronaut):
-    run = project(generator, astronaut.image, steps=12, distance=distance, device="cpu", progress=False)
+    run = project(generator, astronaut.image, num_steps=12, distance=distance, device="cpu", progress=False)
     assert run.image.shape == (1, 3, 1024, 1024)
     small, start, photo = (resize_area(i, 256) for i in (run.image, run.snapshots[0], astronaut.image))
     at_mean, found = distance(start, photo).item(), distance(small, photo).item()
@@ -65,12 +67,13 @@ class SquaredError(torch.nn.Module):
 
 
 def test_a_generated_image_is_found_again(search, tiny_generator):
+    tiny_generator.synthesis.to_img_conv.weight.mul_(0.05)  # images in about [−1, 1], as a target must be
     ws = ex5lib.sample_ws(tiny_generator, 11)
     target = tiny_generator.synthesis(ws, "none")
     run = search(
-        target=target, distance=SquaredError(), steps=300, learning_rate=0.05, latent_weight=0, noise_weight=0.0
+        target=target, distance=SquaredError(), num_steps=300, learning_rate=0.05, latent_weight=0, noise_weight=0.0
     )
-    statistics = ex5lib.latent_statistics(tiny_generator, num_samples=500, seed=0)
+    statistics = latent_statistics(tiny_generator, num_samples=500, seed=0)
     assert run.distance < 0.02 * run.history["distance"][0]
     assert (run.ws - ws).norm(dim=2).max() < 0.1 * latent_distance(ws, statistics.w_avg).item()
 
@@ -81,26 +84,26 @@ def test_history_holds_every_term_of_the_objective(search):
     assert {len(values) for values in h.values()} == {8}
     total = h["distance"] + 0.3 * h["latent_distance"] + 7.0 * h["noise_regularization"]
     np.testing.assert_allclose(h["loss"], total, rtol=1e-5)
-    np.testing.assert_allclose(h["learning_rate"], [0.1 * schedule(i / 8) for i in range(8)], rtol=1e-6)
+    np.testing.assert_allclose(h["learning_rate"], [Stage(8).rate(i / 8) for i in range(8)], rtol=1e-6)
     assert (np.diff(h["seconds"]) > 0).all()
 
 
 def test_first_step_starts_at_the_mean_with_noise_of_the_published_size(tiny_generator, search):
-    statistics = ex5lib.latent_statistics(tiny_generator, num_samples=500, seed=0)
+    statistics = latent_statistics(tiny_generator, num_samples=500, seed=0)
     quiet = search(initial_noise=0.0)
     assert quiet.history["latent_distance"][0] == 0
-    drawn = [search(steps=1, seed=seed).history["latent_distance"][0] for seed in range(6)]
+    drawn = [search(num_steps=1, seed=seed).history["latent_distance"][0] for seed in range(6)]
     expected = 0.05 * statistics.w_std * math.sqrt(tiny_generator.w_dim)  # norm of N(0, (0.05 σ_w)²) in w_dim
     assert np.mean(drawn) == pytest.approx(expected, rel=0.15)
 
 
 def test_noise_on_w_fades_as_a_square_and_ends_at_three_quarters(search):
     seen = []
-    search(steps=8, learning_rate=0.0, callback=lambda info: seen.append(info["latent"].norm().item()))
+    search(num_steps=8, learning_rate=0.0, callback=lambda info: seen.append(info["latent"].norm().item()))
     still = []
-    search(steps=8, learning_rate=0.0, initial_noise=0.0, callback=lambda info: still.append(info["latent"]))
+    search(num_steps=8, learning_rate=0.0, initial_noise=0.0, callback=lambda info: still.append(info["latent"]))
     assert all(torch.equal(still[0], latent) for latent in still)
-    run = search(steps=8, learning_rate=0.0)
+    run = search(num_steps=8, learning_rate=0.0)
     sizes = run.history["latent_distance"]
     assert (sizes[6:] == 0).all()
     assert sizes[:6].min() > 0
@@ -113,7 +116,7 @@ def test_result_is_what_its_latent_and_noise_make(search, tiny_generator, target
         image = tiny_generator.synthesis(run.ws, run.noise)
         torch.testing.assert_close(image, run.image)
         assert run.distance == pytest.approx(distance(image, target).item(), rel=1e-4)
-        statistics = ex5lib.latent_statistics(tiny_generator, num_samples=500, seed=0)
+        statistics = latent_statistics(tiny_generator, num_samples=500, seed=0)
         assert run.latent_distance == pytest.approx(latent_distance(run.ws, statistics.w_avg).item(), rel=1e-4)
         for buffer in run.noise.values():
             assert buffer.mean().abs() < 1e-5
@@ -144,23 +147,24 @@ def test_the_generator_is_left_as_it_was(search, tiny_generator):
 
 
 def test_noise_regularization_pulls_structure_out_of_the_noise(search):
-    free, tied = search(steps=40, noise_weight=0.0), search(steps=40, noise_weight=1e5)
+    free, tied = search(num_steps=40, noise_weight=0.0), search(num_steps=40, noise_weight=1e5)
     assert noise_regularization(tied.noise).item() < 0.2 * noise_regularization(free.noise).item()
 
 
 def test_latent_weight_holds_w_at_the_mean(search):
     assert (
-        search(steps=40, latent_weight=100.0).latent_distance < 0.2 * search(steps=40, latent_weight=0).latent_distance
+        search(num_steps=40, latent_weight=100.0).latent_distance
+        < 0.2 * search(num_steps=40, latent_weight=0).latent_distance
     )
 
 
 def test_snapshots_are_the_images_after_so_many_steps(search):
-    run = search(steps=10)
+    run = search(num_steps=10)
     assert sorted(run.snapshots) == [0, 1, 2, 4, 10]
     assert torch.equal(run.snapshots[10], run.image)
-    full = search(steps=10, snapshots=[0, 3], initial_noise=0.0)
+    full = search(num_steps=10, snapshots=[0, 3], initial_noise=0.0)
     seen = {}
-    search(steps=10, initial_noise=0.0, callback=lambda info: seen.setdefault(info["step"], info["image"].clone()))
+    search(num_steps=10, initial_noise=0.0, callback=lambda info: seen.setdefault(info["step"], info["image"].clone()))
     torch.testing.assert_close(full.snapshots[3], seen[3])
 
 
@@ -176,13 +180,13 @@ def test_ctrl_c_returns_the_best_so_far(search):
         if info["step"] == 5:
             raise KeyboardInterrupt
 
-    run = search(steps=1000, callback=interrupt)
+    run = search(num_steps=1000, callback=interrupt)
     assert run.stopped
-    assert run.steps == 6
+    assert run.num_steps == 6
     score = run.history["distance"] + 1e-3 * run.history["latent_distance"]
     assert run.distance + 1e-3 * run.latent_distance <= score.min() * 1.0001
     assert torch.equal(run.snapshots[6], run.image)
-    assert search(steps=1000, callback=lambda info: info["step"] == 3).steps == 4
+    assert search(num_steps=1000, callback=lambda info: info["step"] == 3).num_steps == 4
 
 
 def test_a_projection_survives_saving(search, tmp_path):
@@ -192,7 +196,7 @@ def test_a_projection_survives_saving(search, tmp_path):
     for loaded in (Projection.load(path), Projection.load(tmp_path / "run")):
         assert torch.equal(loaded.ws, run.ws)
         assert all(torch.equal(loaded.noise[name], run.noise[name]) for name in run.noise)
-        assert loaded.settings == run.settings | {"betas": [0.9, 0.999]}
+        assert loaded.settings == run.settings
         assert (loaded.distance, loaded.seed, loaded.stopped) == (run.distance, 0, False)
         np.testing.assert_array_equal(loaded.history["loss"], run.history["loss"])
         assert sorted(loaded.snapshots) == sorted(run.snapshots)
@@ -200,12 +204,12 @@ def test_a_projection_survives_saving(search, tmp_path):
 
 
 def test_a_projection_can_be_continued(search, tmp_path):
-    first = search(steps=30)
+    first = search(num_steps=30)
     first.save(tmp_path)
-    second = search(steps=20, start=Projection.load(tmp_path))
+    second = search(num_steps=20, start=Projection.load(tmp_path))
     assert second.history["distance"][0] == pytest.approx(first.distance, rel=1e-4)
     assert second.distance < first.distance
-    wider = search(steps=20, start=first, space="w+")
+    wider = search(num_steps=20, start=first, space="w+")
     assert wider.history["distance"][0] == pytest.approx(first.distance, rel=1e-4)
     assert wider.distance < first.distance
 
@@ -213,25 +217,24 @@ def test_a_projection_can_be_continued(search, tmp_path):
 def test_a_search_can_start_from_a_truncated_seed(search, tiny_generator):
     ws = ex5lib.sample_ws(tiny_generator, 7, truncation_psi=0.5)
     run = search(start=ws, initial_noise=0.0)
-    statistics = ex5lib.latent_statistics(tiny_generator, num_samples=500, seed=0)
+    statistics = latent_statistics(tiny_generator, num_samples=500, seed=0)
     assert run.history["latent_distance"][0] == pytest.approx(latent_distance(ws, statistics.w_avg).item(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
     ("keywords", "error", "sentence"),
     [
-        ({"steps": 0}, e.SettingError, "at least 1 step, not 0"),
-        ({"space": "w++"}, e.UnknownNameError, r'did you mean "w\+"'),
-        ({"latent_weight": -1.0}, e.SettingError, "latent_weight is a number from 0 up"),
+        ({"num_steps": 0}, e.SettingError, "at least 1 step, not 0"),
+        ({"space": "w++"}, e.SettingError, r'did you mean "w\+"'),
+        ({"latent_weight": -1.0}, e.SettingError, "latent_weight must be 0 or a positive number"),
         ({"learning_rate": math.nan}, e.SettingError, "learning_rate"),
-        ({"distribution": "gauss"}, e.UnknownNameError, "normal, uniform"),
-        ({"statistics_samples": 1}, e.SettingError, "at least 2 samples"),
+        ({"w_avg_samples": 1}, e.SettingError, "at least 2 samples"),
         ({"target": torch.zeros(1, 3, 32, 64)}, e.SettingError, "64 × 32 px, but it must be square"),
-        ({"target": torch.zeros(3, 64, 64)}, e.ImageShapeError, r"not \[3, 64, 64\]"),
+        ({"target": torch.zeros(3, 64, 64)}, e.SettingError, r"not \[3, 64, 64\]"),
         ({"start": torch.randn(1, 5, 32)}, e.SettingError, r"shape \[1, 1, 32\]"),
         ({"device": "tpu"}, e.DeviceError, "use auto, cuda, mps or cpu"),
         ({"learning_rate": 1e30}, e.DivergedError, "lower the learning rate"),
-        ({"learning_rate": 1e30, "steps": 2}, e.DivergedError, "lower the learning rate"),
+        ({"learning_rate": 1e30, "num_steps": 2}, e.DivergedError, "lower the learning rate"),
         ({"betas": (0.9, 1.0)}, e.SettingError, "β₁ and β₂"),
         ({"dtype": torch.float16}, e.SettingError, "float32 or torch.bfloat16"),
         ({"seed": -1}, e.SettingError, "A seed is a whole number"),
@@ -252,35 +255,35 @@ def test_a_missing_gpu_is_said_plainly(search):
 
 
 def test_compiled_networks_find_the_same(search):
-    quick = {"steps": 6, "initial_noise": 0.0, "distance": SquaredError()}  # compiling VGG16 too takes a minute
+    quick = {"num_steps": 6, "initial_noise": 0.0, "distance": SquaredError()}  # compiling VGG16 too takes a minute
     plain, compiled = search(**quick), search(**quick, compile=True)
     np.testing.assert_allclose(compiled.history["distance"], plain.history["distance"], rtol=2e-3)
 
 
 def test_a_missing_compiler_is_said_plainly(search, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(e.CompilerError, match="no C\\+\\+ compiler no-such-compiler"):
+    with pytest.raises(e.DeviceError, match="no C\\+\\+ compiler no-such-compiler"):
         search(compile=True)
 
 
 def test_running_out_of_memory_is_said_plainly(search, monkeypatch, tiny_generator):
     # Asks the real allocator for more than any machine has.
     monkeypatch.setattr(tiny_generator.synthesis, "forward", lambda *_, **__: torch.empty(1, 3, 2**26, 2**20))
-    with pytest.raises(e.OutOfMemoryError, match="The memory is too small for this run"):
+    with pytest.raises(e.DeviceError, match="too little memory for this run"):
         search()
 
 
 def test_files_that_are_no_projection_are_refused(tmp_path):
-    with pytest.raises(e.MissingFileError, match="no file"):
+    with pytest.raises(e.FileError, match="no file"):
         Projection.load(tmp_path)
     (tmp_path / "projection.npz").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(e.ProjectionFileError, match="not a saved projection"):
+    with pytest.raises(e.FileError, match="not a saved projection"):
         Projection.load(tmp_path)
     np.savez(tmp_path / "projection.npz", ws=np.zeros(3))
-    with pytest.raises(e.ProjectionFileError, match="not a saved projection"):
+    with pytest.raises(e.FileError, match="not a saved projection"):
         Projection.load(tmp_path)
     np.savez(tmp_path / "projection.npz", ws=np.array([print], dtype=object))  # would need pickle
-    with pytest.raises(e.ProjectionFileError, match="not a saved projection"):
+    with pytest.raises(e.FileError, match="not a saved projection"):
         Projection.load(tmp_path)
 
 
@@ -291,7 +294,7 @@ def test_a_small_target_is_compared_at_its_own_size(search, target, distance):
 
 
 def test_a_projection_by_another_generator_cannot_be_continued(search, root, distance):
-    first = search(steps=1)
+    first = search(num_steps=1)
     other = ex5lib.load_generator(root / "tests" / "data" / "uncond_32.pkl", device="cpu")
     start = dataclasses.replace(first, latent=torch.zeros(1, 1, other.w_dim))
     with pytest.raises(e.SettingError, match="by another generator"):
@@ -301,14 +304,14 @@ def test_a_projection_by_another_generator_cannot_be_continued(search, root, dis
 def test_stylegan2_keeps_its_precision_in_autocast(root, distance):
     G = ex5lib.load_generator(root / "tests" / "data" / "uncond_32.pkl", device="cpu")
     target = G.synthesis(ex5lib.sample_ws(G, 3)).clamp(-1, 1)
-    settings = {"steps": 5, "statistics_samples": 100, "distance": distance, "device": "cpu", "progress": False}
+    settings = {"num_steps": 5, "w_avg_samples": 100, "distance": distance, "device": "cpu", "progress": False}
     exact, half = (project(G, target, dtype=dtype, **settings) for dtype in (torch.float32, torch.bfloat16))
     assert half.distance == pytest.approx(exact.distance, rel=0.1)
     assert half.distance != exact.distance
 
 
 def test_half_precision_stays_near_float32(search):
-    exact, half = search(steps=20, initial_noise=0.0), search(steps=20, initial_noise=0.0, dtype=torch.bfloat16)
+    exact, half = search(num_steps=20, initial_noise=0.0), search(num_steps=20, initial_noise=0.0, dtype=torch.bfloat16)
     assert half.distance == pytest.approx(exact.distance, rel=0.2)
     assert half.distance != exact.distance
     assert half.image.dtype == torch.float32

@@ -7,9 +7,8 @@ import torch
 import ex5lib
 from ex5lib import errors as e
 from ex5lib import project
-from ex5lib.experiments import PROFILES, pick_profile
 from ex5lib.images import resize_area
-from ex5lib.recipes import Stage, fast, scaled
+from ex5lib.recipes import FAST, RECIPES, Recipe, Stage, scaled
 from ex5lib.warm_start import load_warm_start
 from stylegan2_ada.networks import random_generator
 
@@ -23,7 +22,7 @@ def skip_generator():
 
 @pytest.fixture
 def settings(distance) -> dict:
-    return {"statistics_samples": 200, "distance": distance, "device": "cpu", "progress": False}
+    return {"w_avg_samples": 200, "distance": distance, "device": "cpu", "progress": False}
 
 
 def _target(G, seed: int) -> torch.Tensor:
@@ -81,20 +80,21 @@ def test_a_skip_networks_preview_is_its_image_so_far(skip_generator):
 
 def test_fast_searches_a_skip_network_coarse_to_fine(skip_generator, settings):
     target = _target(skip_generator, 4)
-    stages = [Stage(6, 32), Stage(6, None, "w+", learning_rate=0.05)]
-    run = project(skip_generator, target, recipe=stages, snapshots=[0, 9, 12], **settings)
+    stages = (Stage(6, 32), Stage(6, None, "w+", learning_rate=0.05))
+    recipe = Recipe("mine", stages, start="warm", clamp=True)
+    run = project(skip_generator, target, recipe=recipe, snapshots=[0, 9, 12], **settings)
     assert list(run.history["size"]) == [32] * 6 + [64] * 6
     assert run.settings["stages"][1]["space"] == run.settings["space"] == "w+"
     assert run.distance < run.history["distance"][6]
     assert {image.shape[-1] for image in run.snapshots.values()} == {64}
     torch.testing.assert_close(skip_generator.synthesis(run.ws, run.noise), run.image)
-    named = project(skip_generator, target, recipe="fast", steps=12, **settings)
-    assert named.steps == 12
+    named = project(skip_generator, target, recipe="fast", num_steps=12, **settings)
+    assert named.num_steps == 12
     assert named.distance < named.history["distance"][0]
 
 
 def test_a_stage_leaves_noise_alone_that_its_preview_does_not_use(skip_generator, settings):
-    run = project(skip_generator, _target(skip_generator, 4), recipe=[Stage(3, 16)], **settings)
+    run = project(skip_generator, _target(skip_generator, 4), recipe=Recipe("mine", (Stage(3, 16),)), **settings)
     random = torch.Generator().manual_seed(0)
     for name, buffer in skip_generator.noise_buffers().items():
         drawn = torch.randn(buffer.shape, generator=random)
@@ -104,57 +104,85 @@ def test_a_stage_leaves_noise_alone_that_its_preview_does_not_use(skip_generator
 @pytest.mark.parametrize("recipe", ["karras2020", "fast"])
 def test_photos_of_a_batch_are_searched_as_each_would_be_alone(skip_generator, settings, recipe):
     targets = torch.cat([_target(skip_generator, seed) for seed in (4, 5, 6)])
-    together = project(skip_generator, targets, recipe=recipe, steps=6, latent_weight=0.1, **settings)
+    # Few steps: Adam blows up rounding where gradients are near 0, and every further step multiplies it.
+    together = project(skip_generator, targets, recipe=recipe, num_steps=4, latent_weight=0.1, **settings)
     assert len(together) == 3
     assert (together[0].image - together[1].image).abs().mean() > 0.05
     for run, target in zip(together, targets.split(1), strict=True):
-        alone = project(skip_generator, target, recipe=recipe, steps=6, latent_weight=0.1, **settings)
-        assert (run.image - alone.image).abs().mean() < 0.01  # Adam blows up rounding where gradients are near 0
+        alone = project(skip_generator, target, recipe=recipe, num_steps=4, latent_weight=0.1, **settings)
+        assert (run.image - alone.image).abs().mean() < 0.01
         for term in ("distance", "latent_distance", "noise_regularization", "learning_rate"):
             np.testing.assert_allclose(run.history[term], alone.history[term], rtol=2e-3)
         assert run.distance == pytest.approx(alone.distance, rel=2e-3)
-    space = together[0].settings["space"]
-    same = "karras2020" if recipe == "karras2020" else [Stage(2, None, space)]
-    again = project(skip_generator, targets, recipe=same, start=together, steps=2, **settings)
-    assert [run.history["distance"][0] for run in again] == pytest.approx([r.distance for r in together], rel=1e-3)
+    clamp, space = together.settings["clamp"], together.settings["space"]
+    again = project(
+        skip_generator, targets, recipe="karras2020", space=space, clamp=clamp, start=together, num_steps=2, **settings
+    )
+    assert [one.history["distance"][0] for one in again] == pytest.approx([one.distance for one in together], rel=1e-3)
 
 
 def test_stepping_scales_with_the_stages():
     stages = [Stage(60, 128), Stage(30, 256), Stage(10)]
-    assert [stage.steps for stage in scaled(stages, 50)] == [30, 15, 5]
-    assert [stage.steps for stage in scaled(stages, 3)] == [1, 1, 1]
-    assert sum(stage.steps for stage in scaled(stages, 77)) == 77
+    assert [stage.num_steps for stage in scaled(stages, 50)] == [30, 15, 5]
+    assert [stage.num_steps for stage in scaled(stages, 3)] == [1, 1, 1]
+    assert sum(stage.num_steps for stage in scaled(stages, 77)) == 77
 
 
 def test_fast_widens_to_w_plus_last_where_something_is_hidden(generator):
-    inversion, blurred = (fast(generator, d, None) for d in (ex5lib.Identity(), ex5lib.GaussianBlur(25)))
-    assert [(stage.size, stage.space) for stage in inversion] == [(128, "w"), (256, "w+"), (None, "w+")]
-    assert [(stage.size, stage.space) for stage in blurred] == [(128, "w"), (256, "w"), (None, "w+")]
+    inversion, blurred = (FAST.planned(generator, degraded=degraded) for degraded in (False, True))
+    assert [(stage.size, stage.space) for stage in inversion.stages] == [(128, "w"), (256, "w+"), (None, "w+")]
+    assert [(stage.size, stage.space) for stage in blurred.stages] == [(128, "w"), (256, "w"), (None, "w+")]
     for space in ("z", "w"):
-        assert {stage.space for stage in fast(generator, ex5lib.Identity(), space)} == {space}
+        assert {stage.space for stage in FAST.planned(generator, {"space": space}, degraded=False).stages} == {space}
+    assert FAST.planned(generator, {"space": "w+"}, degraded=False) == inversion
 
 
-def test_profiles_become_keywords_of_project(skip_generator, settings):
+def test_a_stage_takes_the_next_larger_preview(generator, skip_generator):
+    recipe = Recipe("mine", (Stage(1, 24), Stage(1, 100), Stage(1, 200)))
+    assert [stage.size for stage in recipe.planned(generator, degraded=False).stages] == [128, 128, 256]
+    assert [stage.size for stage in recipe.planned(skip_generator, degraded=False).stages] == [32, None, None]
+
+
+def test_every_recipe_is_recorded_as_it_was_used(skip_generator, settings):
     target = _target(skip_generator, 4)
-    for name in ("smoke", "fast"):
-        run = project(skip_generator, target, **settings | PROFILES[name].keywords() | {"steps": 6})
-        assert run.settings["recipe"] == name
-    assert PROFILES["full"].keywords()["recipe"] == "karras2020"
-    assert PROFILES["full"].keywords()["steps"] == 1000
-    with pytest.raises(e.UnknownNameError, match='did you mean "fast"'):
-        pick_profile("fats")
+    for name in RECIPES:
+        run = project(skip_generator, target, recipe=name, num_steps=6, betas=(0.8, 0.9), **settings)
+        planned = RECIPES[name].planned(skip_generator, {"num_steps": 6}, degraded=False)
+        assert (run.settings["recipe"], run.settings["num_steps"]) == (name, 6)
+        assert run.settings["betas"] == [0.8, 0.9]
+        assert run.settings["stages"] == [vars(stage) for stage in planned.stages]
+        for field in ("start", "clamp", "noise_weight", "optimize_noise"):
+            assert run.settings[field] == getattr(RECIPES[name], field)
+
+
+def test_a_search_that_goes_on_adds_no_noise_to_w_unless_asked(generator):
+    karras = RECIPES["karras2020"]
+    assert karras.planned(generator, degraded=False).stages[0].initial_noise == 0.05
+    assert karras.planned(generator, degraded=False, continued=True).stages[0].initial_noise == 0
+    changed = karras.planned(generator, {"initial_noise": 0.1}, degraded=False, continued=True)
+    assert changed.stages[0].initial_noise == 0.1
+
+
+def test_noise_that_is_not_searched_stays_as_drawn(skip_generator, settings):
+    run = project(skip_generator, _target(skip_generator, 4), num_steps=4, optimize_noise=False, **settings)
+    random = torch.Generator().manual_seed(0)
+    for name, buffer in skip_generator.noise_buffers().items():
+        assert torch.equal(run.noise[name], torch.randn(buffer.shape, generator=random))
+    assert (run.history["noise_regularization"] == 0).all()
+    assert run.distance < run.history["distance"][0]
 
 
 @pytest.mark.parametrize(
     ("keywords", "error", "sentence"),
     [
-        ({"recipe": "karras2021"}, e.UnknownNameError, 'did you mean "karras2020"'),
-        ({"recipe": []}, e.SettingError, "at least one stage"),
-        ({"recipe": "fast", "learning_rate": 0.2}, e.SettingError, "learning_rate belongs to karras2020"),
-        ({"recipe": "fast", "steps": 2}, e.SettingError, "at least so many steps, not 2"),
-        ({"recipe": [Stage(3, 24)]}, e.SettingError, "images of 4, 8, 16, 32, 64 px, not 24"),
-        ({"start": "median"}, e.UnknownNameError, "mean, warm"),
-        ({"target": torch.zeros(0, 3, 64, 64)}, e.SettingError, "no photo"),
+        ({"recipe": "karras2021"}, e.SettingError, 'did you mean "karras2020"'),
+        # Also a value that one of its stages has: the caller believes that it is used.
+        ({"recipe": "fast", "learning_rate": 0.1}, e.SettingError, "Each of the 3 stages of fast has its own learning"),
+        ({"recipe": "fast", "num_steps": 2}, e.SettingError, "at least 3 steps, one for each stage, not 2"),
+        ({"recipe": "karras2020", "learning_rat": 0.1}, e.SettingError, 'did you mean "learning_rate"'),
+        ({"recipe": "karras2020", "stages": ()}, e.SettingError, 'no keyword of project\\(\\) "stages"'),
+        ({"start": "median"}, e.SettingError, "mean, warm"),
+        ({"target": torch.zeros(0, 3, 64, 64)}, e.SettingError, "at least one photo"),
     ],
 )
 def test_bad_recipes_are_refused_in_one_sentence(skip_generator, settings, keywords, error, sentence):
@@ -165,13 +193,15 @@ def test_bad_recipes_are_refused_in_one_sentence(skip_generator, settings, keywo
 
 def test_bad_stages_are_refused_in_one_sentence():
     for keywords, sentence in (
-        ({"steps": 0}, "at least 1 step"),
-        ({"steps": 1, "space": "y"}, "z, w or w"),
-        ({"steps": 1, "learning_rate": -1.0}, "from 0 up"),
-        ({"steps": 1, "noise_ramp": 0.0}, "a positive share"),
+        ({"num_steps": 0}, "at least 1 step"),
+        ({"num_steps": 1, "space": "y"}, "Known: w, w\\+, z"),
+        ({"num_steps": 1, "learning_rate": -1.0}, "learning_rate must be 0 or a positive number"),
+        ({"num_steps": 1, "noise_ramp": 0.0}, "a positive share"),
     ):
         with pytest.raises(e.SettingError, match=sentence):
             Stage(**keywords)
+    with pytest.raises(e.SettingError, match="at least one stage"):
+        Recipe("empty", ())
 
 
 def test_the_warm_start_is_for_the_w_that_it_was_fitted_to(generator, skip_generator):
@@ -187,7 +217,7 @@ def test_other_features_than_the_warm_starts_own_begin_at_the_mean(generator, as
 
     first = {}
     for distance in (settings["distance"], AnotherDistance()):
-        run = project(generator, astronaut.image, recipe="smoke", steps=1, **settings | {"distance": distance})
+        run = project(generator, astronaut.image, recipe="smoke", num_steps=1, **settings | {"distance": distance})
         first[distance.kind] = run.history["latent_distance"][0]
     assert first["another"] == 0 < first["vgg16"]
 

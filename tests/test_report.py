@@ -1,28 +1,31 @@
-"""The report on a small notebook of its own: run, gone on with, and put into one page."""
+"""The report, on a small notebook of its own: run, resumed, and made into one page."""
 
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import nbformat
 import pytest
 
-from ex5lib import report
-from ex5lib.errors import ReportError
-from ex5lib.report import Request, make_report
+from ex5lib.errors import FileError, ReportError
+from ex5lib.notebook import report
+from ex5lib.notebook.report import Request, make_report
 
 CELLS = [
     ("markdown", "# 3.9 A small section\n\nNot in the report.", None),
-    ("code", "photo = ''\ngenerator = ''\nprofile = ''\ndevice = ''\nout = ''", "parameters"),
+    ("code", "photo = ''\ngenerator = ''\nrecipe = ''\ndevice = ''\nout = ''", "parameters"),
     ("markdown", "## Theory with $x^2$", None),
     ("markdown", "## What is *done*\n\nThe report has this.", "report"),
     (
         "code",
-        "import torch\nimport ex5lib\nsection = ex5lib.Section('3.9', photo, profile=profile, out=out)\n"
-        "section.show('one', ex5lib.plot_images([section.face.image], ['the face']), 'A <face>.')\n"
+        "import torch\nimport ex5lib\nfrom ex5lib import figures, notebook\n"
+        "section = ex5lib.Section('3.9', photo, recipe=recipe, out=out)\n"
+        "section.show('one', figures.plot_images([section.face.image], ['the face']), 'A <face>.')\n"
         "section.table([{'n': 1.5}], 'Numbers.')\n"
         "section.check_claim('water is wet', True, wetness=1)\nsection.check_claim('pigs fly', False)\n"
-        "ex5lib.sweep_html([1, 2], [section.face.image] * 2, label='nothing')",
+        "notebook.sweep_html([1, 2], [section.face.image] * 2, label='nothing')",
         None,
     ),
     ("markdown", "Her eyes are brown.", "seen"),
@@ -36,7 +39,7 @@ def notebooks(tmp_path, monkeypatch):
     folder = tmp_path / "notebooks"
     folder.mkdir()
     monkeypatch.setattr(report, "NOTEBOOKS", folder)
-    monkeypatch.setenv("EX5_PROFILE", "smoke")
+    monkeypatch.setenv("EX5_RECIPE", "smoke")
 
     def write(*more: str) -> None:
         notebook = nbformat.v4.new_notebook()
@@ -66,7 +69,7 @@ class _Sources(HTMLParser):
 
 
 def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(notebooks, tmp_path):
-    notebooks()
+    notebooks("section.run('inpainting', num_steps=2)\nsection.finish()")
     said: list[str] = []
     page = make_report(Request(), tmp_path / "out", device="cpu", say=said.append)
     seen = _Sources(page.read_text(encoding="utf-8"))
@@ -83,11 +86,13 @@ def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(not
     assert "Of 2 claims, 1 hold" in text
     assert "3.9: pigs fly." in text
     assert "Numbers." in text
-    assert "Her eyes are brown" not in text  # EX5_PROFILE: not the run that the sentence was written about
+    assert re.search(r"inpainting, 2 steps 2 \d+ \d+\.\d{3} \d+\.\d 0\.\d\d 0\.\d{3} \d+\.\d ", text)  # the searches
+    assert "recipe smoke" in text
+    assert "Her eyes are brown" not in text  # EX5_RECIPE: not the run that the sentence was written about
     assert str(tmp_path) not in seen.text
 
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["profile"] == "smoke"
+    assert metrics["recipe"] == "smoke"
     assert metrics["sections"][0]["claims"][0]["statement"] == "water is wet"
     assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {"3.9-one.png", "3.9-one.pdf"}
     executed = nbformat.read(tmp_path / "out" / "notebooks" / "3.9_small.ipynb", as_version=4)
@@ -106,7 +111,7 @@ def test_what_was_seen_is_told_of_the_sample_photo_only():
         ]
     )
     section = {"section": "3.9", "claims": [], "searches": []}
-    about = {"photo": "me.png", "generator": "mobile-ffhq", "profile": "fast"}
+    about = {"photo": "me.png", "generator": "mobile-ffhq", "recipe": "fast"}
     for seen in (True, False):
         page = report.render({"3.9": notebook}, [section], about, with_what_was_seen=seen)
         assert ("Her eyes are brown" in page) == seen
@@ -122,3 +127,31 @@ def test_a_notebook_that_fails_ends_the_report_with_one_sentence_and_is_run_agai
         make_report(Request(), tmp_path / "out", device="cpu", say=lambda _: None)
     notebooks()
     assert make_report(Request(), tmp_path / "out", device="cpu", say=lambda _: None).exists()
+
+
+def test_the_algorithm_is_told_as_the_recipe_runs_it():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 3.9 Small")])
+    section = {"section": "3.9", "claims": [], "searches": []}
+    for recipe, warm, samples in (("fast", True, "10,000"), ("karras2020", False, "10,000"), ("smoke", True, "1,000")):
+        about = {"photo": "me.png", "generator": "mobile-ffhq", "recipe": recipe}
+        page = report.render({"3.9": notebook}, [section], about, with_what_was_seen=False)
+        assert ("predicts from those features" in page) == warm
+        assert f"Map {samples} random z" in page
+
+
+def test_an_installed_package_says_in_one_sentence_what_the_report_needs(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "NOTEBOOKS", tmp_path / "notebooks")
+    with pytest.raises(FileError, match="needs a clone of the repository"):
+        make_report(Request(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    code = """if True:
+        import sys
+        sys.modules["papermill"] = None  # as where it is not installed
+        from ex5lib.errors import Ex5Error
+        try:
+            import ex5lib.notebook.report
+        except Ex5Error as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith('The report needs papermill, which pip install "ex5lib[dev]" brings')

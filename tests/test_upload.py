@@ -2,13 +2,14 @@
 
 import sys
 import types
+from pathlib import Path
 
 import ipywidgets
 import pytest
 
-import ex5lib
-from ex5lib import upload
-from ex5lib.errors import MissingFileError
+from ex5lib.errors import FileError
+from ex5lib.notebook import upload
+from ex5lib.notebook.upload import choose_photo
 
 
 class Chooser:
@@ -23,14 +24,14 @@ def chooser(monkeypatch, tmp_path) -> Chooser:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(upload, "_chooser", None)
     monkeypatch.setattr(ipywidgets, "FileUpload", Chooser)
-    with pytest.raises(MissingFileError, match="then run this cell again"):
-        ex5lib.choose_photo("upload")
+    with pytest.raises(FileError, match="then run this cell again"):
+        choose_photo("upload")
     return upload._chooser
 
 
 def test_a_path_is_taken_as_it_is(tmp_path):
-    assert ex5lib.choose_photo("a/b.jpg") == ex5lib.choose_photo("a/b.jpg")
-    assert ex5lib.choose_photo(tmp_path) == tmp_path
+    assert choose_photo("a/b.jpg") == Path("a/b.jpg")
+    assert choose_photo(tmp_path) == tmp_path
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_a_path_is_taken_as_it_is(tmp_path):
 )
 def test_what_was_chosen_is_kept_inside_one_folder(chooser, value, tmp_path):
     chooser.value = value
-    path = ex5lib.choose_photo("upload")
+    path = choose_photo("upload")
     assert str(path) == "uploads/me.png"
     assert (tmp_path / path).read_bytes() == b"abc"
 
@@ -52,8 +53,8 @@ def test_the_real_widget_is_shown(monkeypatch, tmp_path):
     monkeypatch.setattr(upload, "_chooser", None)
     shown = []
     monkeypatch.setattr(upload, "display", shown.append)
-    with pytest.raises(MissingFileError):
-        ex5lib.choose_photo("upload")
+    with pytest.raises(FileError):
+        choose_photo("upload")
     assert isinstance(shown[0], ipywidgets.FileUpload)
 
 
@@ -64,6 +65,6 @@ def test_colab_asks_for_the_file_itself(monkeypatch, tmp_path):
     colab.files = types.SimpleNamespace(upload=lambda: answers.pop(0))
     monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
     monkeypatch.setitem(sys.modules, "google.colab", colab)
-    assert (tmp_path / ex5lib.choose_photo("upload")).read_bytes() == b"abc"
-    with pytest.raises(MissingFileError, match="No file was chosen"):
-        ex5lib.choose_photo("upload")
+    assert (tmp_path / choose_photo("upload")).read_bytes() == b"abc"
+    with pytest.raises(FileError, match="No file was chosen"):
+        choose_photo("upload")

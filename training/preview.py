@@ -19,8 +19,8 @@ from tqdm import tqdm
 import ex5lib
 from ex5lib.files import replacing
 from ex5lib.images import resize_area
+from stylegan2_ada.generator import Generator
 from stylegan2_ada.mobile import MobileSynthesis
-from stylegan2_ada.networks import Generator
 from training.samples import draw_train, make
 
 SIZES = (128, 256)

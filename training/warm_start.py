@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import ex5lib
-from ex5lib import zoo
+from ex5lib import weights
 from ex5lib.files import replacing
 from ex5lib.warm_start import SIZE, WarmStart, pooled_features
-from stylegan2_ada.networks import Generator
+from stylegan2_ada.generator import Generator
 from training.samples import make
 
 KINDS = ("clean", "blur", "grey", "hole")
@@ -157,7 +157,7 @@ def first_distances(G: Generator, distance, network: WarmStart, folder: Path, co
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("results/training"), help="of the samples")
-    parser.add_argument("--out", type=Path, default=zoo.DATA / "warm-start-mobile-ffhq.safetensors")
+    parser.add_argument("--out", type=Path, default=weights.DATA / "warm-start-mobile-ffhq.safetensors")
     parser.add_argument("--count", type=int, default=6_400, help="faces to fit to")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
@@ -170,7 +170,7 @@ def main() -> None:
     network = fit(folder, tests, torch.from_numpy(np.load(folder / "psi1-ws.npy"))[:, 0])
     tensors = {name: tensor.detach().half() for name, tensor in network.state_dict().items()}
     with replacing(arguments.out) as temporary:
-        safetensors.torch.save_file(tensors, temporary, {"mapping_sha256": zoo.mapping_digest(G)})
+        safetensors.torch.save_file(tensors, temporary, {"mapping_sha256": weights.mapping_digest(G)})
     network.to(G.w_avg.device)
     print(json.dumps({"d relative to the mean face's": first_distances(G, distance, network, folder)}))
     print(f"{arguments.out}: {arguments.out.stat().st_size} bytes, SHA-256 {pooch.file_hash(str(arguments.out))}")

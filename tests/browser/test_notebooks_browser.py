@@ -20,7 +20,7 @@ import pytest
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
-from ex5lib.report import render
+from ex5lib.notebook.report import render
 
 PATIENCE = 300  # seconds to load, align and search on a busy machine
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -107,10 +107,10 @@ def lab(tmp_path) -> Iterator[str]:
     news = tmp_path / "jupyter_config_dir/lab/user-settings/@jupyterlab/apputils-extension"
     news.mkdir(parents=True)
     (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')  # it asks about them otherwise
-    profile = {"EX5_PROFILE": "fast"}  # long enough to move a slider while it runs
+    recipe = {"EX5_RECIPE": "fast"}  # long enough to move a slider while it runs
     with (tmp_path / "lab.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], env=os.environ | own | profile, stdout=log, stderr=log
+            [sys.executable, "-m", "jupyterlab", *options], env=os.environ | own | recipe, stdout=log, stderr=log
         )
         try:
             deadline = time.monotonic() + PATIENCE
@@ -196,7 +196,7 @@ def test_the_explorer_of_notebook_3_2_follows_its_sliders_in_jupyterlab(lab, pag
     _wait_for_status(page, "^Stopped, best so far")
     page.screenshot(path=screenshots / "3-stopped.png")
     degradation.select_option("blur")
-    _wait_for_status(page, "^The result is of other settings")
+    _wait_for_status(page, "^The settings have changed")
     page.locator(".jupyter-button", has_text="Run").click()
     _wait_for_status(page, "^Step [3-9] ")
     page.screenshot(path=screenshots / "4-blur-beside-previous.png")
@@ -236,7 +236,7 @@ def test_the_slider_of_an_exported_notebook_changes_its_picture_without_a_kernel
 def test_the_report_is_whole_and_its_sliders_move_one_by_one(page, root, tmp_path, screenshots):
     pages = _stored(root)
     sections = [{"section": name.partition("_")[0], "claims": [], "searches": []} for name in pages]
-    about = {"photo": "astronaut.png", "generator": "mobile-ffhq", "profile": "fast"}
+    about = {"photo": "astronaut.png", "generator": "mobile-ffhq", "recipe": "fast"}
     path = tmp_path / "report.html"
     path.write_text(render(pages, sections, about, with_what_was_seen=True), encoding="utf-8")
     page.on("request", lambda request: pytest.fail(request.url) if request.url.startswith("http") else None)

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ex5lib.devices import pick_device
-from stylegan2_ada.networks import Noise, StyledConv, SynthesisNetwork, ToRGB, layer_noise, random_generator
+from stylegan2_ada.generator import Noise, layer_noise
+from stylegan2_ada.networks import StyledConv, SynthesisNetwork, ToRGB, random_generator
 
 
 def reference_synthesis(network: SynthesisNetwork, ws: Tensor, noise: Noise = None) -> Tensor:

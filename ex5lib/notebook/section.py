@@ -1,13 +1,14 @@
 """A section of the report, as a notebook works through it: the photo, its searches, figures and claims.
 
-What a section shows goes to the notebook's page with a little metadata, and, if it was given a folder, into files
-there; ``report`` puts both together.
+What a section shows goes to the notebook's page with a little metadata and, if the section was given a folder, into
+files there; ``report`` makes one page of both.
 """
 
 import base64
 import html
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -19,23 +20,33 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
-from ex5lib import zoo
+from ex5lib import weights
 from ex5lib.alignment import AlignedFace, align_face
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity
-from ex5lib.devices import pick_device
+from ex5lib.devices import keep_freed_memory, pick_device
 from ex5lib.errors import SettingError
-from ex5lib.experiments import Claim, check_claim, notebook_profile, pick_experiment, pick_profile
 from ex5lib.figures import save_figure
 from ex5lib.files import check_writable, replacing
+from ex5lib.latents import LatentStatistics
 from ex5lib.losses import PerceptualDistance
-from ex5lib.metrics import compare
-from ex5lib.projector import Projection, project
-from ex5lib.recipes import RECIPES
-from stylegan2_ada.networks import Generator
+from ex5lib.notebook.claims import Claim, check_claim
+from ex5lib.projection import Projection
+from ex5lib.recipes import Recipe, pick_recipe
+from ex5lib.restore import Restoration, pick_task, restore_faces
+from stylegan2_ada.generator import Generator
 
-METADATA = "ex5lib"  # the key of a page's output under which its kind and name stand
-_PAGE_DPI = 84  # five faces side by side are then about 1100 px wide, and a page of fifteen figures 3 MB
+METADATA = "ex5lib"  # the key, in an output's metadata, under which its kind and name stand
+_PAGE_DPI = 84  # five faces side by side are then about 1100 px wide, and a page of fifteen figures takes 3 MB
 _FILE_DPI = 160
+
+
+def notebook_recipe(name: str) -> str:
+    """The recipe that a notebook runs with: the one it names, unless EX5_RECIPE names another, as the tests do.
+
+    Raises:
+        SettingError: if there is none of that name.
+    """
+    return pick_recipe(os.environ.get("EX5_RECIPE") or name).name
 
 
 class Section:
@@ -45,7 +56,7 @@ class Section:
         number: of the section, which numbers its figures: "3.2".
         photo: path of the photo.
         generator: a name or a file, as ``load_generator`` takes it.
-        profile: "fast", "full" or "smoke"; EX5_PROFILE overrides it.
+        recipe: "fast", "karras2020" or "smoke"; EX5_RECIPE overrides it.
         out: folder for the figures as PNG and PDF and the numbers as JSON; None writes nothing.
         seed: of every search.
         device: as ``project`` takes it.
@@ -55,10 +66,10 @@ class Section:
         searches, figures, claims: what has been done, by name or in order.
 
     Raises:
-        NoFaceError, MissingFileError and whatever else ``align_face`` raises.
-        UnknownNameError: for an unknown profile.
+        FaceError, FileError: if the photo cannot be read, or has no face.
+        SettingError: if there is no such recipe.
         DeviceError: if the machine lacks the device.
-        OutputError: if ``out`` cannot be written to.
+        FileError: if ``out`` cannot be written to.
     """
 
     def __init__(
@@ -67,14 +78,15 @@ class Section:
         photo: str | Path,
         *,
         generator: str = "mobile-ffhq",
-        profile: str = "fast",
+        recipe: str = "fast",
         out: str | Path | None = None,
         seed: int = 0,
         device: str = "auto",
     ):
         self.number, self.seed, self.device, self.generator = number, seed, device, generator
-        self.profile = notebook_profile(profile)
-        pick_device(device)  # what is asked for and absent is said at once
+        self.recipe = notebook_recipe(recipe)
+        pick_device(device)  # a missing device is reported now, not at the first search
+        keep_freed_memory()  # the notebook's process is ours to configure
         self.out = None if out is None else Path(out)
         if self.out is not None:
             check_writable(self.out)
@@ -82,16 +94,16 @@ class Section:
         self.searches: list[dict] = []
         self.figures: dict[str, str] = {}
         self.claims: list[Claim] = []
-        self._runs: dict[tuple, Projection] = {}
+        self._done: dict[tuple, Restoration] = {}
 
     @cached_property
     def G(self) -> Generator:
         """The generator, loaded when it is first needed."""
-        return zoo.load_generator(self.generator, self.device)
+        return weights.load_generator(self.generator, self.device)
 
     @cached_property
     def distance(self) -> PerceptualDistance:
-        """The project's VGG16 distance d."""
+        """The perceptual distance d, on the project's VGG16."""
         return PerceptualDistance(device=self.device)
 
     @cached_property
@@ -102,71 +114,66 @@ class Section:
 
     def run(
         self,
-        experiment: str = "inversion",
+        task: str = "inversion",
         *,
         face: AlignedFace | None = None,
-        given: nn.Module | None = None,
-        share: float = 1.0,
+        degraded_by: nn.Module | None = None,
         **changes,
-    ) -> Projection:
-        """Run a search of the report, in this section's profile, and note its figures.
+    ) -> Restoration:
+        """Run one of the report's searches with this section's recipe, and note its numbers.
 
-        What has been run to its end before with the same settings is not run again.
+        A search that has been run to its end with the same settings is not run again.
 
         Args:
-            experiment: a name in ``EXPERIMENTS``, whose settings are the start.
+            task: a name in ``TASKS``, which gives degradation and latent weight.
             face: another face than the section's.
-            given: what degraded the photo, if not what the generated image is degraded with.
-            share: of the profile's steps.
-            changes: keywords of ``project`` that replace the experiment's.
+            degraded_by: what degrades the photo, where that is not what the generated image is degraded with.
+            changes: degradation, latent_weight or any other keyword of ``project``.
+
+        Raises:
+            SettingError: if there is no such task, or as ``project``.
         """
-        base = pick_experiment(experiment)
-        settings = {"degradation": base.degradation, "latent_weight": base.latent_weight, **changes}
-        subject = face or self.face
-        given = given or settings["degradation"]
-        chosen = ((name, _identity(settings[name])) for name in sorted(settings))
-        key = (subject.image, _identity(given), share, *chosen)
-        if key in self._runs:
-            return self._runs[key]
-        keywords = pick_profile(self.profile).keywords() | {"seed": self.seed, "device": self.device} | settings
-        if share != 1:
-            keywords["steps"] = self._steps(share, settings, keywords)
-        target = given(subject.image)
-        run = project(self.G, target, distance=self.distance, **keywords)
-        quality = compare(run.image, subject.image, self.distance)
-        words = [f"{name} {_cell(value)}" for name, value in changes.items()]
-        words += [f"{run.steps} steps"] if share != 1 else []
-        words += ["another photo"] if face is not None else []
-        name = ", ".join([experiment, *words])
-        self.searches.append(
-            {
-                "name": name,
-                "d to target": run.distance,
-                **quality,
-                "latent_distance": run.latent_distance,
-                "seconds": run.seconds,
-                "steps": run.steps,
-                "seed": run.seed,
-                "settings": run.settings | {"given": repr(given)},
-            }
+        chosen, subject = pick_task(task), face or self.face
+        settings = {"degradation": chosen.degradation, "latent_weight": chosen.latent_weight}
+        settings |= {"recipe": self.recipe, "seed": self.seed, "device": self.device} | changes
+        settings.setdefault("num_steps", self._planned(settings["recipe"], settings["degradation"]).num_steps)
+        degraded_by = degraded_by or settings["degradation"]
+        compared = ((name, _identity(settings[name])) for name in sorted(settings))
+        key = (subject.image, _identity(degraded_by), *compared)
+        if key in self._done:
+            return self._done[key]
+        (done,) = restore_faces(
+            [subject], generator=self.G, degraded_by=degraded_by, distance=self.distance, **settings
         )
+        words = [
+            f"{value} steps" if name == "num_steps" else f"{name} {_cell(value)}" for name, value in changes.items()
+        ]
+        name = ", ".join([task, *words, *(["another photo"] if face is not None else [])])
+        run, quality = done.run, done.metrics["result and original"]
+        about = run.settings | {"degraded_by": repr(degraded_by)}
+        self.searches.append({"name": name, **done.metrics, "seed": run.seed, "settings": about})
         print(
-            f"{name}: {run.steps} steps in {run.seconds:.0f} s, d {run.distance:.3f}, ‖w − w̄‖ "
+            f"{name}: {run.num_steps} steps in {run.seconds:.0f} s, d {run.distance:.3f}, ‖w − w̄‖ "
             f"{run.latent_distance:.1f}; to the original: d {quality['distance']:.3f}, PSNR {quality['psnr']:.1f} dB, "
             f"identity distance {quality['identity_distance']:.3f}"
         )
         if not run.stopped:
-            self._runs[key] = run
-        return run
+            self._done[key] = done
+        return done
 
-    def _steps(self, share: float, settings: dict, keywords: dict) -> int:
-        """``share`` of the steps that the profile takes, but as many as its recipe has stages."""
-        if not 0 < share <= 4:
-            raise SettingError(f"A share of the profile's steps lies above 0 and up to 4, not {share}.")
-        if keywords["steps"] is not None:
-            return max(1, round(share * keywords["steps"]))
-        stages = RECIPES[keywords["recipe"]](self.G, settings["degradation"], settings.get("space"))
-        return max(len(stages), round(share * sum(stage.steps for stage in stages)))
+    def num_steps(self, share: float, task: str = "inversion") -> int:
+        """That share of the steps which a task takes with this section's recipe, at least one for each stage.
+
+        Raises:
+            SettingError: if there is no such task, or the share is not positive.
+        """
+        if not share > 0:
+            raise SettingError(f"A share of a search's steps must be positive, not {share}.")
+        stages = self._planned(self.recipe, pick_task(task).degradation).stages
+        return max(len(stages), round(share * sum(stage.num_steps for stage in stages)))
+
+    def _planned(self, recipe: str | Recipe, degradation: nn.Module) -> Recipe:
+        return pick_recipe(recipe).planned(self.G, degraded=not isinstance(degradation, Identity))
 
     def show(self, name: str, figure: Figure, caption: str) -> None:
         """Put a figure with its number and caption on the page, and as PNG and PDF into the section's folder."""
@@ -184,7 +191,7 @@ class Section:
                 save_figure(figure, self.out / "figures" / f"{self.number}-{name}{suffix}", dpi=_FILE_DPI)
 
     def check_claim(self, statement: str, holds: bool, **numbers: float) -> Claim:
-        """``check_claim``, noted for the report."""
+        """Like ``claims.check_claim``, and noted for the report."""
         claim = check_claim(statement, holds, **numbers)
         self.claims.append(claim)
         return claim
@@ -206,7 +213,7 @@ class Section:
             return
         numbers = {
             "section": self.number,
-            "profile": self.profile,
+            "recipe": self.recipe,
             "generator": self.generator,
             "searches": self.searches,
             "claims": [asdict(claim) for claim in self.claims],
@@ -217,12 +224,20 @@ class Section:
 
 
 def _identity(value: object) -> object:
-    """What tells a setting from others: the text of a number or an own degradation; of all else the object."""
+    """What tells a setting from others: of plain data and our own degradations their text, else the object itself."""
     complete = isinstance(value, GaussianBlur | Grayscale | Identity) or getattr(value, "rectangle", None)
-    return value if isinstance(value, nn.Module | Tensor) and not complete else repr(value)
+    opaque = callable(value) or isinstance(value, Tensor | Projection | LatentStatistics)
+    return value if opaque and not complete else repr(value)
 
 
 def _cell(value: object) -> str:
+    match value:
+        case LatentStatistics():  # the text of these would fill pages
+            return f"of {value.distribution} z"
+        case Recipe():
+            return value.name
+        case Tensor() | Projection():
+            return "given"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

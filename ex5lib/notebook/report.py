@@ -1,8 +1,8 @@
-"""The whole report in one go: run the five notebooks, and put what they show into one page.
+"""The whole report in one go: run the five notebooks, and make one page of what they show.
 
-The notebooks hold the story; this takes from them, in their order, the paragraphs tagged "report", the figures, the
-tables, the sliders and the claims. Paragraphs tagged "seen" describe the figures of the sample photo, so they are
-taken for that photo only.
+The notebooks tell the story. The page takes from them, in their order, the paragraphs tagged "report", the figures,
+tables and sliders, and the claims. Paragraphs tagged "seen" describe the sample photo's figures, so they are taken for
+that photo only.
 """
 
 import hashlib
@@ -10,55 +10,66 @@ import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import nbformat
-
-from ex5lib.errors import Ex5Error, ReportError
-from ex5lib.experiments import SAMPLE_PHOTO, notebook_profile
+from ex5lib.errors import Ex5Error, FileError, ReportError
 from ex5lib.files import check_writable, replacing
-from ex5lib.section import METADATA
+from ex5lib.notebook.section import METADATA, notebook_recipe
+from ex5lib.recipes import pick_recipe
+from ex5lib.samples import sample_photo
 
-ROOT = Path(__file__).parents[1]
-NOTEBOOKS = ROOT / "notebooks"
+try:
+    import jinja2
+    import mistune
+    import nbformat
+    import papermill
+except ModuleNotFoundError as error:
+    raise ReportError(
+        f'The report needs {error.name}, which pip install "ex5lib[dev]" brings, and a clone of the repository, whose '
+        "notebooks it runs."
+    ) from None
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 _PAGE = "report.html"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a report is made of: the notebooks' parameters. ``photo`` is a path; the device does not decide results."""
+    """What to report on: the notebooks' parameters, without the device, which changes no result."""
 
-    photo: Path = SAMPLE_PHOTO
+    photo: Path = field(default_factory=sample_photo)
     generator: str = "mobile-ffhq"
-    profile: str = "fast"
+    recipe: str = "fast"
 
     def as_json(self) -> dict[str, str]:
+        """What a finished notebook is recognised by; of the photo its digest."""
         digest = hashlib.sha256(self.photo.read_bytes()).hexdigest()
-        return {"photo": digest, "generator": self.generator, "profile": notebook_profile(self.profile)}
+        return {"photo": digest, "generator": self.generator, "recipe": notebook_recipe(self.recipe)}
 
 
 def make_report(request: Request, out: str | Path, *, device: str = "auto", say: Callable[[str], None] = print) -> Path:
-    """Run every notebook that ``out`` does not hold yet, and write the page and ``metrics.json``.
+    """Run the notebooks that ``out`` does not hold yet, and write the page and ``metrics.json``.
 
     Args:
         request: what to report on.
         out: folder; ``notebooks/`` gets the executed notebooks, ``figures/`` the figures as PNG and PDF.
         device: as ``project`` takes it.
-        say: told what happens, a line at a time.
+        say: called with one line for each notebook.
 
     Returns:
-        the path of the page, ``report.html``: one file that needs nothing else.
+        the path of the page, ``report.html``, a file that loads nothing else.
 
     Raises:
         ReportError: if a notebook fails; those before it are kept and not run again.
-        OutputError: if ``out`` cannot be written to.
-        MissingFileError and whatever else the photo's loading raises.
+        FileError: if ``out`` cannot be written to, or this is no clone of the repository.
     """
+    names = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    if not names:
+        raise FileError("The report needs a clone of the repository: the installed package comes without notebooks/.")
     out = Path(out).absolute()
     check_writable(out)
-    names = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
     pages = {}
     for name in names:
         began = time.perf_counter()
@@ -68,7 +79,7 @@ def make_report(request: Request, out: str | Path, *, device: str = "auto", say:
     about = request.as_json() | {"photo": request.photo.name}
     with replacing(out / "metrics.json") as temporary:
         temporary.write_text(json.dumps({**about, "sections": sections}, indent=1), encoding="utf-8")
-    sample = request.as_json() == Request().as_json() | {"profile": Request.profile}  # whatever EX5_PROFILE says
+    sample = request.as_json() == Request().as_json() | {"recipe": Request.recipe}  # whatever EX5_RECIPE says
     page = render(pages, sections, about, with_what_was_seen=sample)
     with replacing(out / _PAGE) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -76,12 +87,10 @@ def make_report(request: Request, out: str | Path, *, device: str = "auto", say:
 
 
 def _executed(name: str, request: Request, out: Path, device: str) -> tuple[nbformat.NotebookNode, bool]:
-    """A notebook with the outputs of this request, and whether it had to be run."""
-    import papermill  # half a second that other commands need not pay
-
+    """A notebook with its outputs for this request, and whether it had to be run."""
     path, done = NOTEBOOKS / f"{name}.ipynb", out / "notebooks" / f"{name}.ipynb"
     source = nbformat.read(path, as_version=4)
-    code = [cell.source for cell in source.cells if cell.cell_type == "code"]  # of text only the latest is wanted
+    code = [cell.source for cell in source.cells if cell.cell_type == "code"]  # text may change without a new run
     wanted = {"request": request.as_json(), "code": hashlib.sha256(json.dumps(code).encode()).hexdigest()}
     if done.exists():
         executed = nbformat.read(done, as_version=4)
@@ -125,11 +134,9 @@ def render(
     Args:
         pages: executed notebooks by name, in order.
         sections: their numbers, as ``Section.finish`` writes them, in the same order.
-        about: photo, generator and profile.
-        with_what_was_seen: whether the sentences about the sample photo's figures are true of this run.
+        about: photo, generator and recipe.
+        with_what_was_seen: whether to include the sentences about the sample photo's figures.
     """
-    import jinja2
-
     tags = {"report", "seen"} if with_what_was_seen else {"report"}
     results = [
         {
@@ -143,16 +150,14 @@ def render(
     claims = [(section["section"], claim) for section in sections for claim in section["claims"]]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(results=results, claims=claims, **about)
+    return template.render(results=results, claims=claims, **about | {"recipe": pick_recipe(about["recipe"])})
 
 
 def _parts(cell: nbformat.NotebookNode, tags: set[str]) -> list[dict[str, str]]:
-    """What the report takes of a cell: {"kind": "text", "figure" or "html", …}."""
-    import mistune
-
+    """What the report takes from a cell: {"kind": "text", "figure" or "html", …}."""
     if cell.cell_type == "markdown":
         taken = tags & set(cell.metadata.get("tags", ()))
-        lower = re.sub(r"^## ", "### ", cell.source, flags=re.M)  # a section of a notebook is a subsection here
+        lower = re.sub(r"^## ", "### ", cell.source, flags=re.M)  # a notebook's section is a subsection here
         return [{"kind": "text", "html": mistune.html(lower)}] if taken else []
     parts = []
     for output in cell.get("outputs", ()):

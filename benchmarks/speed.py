@@ -1,8 +1,10 @@
 """What things cost: times and memory, as ratios within one run, because machines differ and are shared.
 
 How soon the recipe "fast" reaches the quality of the published one is measured against runs of the latter that are
-kept under docs/recipe/: their distances are the same everywhere, and their time is the measured cost of a step times
+kept in benchmarks/runs/: their distances are the same everywhere, and their time is the measured cost of a step times
 their number of steps.
+
+    python -m benchmarks.speed [--no-quality] [--record astronaut]
 """
 
 import json
@@ -13,25 +15,30 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import psutil
 import torch
+import typer
 from torch import Tensor
 
-from ex5lib import zoo
+from benchmarks.reference_synthesis import compare_with_reference
+from ex5lib import weights
 from ex5lib.alignment import align_face
-from ex5lib.devices import pick_device
-from ex5lib.files import replacing
+from ex5lib.devices import keep_freed_memory, pick_device
+from ex5lib.errors import SettingError, unknown_name
+from ex5lib.figures import plot_quality, save_figure
+from ex5lib.files import check_writable, replacing
 from ex5lib.images import resize_area
 from ex5lib.latents import sample_ws
 from ex5lib.losses import PerceptualDistance
 from ex5lib.metrics import compare
-from ex5lib.projector import Projection, project
-from ex5lib.reference_synthesis import compare_with_reference
-from stylegan2_ada.networks import Generator
+from ex5lib.projection import Projection
+from ex5lib.projector import project
+from ex5lib.samples import sample_photo
+from stylegan2_ada.generator import Generator
 
-ROOT = Path(__file__).parents[1]
-RECORDS = ROOT / "docs" / "recipe"
+RECORDS = Path(__file__).parent / "runs"
 # Targets of the comparison, and the steps of the published recipe that it is held against.
 TARGETS = {"astronaut": 1000, "officer": 1000, "sample-0": 300, "sample-1": 300, "sample-2": 300}
 
@@ -53,7 +60,7 @@ def step_cost(
     two steps of ``project`` follow one another; the medians over the rounds are returned, with their ratio.
     """
     place = pick_device(device)
-    G, distance = zoo.load_generator(generator, place), PerceptualDistance(device=place)
+    G, distance = weights.load_generator(generator, place), PerceptualDistance(device=place)
     noise = {name: buffer.requires_grad_() for name, buffer in G.noise_buffers().items()}
     w = G.w_avg.clone().view(1, 1, -1).requires_grad_()
     small = resize_area(photo, 256).to(place)
@@ -70,7 +77,7 @@ def step_cost(
         seconds["generator"].append(_timed(generate))
         seconds["vgg16"].append(_timed(perceive))
         run = project(
-            G, photo, steps=3, snapshots=(), statistics_samples=100, distance=distance, device=place, progress=False
+            G, photo, num_steps=3, snapshots=(), w_avg_samples=100, distance=distance, device=place, progress=False
         )
         at = run.history["seconds"]
         seconds["step"].append((at[2] - at[0]) / 2)
@@ -81,7 +88,7 @@ def step_cost(
 def preview_cost(*, rounds: int = 5, device: str = "auto", generator: str = "mobile-ffhq") -> dict[str, float]:
     """Seconds of a forward and backward pass to w at each preview size, and their ratio to the full size's."""
     place = pick_device(device)
-    G = zoo.load_generator(generator, place)
+    G = weights.load_generator(generator, place)
     noise = G.noise_buffers()
     w = G.w_avg.clone().view(1, 1, -1).requires_grad_()
     sizes = [*(size for size in G.preview_sizes if size >= 64), G.img_resolution]
@@ -102,7 +109,8 @@ def _target(name: str, G: Generator) -> Tensor:
     if kind == "sample":
         with torch.no_grad():
             return G.synthesis(sample_ws(G, int(number), truncation_psi=0.7)).clamp(-1, 1).cpu()
-    return align_face(next((ROOT / "data").glob(f"{name}.*")), size=G.img_resolution).image
+    photo = next(sample_photo().parent.glob(f"{name}.*"))
+    return align_face(photo, size=G.img_resolution).image
 
 
 def _summary(run: Projection, target: Tensor, distance: PerceptualDistance) -> dict[str, float]:
@@ -110,15 +118,15 @@ def _summary(run: Projection, target: Tensor, distance: PerceptualDistance) -> d
         **compare(run.image, target, distance),
         "latent_distance": run.latent_distance,
         "seconds": run.seconds,
-        "steps": run.steps,
+        "num_steps": run.num_steps,
     }
 
 
 def record_recipe(name: str, *, device: str = "auto", generator: str = "mobile-ffhq", seed: int = 0) -> Path:
     """Run karras2020 on a target, at full length, and keep its settings, curves and figures under docs/recipe/."""
-    G, distance = zoo.load_generator(generator, device), PerceptualDistance(device=device)
+    G, distance = weights.load_generator(generator, device), PerceptualDistance(device=device)
     target = _target(name, G)
-    run = project(G, target, steps=TARGETS[name], distance=distance, device=device, seed=seed)
+    run = project(G, target, num_steps=TARGETS[name], distance=distance, device=device, seed=seed)
     curves = {term: [round(float(v), 4) for v in run.history[term]] for term in ("distance", "latent_distance")}
     result = _summary(run, target, distance)
     del result["seconds"]  # of that machine, that day
@@ -142,7 +150,7 @@ def time_to_quality(
         figures of both runs, and curves {recipe: (seconds, d at full size)}.
     """
     record = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
-    G, distance = zoo.load_generator(generator, device), PerceptualDistance(device=device)
+    G, distance = weights.load_generator(generator, device), PerceptualDistance(device=device)
     target = _target(name, G)
     features = distance.features(resize_area(target, 256).to(G.w_avg.device))
     looked, curve = 0.0, []
@@ -164,7 +172,7 @@ def time_to_quality(
     fast, kept = _summary(run, target, distance), record["result"]
     fast["seconds"] -= looked
     curve.append((fast["seconds"], fast["distance"]))
-    recipe_seconds = step_seconds * record["settings"]["steps"]
+    recipe_seconds = step_seconds * record["settings"]["num_steps"]
     figures = {f"fast: {term}": value for term, value in fast.items()}
     figures |= {f"karras2020: {term}": value for term, value in kept.items()}
     figures |= {
@@ -183,6 +191,8 @@ def time_to_quality(
 _PEAK = """
 import sys, psutil, threading, time
 from ex5lib import load_generator, load_image, project
+from ex5lib.devices import keep_freed_memory
+keep_freed_memory()
 peak = 0
 def watch():
     global peak
@@ -191,7 +201,7 @@ def watch():
         time.sleep(0.01)
 threading.Thread(target=watch, daemon=True).start()
 G = load_generator(device="cpu")
-project(G, load_image(sys.argv[1]), recipe=sys.argv[2], steps=6, device="cpu", progress=False)
+project(G, load_image(sys.argv[1]), recipe=sys.argv[2], num_steps=6, device="cpu", progress=False)
 print(peak)
 """
 
@@ -263,3 +273,35 @@ def as_table(results: dict[str, dict]) -> str:
         for name, value in values.items():
             lines.append(f"  {name:<34}{value:>12.3f}" if isinstance(value, float) else f"  {name:<34}{value!s:>12}")
     return "\n".join(lines)
+
+
+def main(
+    rounds: Annotated[int, typer.Option(help="Rounds that the medians are taken over.")] = 5,
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
+    generator: Annotated[str, typer.Option(help="A name or a file.")] = "mobile-ffhq",
+    quality: Annotated[bool, typer.Option(help="Also run fast against kept runs of karras2020: minutes.")] = True,
+    record: Annotated[
+        list[str] | None, typer.Option(help="Make the kept run of a target anew first: up to half an hour each.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File for the figures.")] = Path("results/speed.json"),
+) -> None:
+    """Measure what a step, an import, an alignment and the memory cost, and how soon a search is good."""
+    if rounds < 1:
+        raise SettingError(f"A benchmark needs at least 1 round, not {rounds}.")
+    keep_freed_memory()
+    check_writable(out.parent)
+    for name in record or []:
+        if name not in TARGETS:
+            raise unknown_name("target", name, TARGETS)
+        print("written to", record_recipe(name, device=device, generator=generator))
+    results, curves = run_all(sample_photo(), rounds=rounds, device=device, generator=generator, quality=quality)
+    print(as_table(results))
+    with replacing(out) as temporary:
+        temporary.write_text(json.dumps(results, indent=2), encoding="utf-8")
+    print("written to", out)
+    if curves:
+        print("written to", save_figure(plot_quality(curves), out.with_suffix(".png")))
+
+
+if __name__ == "__main__":
+    typer.run(main)

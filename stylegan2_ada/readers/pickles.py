@@ -1,9 +1,17 @@
 """Read the data in a pickle of PyTorch modules without running anything that it names.
 
-A pickle is a program for a small stack machine, and its harm comes from the instructions that import and call. This
-machine imports nothing. A name in the stream is a key into a table of our own functions, and whatever is not in the
-table is refused. What a stream may allocate is bounded by its length: every instruction makes at most one small
-object or one string of its own bytes, and tensors cannot be larger than the bytes that they are made from.
+A pickle is a program for a small stack machine, and the dangerous instructions are those that import and call. This
+machine imports nothing: a name in the stream is a key into a table of our own functions, and any other name is
+refused. What a stream can allocate is bounded by its length: an instruction makes at most one small object, or one
+string of its own bytes, and a tensor is never larger than the bytes that it is made from.
+
+Why not ``pickle.Unpickler`` with a ``find_class`` over the same table? We tried: it guards the names, and nothing
+else. A dict key of nested tuples that share their parts, 247 bytes in all, takes 2 ** 60 steps to hash, inside a C
+call that no exception ends. LONG_BINPUT, in nine bytes, grows the memo by gigabytes. BUILD calls
+``Tensor.__setstate__``, which makes 400 kB into a tensor of 10 ** 10 elements, and overwrites ``__defaults__`` of the
+functions in the table; ADDITEMS calls ``Tensor.add``. A first pass with ``pickletools.genops`` that refuses
+instructions and memo indices stops LONG_BINPUT, and wrapping every tensor and function would stop the calls. Nothing
+stops the keys: only the stack tells what becomes one, so the first pass would have to be this machine.
 """
 
 import io
@@ -16,7 +24,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# A snapshot of three 1024 px networks takes some 30,000.
+from stylegan2_ada.readers.errors import CheckpointError
+
+# A snapshot of three 1024 px networks has about 30,000.
 MAX_INSTRUCTIONS = 1_000_000
 
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"}
@@ -43,21 +53,17 @@ _STORAGE_DTYPES = {
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
-class PickleError(ValueError):
-    """A pickle that cannot be read, or that asks for more than it may."""
-
-
-class ForbiddenNameError(PickleError):
-    """A pickle that names something outside the table."""
+class ForbiddenNameError(CheckpointError):
+    """A pickle names something that is not in the table."""
 
     def __init__(self, name: str):
-        super().__init__(f"it names {name[:100]!r}, which is not needed to describe a network; nothing of it was run")
+        super().__init__(f"it names {name[:100]!r}, which no network needs; nothing in the file was run")
         self.name = name
 
 
 @dataclass
 class PersistentObject:
-    """What is kept of an object of NVIDIA's ``torch_utils.persistence``: its source text is not."""
+    """An object of NVIDIA's ``torch_utils.persistence``, without its source text."""
 
     class_name: str
     state: dict
@@ -76,7 +82,7 @@ class _NumpyDtype:
 
 @dataclass(frozen=True)
 class _StorageKey:
-    """A storage inside a stream of ``torch.save``, whose bytes follow the pickle."""
+    """A storage in a stream of ``torch.save``; its bytes come after the pickles."""
 
     dtype: torch.dtype
     key: str
@@ -86,7 +92,7 @@ def read_snapshot(data: bytes) -> object:
     """The object in a pickle of NVIDIA's training loop, as dicts, lists, numbers, tensors and ``PersistentObject``.
 
     Raises:
-        PickleError: if it is damaged, or describes more data than it holds.
+        CheckpointError: if it is damaged, or describes more data than it holds.
         ForbiddenNameError: if it names anything that such a snapshot does not need.
     """
     return _SnapshotReader(data).read()
@@ -115,10 +121,10 @@ class _SnapshotReader:
     def _storage(self, data) -> Tensor:
         """The flat tensor in a legacy stream of ``torch.save``: five pickles, the number of elements, the elements."""
         _require(isinstance(data, bytes), "a storage")
-        # The same bytes may be asked for again and again.
+        # A stream may ask for the same bytes again and again.
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
-            raise PickleError("it describes more tensor data than it holds")
+            raise CheckpointError("it describes more tensor data than it holds")
         stream = io.BytesIO(data)
         magic, protocol, _, storage, keys = (
             _run(stream, dict.fromkeys(_STORAGE_DTYPES), _storage_key) for _ in range(5)
@@ -140,7 +146,7 @@ def _run(stream: io.BytesIO, names: dict[str, Callable], persistent: Callable | 
     try:
         for count, (opcode, arg, _) in enumerate(pickletools.genops(stream)):
             if count == MAX_INSTRUCTIONS:
-                raise PickleError(f"it has more than {MAX_INSTRUCTIONS:,} instructions")
+                raise CheckpointError(f"it has more than {MAX_INSTRUCTIONS:,} instructions")
             match name := opcode.name:
                 case "STOP":
                     return stack.pop()
@@ -191,19 +197,19 @@ def _run(stream: io.BytesIO, names: dict[str, Callable], persistent: Callable | 
                 case "BINPERSID" if persistent is not None:
                     stack.append(_call(persistent, (stack.pop(),), "a storage"))
                 case _:
-                    raise PickleError(f"it has the instruction {name}, which no snapshot needs")
-    except PickleError:
+                    raise CheckpointError(f"it has the instruction {name}, which no snapshot needs")
+    except CheckpointError:
         raise
     except (IndexError, KeyError):
-        raise PickleError("it is damaged: an instruction finds too few values, or one that was never stored") from None
+        raise CheckpointError("it is damaged: an instruction needs values that are not there") from None
     except (ValueError, DeprecationWarning) as error:  # from genops: truncated, no such instruction, not UTF-8
-        raise PickleError(f"it is truncated or damaged ({str(error)[:100]})") from None
-    raise PickleError("it is truncated")
+        raise CheckpointError(f"it is truncated or damaged ({str(error)[:100]})") from None
+    raise CheckpointError("it is truncated")
 
 
 def _require(condition: bool, what: str):
     if not condition:
-        raise PickleError(f"it is damaged: {what} in it is malformed")
+        raise CheckpointError(f"it is damaged: {what} in it is malformed")
 
 
 def _lookup(names: dict[str, Callable], name: str) -> _Name:
@@ -215,8 +221,8 @@ def _lookup(names: dict[str, Callable], name: str) -> _Name:
 def _call(function: Callable, args: tuple, what: str) -> object:
     try:
         return function(*args)
-    except TypeError:  # another number of arguments than the function takes
-        raise PickleError(f"it is damaged: {what} in it is malformed") from None
+    except TypeError:  # the wrong number of arguments
+        raise CheckpointError(f"it is damaged: {what} in it is malformed") from None
 
 
 def _extend(container: object, items: list):
@@ -228,9 +234,9 @@ def _extend(container: object, items: list):
             _require(len(items) % 2 == 0 and all(isinstance(key, str) for key in items[::2]), "a dict")
             container.update(zip(items[::2], items[1::2], strict=True))
         case set():
-            pass  # the sets of a module name its non-persistent buffers: not needed
+            pass  # a module's set names its non-persistent buffers, which is not needed
         case _:
-            raise PickleError("it is damaged: it adds items to something that has none")
+            raise CheckpointError("it is damaged: it adds items to something that holds none")
 
 
 def _empty_dict() -> dict:
@@ -238,7 +244,7 @@ def _empty_dict() -> dict:
 
 
 def _ignored_set(_items=()) -> set:
-    # A copy of the items, made again and again, could fill the memory.
+    # Copying the same items again and again could fill the memory.
     return set()
 
 
@@ -265,9 +271,9 @@ def _tensor(storage, offset, size, stride, _requires_grad, _hooks) -> Tensor:
     most = max(len(storage), 1)
     _require(all(type(n) is int and 0 <= n <= most for n in (offset, *size, *stride)), "a tensor")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    # Overlapping elements would let a small storage describe a huge tensor.
+    # With overlapping elements, a small storage could describe a huge tensor.
     if math.prod(size) > len(storage) or (0 not in size and last >= len(storage)):
-        raise PickleError("it describes a tensor that is larger than its data")
+        raise CheckpointError("it describes a tensor that is larger than its data")
     return storage.as_strided(size, stride, offset)
 
 
@@ -279,7 +285,7 @@ def _persistent_object(meta) -> PersistentObject:
 
 
 def _storage_key(pid) -> _StorageKey:
-    # ("storage", class, key, device, elements, view): the elements are counted where their bytes are.
+    # ("storage", class, key, device, number of elements, view); the number is checked against the bytes themselves.
     _require(isinstance(pid, tuple) and len(pid) == 6 and pid[0] == "storage" and pid[5] is None, "a storage")
     _require(isinstance(pid[1], _Name) and isinstance(pid[2], str), "a storage")
     return _StorageKey(_STORAGE_DTYPES[pid[1].name], pid[2])

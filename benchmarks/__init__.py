@@ -1,0 +1,1 @@
+"""Speed and quality, measured. Not needed to use the project."""

@@ -1,0 +1,318 @@
+"""What a search returns, what it records on the way, and how it is saved and continued."""
+
+import json
+import math
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ex5lib.errors import DivergedError, FileError, SettingError
+from ex5lib.files import replacing
+from ex5lib.images import from_uint8, save_image, to_uint8
+
+TERMS = ("loss", "distance", "latent_distance", "noise_regularization")
+SCHEDULE = ("learning_rate", "size", "seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """The result of ``project``, on the CPU: of one photo, or of the N photos of a batch.
+
+    ``len(run)`` is N; ``run[i]`` is the i-th photo's own result, and iteration goes through all.
+
+    Attributes:
+        ws: [N, num_ws, w_dim], what the generator was given.
+        latent: the searched variable: z [N, z_dim], w [N, 1, w_dim] or w+ [N, num_ws, w_dim].
+        noise: {name: [N, 1, h, w]}.
+        image: [N, 3, R, R], G(ws, noise), undegraded.
+        target: [N, 3, H, H], the degraded target.
+        snapshots: {step: [N, 3, R, R]}: the image after so many steps.
+        terms: {name: [num_steps, N]}: every term of the objective at every step, before that step's update.
+        schedule: {name: [num_steps]}: learning_rate, size (px of the image compared) and seconds since the start.
+        distances, latent_distances: [N], of ``image`` and ``ws``; d at the comparison size.
+        settings: every setting as it was used, JSON-ready.
+        seed: of the noise and of the statistics of W.
+        seconds: duration of the search.
+        stopped: whether it was ended before its last step.
+    """
+
+    ws: Tensor
+    latent: Tensor
+    noise: dict[str, Tensor]
+    image: Tensor
+    target: Tensor
+    snapshots: dict[int, Tensor]
+    terms: dict[str, np.ndarray]
+    schedule: dict[str, np.ndarray]
+    distances: np.ndarray
+    latent_distances: np.ndarray
+    settings: dict
+    seed: int
+    seconds: float
+    stopped: bool = False
+
+    @property
+    def num_steps(self) -> int:
+        """Steps done."""
+        return len(self.schedule["seconds"])
+
+    @property
+    def distance(self) -> float:
+        """d; of a batch the mean."""
+        return float(self.distances.mean())
+
+    @property
+    def latent_distance(self) -> float:
+        """‖w − w̄‖; of a batch the mean."""
+        return float(self.latent_distances.mean())
+
+    @property
+    def history(self) -> dict[str, np.ndarray]:
+        """{name: [num_steps]}: the terms (of a batch their means), unweighted but for the loss, and the schedule.
+
+        Distances at different sizes are not comparable.
+        """
+        return {name: values.mean(axis=1) for name, values in self.terms.items()} | self.schedule
+
+    def __len__(self) -> int:
+        return len(self.ws)
+
+    def __iter__(self) -> Iterator["Projection"]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int) -> "Projection":
+        """The result of one photo, a copy that does not keep the batch in memory."""
+        i = range(len(self))[i]
+        one = slice(i, i + 1)
+        return Projection(
+            **{name: getattr(self, name)[one].clone() for name in ("ws", "latent", "image", "target")},
+            noise={name: buffer[one].clone() for name, buffer in self.noise.items()},
+            snapshots={step: image[one].clone() for step, image in self.snapshots.items()},
+            terms={name: values[:, one].copy() for name, values in self.terms.items()},
+            distances=self.distances[one].copy(),
+            latent_distances=self.latent_distances[one].copy(),
+            **{name: dict(getattr(self, name)) for name in ("schedule", "settings")},
+            **{name: getattr(self, name) for name in ("seed", "seconds", "stopped")},
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``projection.npz`` and ``result.png`` into a folder; returns the path of the former.
+
+        Latents, noise and history are kept exactly; images are kept in 8 bits.
+
+        Raises:
+            SettingError: if this is a batch of several photos.
+        """
+        if len(self) != 1:
+            raise SettingError(f"This is a batch of {len(self)} photos: save each one, run[0].save(…) and so on.")
+        folder = Path(folder)
+        arrays = {"ws": self.ws.numpy(), "latent": self.latent.numpy()}
+        arrays |= {name: getattr(self, name) for name in ("distances", "latent_distances")}
+        arrays |= {f"noise/{name}": buffer.numpy() for name, buffer in self.noise.items()}
+        arrays |= {f"snapshots/{step}": to_uint8(image) for step, image in self.snapshots.items()}
+        arrays |= {f"terms/{name}": values for name, values in self.terms.items()}
+        arrays |= {f"schedule/{name}": values for name, values in self.schedule.items()}
+        arrays |= {"image": to_uint8(self.image), "target": to_uint8(self.target)}
+        plain = {name: getattr(self, name) for name in ("settings", "seed", "seconds", "stopped")}
+        with replacing(folder / "projection.npz") as temporary:
+            np.savez(temporary, about=np.array(json.dumps(plain)), **arrays)
+        save_image(self.image, folder / "result.png")
+        return folder / "projection.npz"
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Projection":
+        """Read a projection back, from its folder or its .npz file.
+
+        Raises:
+            FileError: if there is no such file, or it is not a saved projection.
+        """
+        path = Path(path)
+        path = path / "projection.npz" if path.is_dir() else path
+        if not path.exists():
+            raise FileError(f"There is no file {path}: name a saved projection or its folder.")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            groups: dict[str, dict] = {"noise": {}, "snapshots": {}, "terms": {}, "schedule": {}}
+            for name, value in arrays.items():
+                group, _, key = name.partition("/")
+                if key:
+                    groups[group][key] = value
+            return cls(
+                ws=torch.from_numpy(arrays["ws"]),
+                latent=torch.from_numpy(arrays["latent"]),
+                noise={name: torch.from_numpy(buffer) for name, buffer in groups["noise"].items()},
+                image=from_uint8(arrays["image"]),
+                target=from_uint8(arrays["target"]),
+                snapshots={int(step): from_uint8(pixels) for step, pixels in groups["snapshots"].items()},
+                terms={name: groups["terms"][name] for name in TERMS},
+                schedule={name: groups["schedule"][name] for name in SCHEDULE},
+                distances=arrays["distances"],
+                latent_distances=arrays["latent_distances"],
+                **json.loads(str(arrays["about"])),
+            )
+        except (KeyError, ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+            raise FileError(f"{path} is not a saved projection, or is damaged ({error}).") from None
+
+
+class Best:
+    """For every photo the best point that a stage has evaluated, enough to make its image again.
+
+    Attributes:
+        score: [N].
+        latent, noise: at that point.
+    """
+
+    def __init__(self, latent: Tensor, noise: dict[str, Tensor]):
+        self.score = latent.new_full((len(latent),), math.inf)
+        self.latent = latent.detach().clone()
+        self.noise = {name: buffer.detach().clone() for name, buffer in noise.items()}
+
+    @torch.no_grad()
+    def update(self, score: Tensor, latent: Tensor, noise: dict[str, Tensor]) -> None:
+        """Keep the photos whose score [N] is lower than before."""
+        better = score < self.score
+        self.score = where(better, score, self.score)
+        self.latent = where(better, latent, self.latent)
+        self.noise = {name: where(better, buffer, self.noise[name]) for name, buffer in noise.items()}
+
+
+def where(photos: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Choose between two tensors [N, …], photo by photo, by booleans [N]."""
+    return torch.where(photos.view(-1, *[1] * (yes.ndim - 1)), yes, no)
+
+
+class StopSearch(Exception):
+    """Raised where a callback ends a search early."""
+
+
+class Recorder:
+    """Keeps what a search goes through, shows its progress, and tells the caller's callback.
+
+    Args:
+        num_steps: of the whole search.
+        began: ``time.perf_counter()`` at its beginning.
+        snapshots: steps whose image is kept; None means 0, 10, 20, 40 and 100 % of the steps.
+        progress: whether to show a progress bar.
+        callback: as ``project`` takes it.
+
+    Attributes:
+        done: steps done.
+        snapshots: {step: [N, 3, R, R]}.
+    """
+
+    def __init__(
+        self,
+        num_steps: int,
+        began: float,
+        *,
+        snapshots: Iterable[int] | None = None,
+        progress: bool = True,
+        callback: Callable[[dict], bool | None] | None = None,
+    ):
+        self.num_steps, self.done = num_steps, 0
+        self.snapshots: dict[int, Tensor] = {}
+        shares = (0, 0.1, 0.2, 0.4, 1)
+        self._marks = {round(num_steps * share) for share in shares} if snapshots is None else set(snapshots)
+        self._terms: dict[str, list[Tensor]] = {name: [] for name in TERMS}
+        self._schedule: dict[str, list[float]] = {name: [] for name in SCHEDULE}
+        self._began = began
+        self._callback = callback
+        self._bar = tqdm(total=num_steps, desc="projecting", unit="step", disable=not progress)
+
+    @property
+    def seconds(self) -> float:
+        """Since the search began."""
+        return time.perf_counter() - self._began
+
+    def wants_snapshot(self) -> bool:
+        """Whether the image as it is now is to be kept."""
+        return self.done in self._marks
+
+    def keep_snapshot(self, image: Tensor) -> None:
+        """Keep the image as it is after ``done`` steps."""
+        self.snapshots[self.done] = image.detach().cpu()
+
+    def step(
+        self, terms: dict[str, Tensor], rate: float, *, image: Tensor, latent: Tensor, noise: dict[str, Tensor]
+    ) -> None:
+        """Note one step: its terms [N] each, its rate, and what was evaluated.
+
+        Raises:
+            DivergedError: if the loss is NaN or infinite.
+            StopSearch: if the callback asks for it.
+        """
+        values = torch.stack([terms[name].detach() for name in TERMS]).cpu()  # [terms, N], the step's one transfer
+        check_finite(values[0], self.done)
+        schedule = {"learning_rate": rate, "size": image.shape[-1], "seconds": self.seconds}
+        for name, value in zip(TERMS, values, strict=True):
+            self._terms[name].append(value)
+        for name, value in schedule.items():
+            self._schedule[name].append(value)
+        self.done += 1
+        means = {name: value.mean().item() for name, value in zip(TERMS, values, strict=True)}
+        self._bar.update()
+        self._bar.set_postfix(distance=f"{means['distance']:.3f}", px=schedule["size"], refresh=False)
+        if self._callback is not None:
+            report = {"step": self.done - 1, "num_steps": self.num_steps, "image": image.detach()}
+            report |= {"latent": latent.detach(), "noise": {name: buffer.detach() for name, buffer in noise.items()}}
+            if self._callback(report | means | schedule) is True:
+                raise StopSearch
+
+    def close(self) -> None:
+        """Leave the progress bar as it is."""
+        self._bar.close()
+
+    def result(
+        self,
+        *,
+        ws: Tensor,
+        latent: Tensor,
+        noise: dict[str, Tensor],
+        image: Tensor,
+        target: Tensor,
+        terms: dict[str, Tensor],
+        **about,
+    ) -> Projection:
+        """The Projection of what was found, with ``terms`` evaluated there and ``about`` its plain fields.
+
+        Raises:
+            DivergedError: if the loss there is NaN or infinite.
+        """
+        check_finite(terms["loss"].cpu(), self.done)
+        if self.wants_snapshot() or about["stopped"]:
+            self.keep_snapshot(image)
+        count = len(ws)
+        return Projection(
+            ws=ws.detach().cpu().clone(),
+            latent=latent.detach().cpu().clone(),
+            noise={name: buffer.detach().cpu().clone() for name, buffer in noise.items()},
+            image=image.detach().cpu(),
+            target=target.cpu(),
+            snapshots=self.snapshots,
+            terms={
+                name: np.array([v.tolist() for v in values]).reshape(-1, count) for name, values in self._terms.items()
+            },
+            schedule={name: np.array(values) for name, values in self._schedule.items()},
+            distances=np.array(terms["distance"].tolist()),
+            latent_distances=np.array(terms["latent_distance"].tolist()),
+            seconds=self.seconds,
+            **about,
+        )
+
+
+def check_finite(losses: Tensor, step: int) -> None:
+    """Raise DivergedError, naming photo and step, unless every loss [N] is finite."""
+    for i, loss in enumerate(losses.tolist()):
+        if not math.isfinite(loss):
+            photo = f" of photo {i}" if len(losses) > 1 else ""
+            raise DivergedError(
+                f"The loss{photo} became {loss} at step {step}: lower the learning rate or the weights."
+            )

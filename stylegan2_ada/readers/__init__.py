@@ -1,0 +1,54 @@
+"""Readers of pretrained weights, one file per format. None of them runs anything that a weights file contains.
+
+- nvidia.py: StyleGAN2-ADA snapshots (.pkl), on top of the pickle reader in pickles.py;
+- rosinality.py: rosinality's StyleGAN2 (.pt);
+- native.py: this project's own format (.safetensors), read and written;
+- openvino.py: MobileStyleGAN as the package random-face ships it (.xml and .bin).
+
+The three StyleGAN2 readers recognise a file with contents.py, rename its tensors, and make the generator with build.py.
+"""
+
+from pathlib import Path
+
+from stylegan2_ada.generator import Generator
+from stylegan2_ada.readers.contents import OLD_TORCH_FILE, PICKLE, SAFETENSORS, TORCH_ARCHIVE, content_of
+from stylegan2_ada.readers.errors import SUPPORTED, CheckpointError
+from stylegan2_ada.readers.native import load_safetensors, save_generator
+from stylegan2_ada.readers.nvidia import load_nvidia_pickle
+from stylegan2_ada.readers.openvino import read_mobilestylegan, read_openvino_ir
+from stylegan2_ada.readers.rosinality import load_rosinality
+
+__all__ = [
+    "CheckpointError",
+    "load_generator_file",
+    "load_nvidia_pickle",
+    "read_mobilestylegan",
+    "read_openvino_ir",
+    "save_generator",
+]
+
+# Suffix → what such a file may hold, and its reader.
+_FORMATS = {
+    ".pkl": ((PICKLE,), lambda path: load_nvidia_pickle(path)["G_ema"]),
+    ".pt": ((TORCH_ARCHIVE, OLD_TORCH_FILE), load_rosinality),
+    ".safetensors": ((SAFETENSORS,), load_safetensors),
+}
+
+
+def load_generator_file(path: str | Path) -> Generator:
+    """The generator in a file: NVIDIA's ``.pkl`` (its G_ema), rosinality's ``.pt`` or our ``.safetensors``.
+
+    Returns:
+        A StyleGAN2 generator in float32, frozen, in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: if the file is missing, is not what its suffix says, or holds no such generator.
+    """
+    path = Path(path)
+    content, suffix = content_of(path), path.suffix.lower()
+    if suffix not in _FORMATS:
+        raise CheckpointError(f"{path} has the unknown suffix {suffix!r}; supported are {SUPPORTED}.")
+    contents, load = _FORMATS[suffix]
+    if content not in contents:
+        raise CheckpointError(f"{path} holds {content}, not what its suffix says; supported are {SUPPORTED}.")
+    return load(path)

@@ -1,0 +1,102 @@
+"""From a state dict in this project's names to a generator: the last step of every StyleGAN2 reader."""
+
+import re
+
+import torch
+from torch import Tensor
+
+from stylegan2_ada.generator import Generator, MappingNetwork
+from stylegan2_ada.networks import SynthesisNetwork
+from stylegan2_ada.ops import fir_filter
+from stylegan2_ada.readers.errors import CheckpointError
+
+
+def build_generator(state: dict[str, Tensor], taps: Tensor | None, conv_clamp: float | None) -> Generator:
+    """The generator with this state dict, frozen, in evaluation mode; its sizes are read off the tensors' shapes.
+
+    Args:
+        state: tensors by name, without ``synthesis.resample_filter``.
+        taps: the taps of the resample filter, [k] or [k, k].
+        conv_clamp: the ``conv_clamp`` of ``SynthesisNetwork``.
+
+    Raises:
+        CheckpointError: naming the first tensor that is missing, unknown or of the wrong shape.
+    """
+
+    def shape(name: str, ndim: int) -> torch.Size:
+        if name not in state:
+            raise CheckpointError(f"the tensor {name} is missing.")
+        if state[name].ndim != ndim or state[name].numel() == 0:
+            raise CheckpointError(f"its tensor {name} has the shape {list(state[name].shape)}.")
+        return state[name].shape
+
+    def count(pattern: str) -> int:
+        return len({m[1] for m in map(re.compile(pattern).match, state) if m})
+
+    if taps is None or taps.ndim not in (1, 2) or not 1 <= len(taps) == taps.shape[-1] <= 64 or taps.sum() == 0:
+        raise CheckpointError("it has no resample filter of 1 to 64 taps.")
+    state = {**state, "synthesis.resample_filter": fir_filter(taps)}
+    num_blocks, num_layers = count(r"synthesis\.blocks\.(\d+)\."), count(r"mapping\.layers\.(\d+)\.")
+    if not 2 <= num_blocks <= 9 or num_layers == 0:
+        raise CheckpointError(f"it has {num_blocks} resolutions and {num_layers} mapping layers: not a StyleGAN2.")
+    (w_dim,) = shape("mapping.w_avg", 1)
+    hidden, in_features = shape("mapping.layers.0.weight", 2)
+    conditional = any(name.startswith("mapping.embed.") for name in state)
+    embed_features, c_dim = shape("mapping.embed.weight", 2) if conditional else (0, 0)
+    has_skips = any(".skip." in name for name in state)
+    has_first_colours = any(name.startswith("synthesis.blocks.0.to_rgb.") for name in state)
+    with torch.device("meta"):
+        synthesis = SynthesisNetwork(
+            w_dim,
+            [shape(f"synthesis.blocks.{i}.conv1.weight", 4)[0] for i in range(num_blocks)],
+            shape(f"synthesis.blocks.{num_blocks - 1}.to_rgb.weight", 2)[0],
+            architecture="resnet" if has_skips else "skip" if has_first_colours else "orig",
+            resample_filter=[1.0] * len(state["synthesis.resample_filter"]),
+            use_noise=any(name.endswith(".noise_strength") for name in state),
+            conv_clamp=conv_clamp,
+        )
+        mapping = MappingNetwork(
+            max(in_features - embed_features, 1),
+            w_dim,
+            synthesis.num_ws,
+            c_dim=c_dim,
+            num_layers=num_layers,
+            embed_features=embed_features,
+            layer_features=hidden,
+        )
+        generator = Generator(mapping, synthesis)
+    expected = generator.state_dict()
+    for name, tensor in expected.items():
+        if shape(name, tensor.ndim) != tensor.shape:
+            raise CheckpointError(f"its tensor {name} is {list(state[name].shape)}, not {list(tensor.shape)}.")
+    if unknown := state.keys() - expected.keys():
+        raise CheckpointError(f"it has the unknown tensor {min(unknown)[:100]}.")
+    generator.load_state_dict({name: tensor.contiguous() for name, tensor in state.items()}, assign=True)
+    return generator.eval().requires_grad_(False)
+
+
+def check_tensors(tensors: dict[str, object], max_bytes: int):
+    """Make sure that a file's values are dense floating-point tensors, no larger in sum than the file itself.
+
+    Raises:
+        CheckpointError: if one is not, or if overlapping tensors add up to more than ``max_bytes``.
+    """
+    total = 0
+    for name, tensor in tensors.items():
+        dense = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not dense or tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise CheckpointError(f"its {str(name)[:100]} is not a tensor of weights.")
+        total += tensor.nbytes
+    if total > max_bytes:
+        raise CheckpointError("it describes more tensor data than it holds.")
+
+
+def finite_number(value: object) -> float:
+    """A gain or a clamp as a float.
+
+    Raises:
+        CheckpointError: if it is not a number, or not a finite one.
+    """
+    if not isinstance(value, int | float) or not abs(value) < 1e9:
+        raise CheckpointError("a gain or a clamp of one of its layers is not a finite number.")
+    return float(value)

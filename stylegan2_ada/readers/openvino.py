@@ -1,0 +1,181 @@
+"""OpenVINO's intermediate representation, and the MobileStyleGAN that the package random-face ships in it."""
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylegan2_ada.readers.errors import CheckpointError
+
+_IR_DTYPES = {"f16": "<f2", "f32": "<f4", "f64": "<f8", "i32": "<i4", "i64": "<i8", "u8": "u1", "i8": "i1"}
+
+
+@dataclass(frozen=True)
+class IRLayer:
+    """A node of an OpenVINO graph: ``inputs`` are the ids of the nodes that feed it, in port order."""
+
+    id: str
+    name: str
+    type: str
+    inputs: tuple[str, ...]
+    constant: Tensor | None
+
+
+class IRGraph:
+    """An OpenVINO graph: its nodes by id, with look-ups by name and along the edges."""
+
+    def __init__(self, layers: list[IRLayer]):
+        self.layers = {layer.id: layer for layer in layers}
+        self._by_name = {layer.name: layer for layer in layers}
+        self._consumers: dict[str, list[IRLayer]] = {}
+        for layer in layers:
+            for source in layer.inputs:
+                self._consumers.setdefault(source, []).append(layer)
+
+    def named(self, name: str) -> IRLayer:
+        """The node of that name.
+
+        Raises:
+            CheckpointError: if there is none.
+        """
+        if name not in self._by_name:
+            raise CheckpointError(f"The OpenVINO graph has no node named {name}: it is a different network.")
+        return self._by_name[name]
+
+    def constant(self, name: str) -> Tensor:
+        """The value of the constant of that name.
+
+        Raises:
+            CheckpointError: if there is none.
+        """
+        value = self.named(name).constant
+        if value is None:
+            raise CheckpointError(f"The OpenVINO node {name} is not a constant: this is a different network.")
+        return value
+
+    def consumer(self, layer: IRLayer, type: str) -> IRLayer:
+        """The one node of that type that ``layer`` feeds.
+
+        Raises:
+            CheckpointError: if there is none, or more than one.
+        """
+        return self._one([n for n in self._consumers.get(layer.id, []) if n.type == type], f"{type} after", layer)
+
+    def source(self, layer: IRLayer, type: str) -> IRLayer:
+        """The one node of that type that feeds ``layer``.
+
+        Raises:
+            CheckpointError: if there is none, or more than one.
+        """
+        sources = [self.layers[i] for i in layer.inputs]
+        return self._one([n for n in sources if n.type == type], f"{type} before", layer)
+
+    def _one(self, found: list[IRLayer], what: str, layer: IRLayer) -> IRLayer:
+        if len(found) != 1:
+            raise CheckpointError(f"The OpenVINO graph has {len(found)} nodes {what} {layer.name}, not 1.")
+        return found[0]
+
+
+def read_openvino_ir(xml: str | Path | bytes, weights: bytes) -> IRGraph:
+    """Read an OpenVINO IR (version 10 or 11): a graph in XML, and its constants as raw little-endian binary.
+
+    Args:
+        xml: the graph, as a path or as the file's content.
+        weights: the content of the ``.bin`` file.
+
+    Raises:
+        CheckpointError: if the XML is not an IR graph, or a constant lies outside the binary.
+    """
+    text = xml if isinstance(xml, bytes) else Path(xml).read_bytes()
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise CheckpointError(f"This is not an OpenVINO graph: its XML cannot be parsed ({error}).") from None
+    if root.tag != "net" or root.find("layers") is None or root.find("edges") is None:
+        raise CheckpointError(f"This is not an OpenVINO graph: the root of its XML is <{root.tag}>.")
+    inputs: dict[str, list[tuple[int, str]]] = {}
+    for edge in root.iterfind("edges/edge"):
+        inputs.setdefault(edge.get("to-layer"), []).append((int(edge.get("to-port")), edge.get("from-layer")))
+    layers = []
+    for node in root.iterfind("layers/layer"):
+        constant = _ir_constant(node, weights) if node.get("type") == "Const" else None
+        ports = tuple(source for _, source in sorted(inputs.get(node.get("id"), [])))
+        layers.append(IRLayer(node.get("id"), node.get("name"), node.get("type"), ports, constant))
+    return IRGraph(layers)
+
+
+def _ir_constant(node: ElementTree.Element, weights: bytes) -> Tensor:
+    data = node.find("data").attrib
+    dtype = _IR_DTYPES.get(data["element_type"])
+    shape = [int(s) for s in data["shape"].split(",") if s.strip()]
+    offset, size = int(data["offset"]), int(data["size"])
+    if dtype is None:
+        raise CheckpointError(f"Constant {node.get('name')} has the unsupported type {data['element_type']}.")
+    if offset < 0 or offset + size > len(weights) or size != np.dtype(dtype).itemsize * int(np.prod(shape)):
+        raise CheckpointError(f"Constant {node.get('name')} lies outside the weights: the .bin file is truncated.")
+    values = np.frombuffer(weights, dtype, count=int(np.prod(shape)), offset=offset).reshape(shape)
+    return torch.from_numpy(values.copy())
+
+
+def read_mobilestylegan(mapping: IRGraph, synthesis: IRGraph) -> dict[str, Tensor]:
+    """The state dict for ``mobile.mobile_generator``, from the two OpenVINO graphs in the package random-face.
+
+    Two things change on the way. The run-time gains of the styles are folded into their affine layers. The noise,
+    which the export stores already scaled, is split into a strength and a buffer of unit variance, so that a
+    projector can put any standard normal buffer in its place.
+
+    The graphs hold no w̄: ``mapping.w_avg`` is zero here, and the caller estimates it from mapped z.
+
+    Raises:
+        CheckpointError: if the graphs are those of a different network.
+    """
+    state = {"mapping.w_avg": torch.zeros(512)}
+    products = [layer for layer in mapping.layers.values() if layer.type == "MatMul"]
+    for i, product in enumerate(products):
+        reshaped_bias = mapping.source(mapping.consumer(product, "Add"), "Reshape")
+        state[f"mapping.layers.{i}.weight"] = mapping.source(product, "Const").constant  # [out, in]
+        state[f"mapping.layers.{i}.bias"] = mapping.source(reshaped_bias, "Const").constant
+
+    state["synthesis.const"] = synthesis.constant("m.input.input")
+    state |= _mobile_conv(synthesis, "m.conv1", "synthesis.conv", separable=False)
+    for i in range(7):
+        ours, theirs = f"synthesis.blocks.{i}", f"m.layers.{i}"
+        state |= _mobile_style(synthesis, f"{theirs}.up.modulation", f"{ours}.up", gain=1.0)
+        state |= _mobile_conv(synthesis, f"{theirs}.conv1", f"{ours}.conv1")
+        state |= _mobile_conv(synthesis, f"{theirs}.conv2", f"{ours}.conv2")
+    head = synthesis.constant("m.layers.6.to_img.conv.weight")
+    state |= _mobile_style(
+        synthesis, "m.layers.6.to_img.conv.modulation", "synthesis.to_img", gain=head.shape[1] ** -0.5
+    )
+    state["synthesis.to_img_conv.weight"] = head.flatten(1)  # 1 × 1 kernels are stored as matrices
+    state["synthesis.to_img_bias"] = synthesis.constant("m.layers.6.to_img.bias")
+    return {name: tensor.contiguous() for name, tensor in state.items()}
+
+
+def _mobile_style(graph: IRGraph, theirs: str, ours: str, *, gain: float) -> dict[str, Tensor]:
+    return {
+        f"{ours}.affine.weight": graph.constant(f"{theirs}.weight") * gain,
+        f"{ours}.affine.bias": graph.constant(f"{theirs}.bias").flatten() * gain,
+    }
+
+
+def _mobile_conv(graph: IRGraph, theirs: str, ours: str, *, separable: bool = True) -> dict[str, Tensor]:
+    # The last convolution and the noise have no names: walk back to them from the bias, which has one.
+    # Convolution → Add(noise) → Add(bias).
+    add_noise = graph.source(graph.consumer(graph.named(f"{theirs}.bias"), "Add"), "Add")
+    kernel = graph.source(graph.source(add_noise, "Convolution"), "Const").constant  # [out, in, k, k]
+    in_channels = kernel.shape[1]
+    depthwise = graph.constant(f"{theirs}.conv.weight_dw").flatten(1, 2) if separable else None  # [in, 1, 3, 3]
+    kernels = [depthwise, kernel.flatten(1)] if separable else [kernel]
+    noise = graph.source(add_noise, "Const").constant
+    strength = noise.double().std(correction=0).float()  # in float64, so that every machine rounds to the same value
+    # 9 · in is the fan-in of the 3 × 3 convolution that a separable one was distilled from.
+    return _mobile_style(graph, f"{theirs}.conv.modulation", f"{ours}.modulation", gain=(9 * in_channels) ** -0.5) | {
+        **{f"{ours}.conv.{i}.weight": kernel for i, kernel in enumerate(kernels)},
+        f"{ours}.bias": graph.constant(f"{theirs}.bias"),
+        f"{ours}.noise_strength": strength,
+        f"{ours}.noise": noise / strength,
+    }

@@ -1,0 +1,195 @@
+"""The loop of ``project`` against a plain loop written out here, and on a device that this machine need not have."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import ex5lib
+from ex5lib import project, projector
+from ex5lib.latents import LatentStatistics, latent_statistics
+from ex5lib.losses import latent_distance, noise_regularization, renormalize_noise
+from ex5lib.recipes import Recipe, Stage
+from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
+
+
+class SquaredError(torch.nn.Module):
+    """A distance with a buffer, so that it has a device; its features are the image."""
+
+    kind = "squared error"
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(()))
+
+    def features(self, image: Tensor) -> Tensor:
+        return image * self.scale
+
+    def forward(self, image: Tensor, target: Tensor) -> Tensor:
+        return (image * self.scale - target).square().mean(dim=(1, 2, 3))
+
+
+@pytest.fixture
+def G(tiny_generator) -> Generator:
+    """The tiny generator with a preview of 32 px, whose images reach a little beyond [−1, 1]."""
+    torch.manual_seed(6)
+    synthesis = MobileSynthesis(w_dim=32, channels=(64, 64, 64), const_channels=64, preview_sizes=(32,))
+    synthesis.load_state_dict(tiny_generator.synthesis.state_dict(), strict=False)
+    synthesis.to_img_conv.weight.data.mul_(0.1)
+    return Generator(tiny_generator.mapping, synthesis).eval().requires_grad_(False)
+
+
+RECIPES = {
+    "stages": Recipe(
+        "stages",
+        stages=(Stage(5, 32, "w", learning_rate=0.05), Stage(6, None, "w+", learning_rate=0.02, rampdown=0.5)),
+        betas=(0.6, 0.8), clamp=True, latent_weight=1e-3, noise_weight=3.0, w_avg_samples=100, comparison_size=16,
+    ),
+    "published": Recipe(
+        "published", stages=(Stage(8, initial_noise=0.3, noise_ramp=0.5),), w_avg_samples=100, comparison_size=32
+    ),
+    "noise as drawn": Recipe(
+        "noise as drawn", stages=(Stage(6, None, "w+"),), optimize_noise=False, w_avg_samples=100, clamp=True
+    ),
+}  # fmt: skip
+
+
+def plain_search(G: Generator, target: Tensor, blur, recipe: Recipe) -> tuple[Tensor, dict[str, Tensor]]:
+    """The same search for one photo, from the formulas."""
+    statistics = latent_statistics(G, num_samples=recipe.w_avg_samples, seed=0)
+    random = torch.Generator().manual_seed(0)
+    n = {name: torch.randn(buffer.shape, generator=random) for name, buffer in G.noise_buffers().items()}
+    w = statistics.w_avg.view(1, 1, -1).clone()
+    for stage in recipe.stages:
+        w = (w.expand(1, G.num_ws, -1) if stage.space == "w+" else w).detach().clone().requires_grad_()
+        searched = [n[name].requires_grad_() for name in G.noise_buffers(stage.size)] if recipe.optimize_noise else []
+        adam = torch.optim.Adam([w, *searched], betas=recipe.betas)
+        for step in range(stage.num_steps):
+            t = step / stage.num_steps
+            adam.param_groups[0]["lr"] = stage.rate(t)
+            noisy = torch.randn(w.shape, generator=random)
+            noisy = w + noisy * stage.initial_noise * statistics.w_std * max(0, 1 - t / stage.noise_ramp) ** 2
+            ws = noisy.expand(1, G.num_ws, -1)
+            used = ws
+            if stage.size == 32 and stage.space == "w+":
+                used = torch.cat([ws[:, :5], ws[:, 5:].detach()], dim=1)
+            x = G.synthesis(used, noise=n, size=stage.size)
+            x = x.clamp(-1, 1) if recipe.clamp else x
+            size = min(recipe.comparison_size, x.shape[-1])
+            small, y = (torch.nn.functional.avg_pool2d(i, i.shape[-1] // size) for i in (x, target))
+            loss = (blur(small) - y).square().mean() + recipe.latent_weight * latent_distance(ws, statistics.w_avg)
+            if recipe.optimize_noise:
+                of_size = {name: n[name] for name in G.noise_buffers(stage.size)}
+                loss = loss + recipe.noise_weight * noise_regularization(of_size)
+            adam.zero_grad()
+            loss.sum().backward()
+            adam.step()
+            renormalize_noise({str(i): buffer for i, buffer in enumerate(searched)})
+    return w.detach(), {name: buffer.detach() for name, buffer in n.items()}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_loop_is_the_formulas(G, name):
+    recipe, blur = RECIPES[name], ex5lib.GaussianBlur(9)
+    target = blur(G.synthesis(ex5lib.sample_ws(G, 11)).clamp(-1, 1))
+    run = project(
+        G, target, degradation=blur, recipe=recipe, distance=SquaredError(), device="cpu", progress=False, snapshots=()
+    )
+    w, noise = plain_search(G, target, blur, recipe)
+    torch.testing.assert_close(run.latent, w, rtol=1e-3, atol=1e-4)
+    for buffer in noise:
+        torch.testing.assert_close(run.noise[buffer], noise[buffer], rtol=1e-2, atol=2e-3)
+    assert (run.latent - latent_statistics(G, num_samples=100).w_avg).norm() > 0.5  # it went somewhere
+
+
+def test_a_preview_does_not_move_the_styles_that_it_only_guesses_at(G):
+    assert G.synthesis.styles_shared(32) == 5
+    recipe = Recipe("preview", (Stage(6, 32, "w+"),), latent_weight=0.0, w_avg_samples=100)
+    target = G.synthesis(ex5lib.sample_ws(G, 11)).clamp(-1, 1)
+    run = project(G, target, recipe=recipe, distance=SquaredError(), device="cpu", progress=False)
+    start = latent_statistics(G, num_samples=100).w_avg.expand(1, 8, -1)
+    assert torch.equal(run.ws[:, 5:], start[:, 5:])
+    assert (run.ws[:, :5] - start[:, :5]).norm(dim=2).min() > 0.05
+
+
+def test_the_search_begins_at_the_mean_or_the_regression_whichever_is_nearer(generator, distance, astronaut):
+    """The mean face's own image is nearest to the mean face; a photo is nearer to what is regressed for it."""
+    settings = {"distance": distance, "recipe": "smoke", "num_steps": 1, "device": "cpu", "progress": False}
+    statistics = latent_statistics(generator, num_samples=1000)
+    with torch.no_grad():
+        mean_face = generator.synthesis(statistics.w_avg.expand(1, 16, -1), "none").clamp(-1, 1)
+    both = torch.cat([mean_face, astronaut.image])
+    run = project(generator, both, statistics=statistics, **settings)
+    at_mean, at_photo = (one.history["latent_distance"][0] for one in run)
+    assert at_mean == pytest.approx(0, abs=1e-5)
+    assert at_photo > 1
+
+
+def _fake_copy(place: torch.device, module: torch.nn.Module) -> torch.nn.Module:
+    module = copy.deepcopy(module)
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            setattr(part, name, torch.nn.Parameter(parameter.to(place), requires_grad=False))
+        for name, buffer in part.named_buffers(recurse=False):
+            setattr(part, name, buffer.to(place))
+    return module
+
+
+def _fake_backward(loss: Tensor) -> None:
+    """Give every leaf of the graph a gradient, of its own device."""
+    nodes, seen = [loss.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            node.variable.grad = torch.zeros_like(node.variable)
+        nodes += [after for after, _ in node.next_functions if after is not None]
+
+
+def test_a_module_that_is_elsewhere_is_copied_and_left_where_it_is(tiny_generator):
+    here, there = torch.device("cpu"), torch.device("meta")
+    assert projector._on(here, tiny_generator) is tiny_generator
+    copied = projector._on(there, tiny_generator)
+    assert {tensor.device for tensor in copied.state_dict().values()} == {there}
+    assert {tensor.device for tensor in tiny_generator.state_dict().values()} == {here}
+
+
+@pytest.mark.parametrize("place", ["cuda:0"])
+@pytest.mark.parametrize("compared", ["image", "preview"])
+def test_everything_is_brought_to_the_device(monkeypatch, place, compared):
+    """Fake tensors have a device without the machine's having it, and refuse to be mixed with those of another."""
+    device = torch.device(place)
+    monkeypatch.setattr(projector, "pick_device", lambda _: device)
+    steps = []
+
+    def step(record, terms, rate, **evaluated):
+        record.done += 1
+        steps.append({*(value.device for value in terms.values()), evaluated["latent"].device})
+
+    monkeypatch.setattr(projector.Recorder, "step", step)
+    monkeypatch.setattr(projector.Recorder, "result", lambda _, **found: found)
+    size = 32 if compared == "preview" else None
+    recipe = Recipe("two", (Stage(2, size), Stage(1, None, "w+")), w_avg_samples=10, comparison_size=16, clamp=True)
+    monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, _: mode, raising=False)  # a copy stays in its mode
+    monkeypatch.setattr(projector, "_on", _fake_copy)  # Module.to cannot move fake parameters
+    monkeypatch.setattr(Tensor, "backward", _fake_backward)  # the real one asks for the device's stream
+    monkeypatch.setattr(projector, "checked_target", lambda target: target)  # it reads values, and a fake has none
+    hole = ex5lib.Inpaint(top=4, left=4, height=9, width=9)
+    with FakeTensorMode():
+        synthesis = MobileSynthesis(w_dim=32, channels=(64, 64, 64), const_channels=64, preview_sizes=(32,))
+        G = Generator(MappingNetwork(32, 32, synthesis.num_ws, num_layers=2), synthesis).requires_grad_(False)
+        hole.mask = torch.zeros(1, 1, 256, 256)
+        D = torch.nn.Sequential(ex5lib.GaussianBlur(9), ex5lib.Grayscale(), hole)
+        statistics = LatentStatistics(torch.zeros(32), 1.0, 1.0, torch.zeros(1, 32), None, 10, "normal")
+        found = project(
+            G, torch.zeros(2, 3, 64, 64), degradation=D, recipe=recipe, statistics=statistics, distance=SquaredError(),
+            device=place, progress=False, snapshots=[1],
+        )  # fmt: skip
+    assert steps == [{device}] * 3
+    assert {found[name].device for name in ("ws", "latent", "image")} == {device}
+    assert {buffer.device for buffer in found["noise"].values()} == {device}
+    assert {tensor.device.type for tensor in G.state_dict().values()} == {"cpu"}  # the caller's own stays where it is

