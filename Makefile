@@ -1,6 +1,6 @@
-# make demo: everything from nothing to a gallery of restorations. make test: the same set-up and the tests.
-# make report: the five notebooks run anew, and the whole report made of them.
-# make test-browser: the sliders in the machine's own Chromium (or the one that EX5_CHROMIUM names).
+# make demo: from a bare clone to a gallery of restorations. make test: the same set-up, then the tests.
+# make report: runs the five notebooks and builds one report from them.
+# make test-browser: tests the sliders in the Chromium on this machine (or the one that EX5_CHROMIUM names).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,13 +14,13 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch
 	$(BIN)/python -m pytest
-	EX5_PROFILE=smoke $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
+	EX5_RECIPE=smoke $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
 
 report: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch
 	$(BIN)/python -m ex5lib report
 
-# Playwright is no requirement: only this uses it, and whoever installs the library should not have to fetch its 50 MB.
+# Playwright is not in the requirements: only this target uses it, and nobody else should have to download its 50 MB.
 test-browser: $(VENV)/installed
 	$(BIN)/python -m pip install --disable-pip-version-check "playwright>=1.40"
 	$(BIN)/python -m ex5lib fetch
@@ -32,7 +32,7 @@ lint: $(VENV)/installed
 
 $(VENV)/installed: requirements.txt requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "This project needs Python 3.11 or later: make PYTHON=python3.12 demo, say." >&2; exit 1; }
+		{ echo "This project needs Python 3.11 or later. Name one, for example: make PYTHON=python3.12 demo" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
 	touch $@

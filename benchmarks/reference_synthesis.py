@@ -1,6 +1,6 @@
-"""StyleGAN2's synthesis in its textbook form, the yardstick of ``stylegan2_ada``'s speed.
+"""StyleGAN2's synthesis in its textbook form, the yardstick for the speed of ``stylegan2_ada``.
 
-The same tensors and the same result, computed as the paper describes it (Karras et al. 2020, arXiv 1912.04958):
+The same tensors give the same result, computed as the paper describes it (Karras et al. 2020, arXiv 1912.04958):
 modulated and demodulated weights for every sample in one grouped convolution, upsampling by a transposed convolution
 of stride 2 and a depthwise FIR filter, images upsampled by inserting zeros and filtering them. Plain autograd.
 """
@@ -87,7 +87,7 @@ def _zero_insertion(x: Tensor, f: Tensor) -> Tensor:
 def compare_with_reference(repeats: int = 5, resolution: int = 1024, device: str | torch.device = "cpu") -> dict:
     """Seconds of a forward and backward pass to ws, batch 1, of an untrained config-F network in both forms.
 
-    The passes of the two forms alternate, so that whatever else the machine does falls on both.
+    The passes of the two forms alternate, so that any other load on the machine affects both.
 
     Returns:
         {"resolution", "repeats", "threads", "seconds", "reference_seconds", "ratio"}: medians, and their ratio.
@@ -106,7 +106,7 @@ def compare_with_reference(repeats: int = 5, resolution: int = 1024, device: str
 
     forms = (network, lambda ws: reference_synthesis(network, ws))
     for form in forms:
-        seconds(form)  # the first pass of each pays for the libraries' plans
+        seconds(form)  # warm-up: in the first pass the libraries plan their work
     rounds = [[seconds(form) for form in forms] for _ in range(repeats)]
     ours, reference = (statistics.median(column) for column in zip(*rounds, strict=True))
     return {

@@ -1,8 +1,8 @@
-"""What things cost: times and memory, as ratios within one run, because machines differ and are shared.
+"""Time and memory costs, with ratios taken within one run, because machines differ and are shared.
 
-How soon the recipe "fast" reaches the quality of the published one is measured against runs of the latter that are
-kept in benchmarks/runs/: their distances are the same everywhere, and their time is the measured cost of a step times
-their number of steps.
+How soon the recipe "fast" reaches the quality of the published one is measured against recorded runs of the latter in
+benchmarks/runs/. Their distances do not depend on the machine; their time is taken as the cost of a step, measured
+here, times their number of steps.
 
     python -m benchmarks.speed [--no-quality] [--record astronaut]
 """
@@ -39,7 +39,7 @@ from ex5lib.samples import sample_photo
 from stylegan2_ada.generator import Generator
 
 RECORDS = Path(__file__).parent / "runs"
-# Targets of the comparison, and the steps of the published recipe that it is held against.
+# Targets of the comparison, and the number of steps of the published recipe in each one's recorded run.
 TARGETS = {"astronaut": 1000, "officer": 1000, "sample-0": 300, "sample-1": 300, "sample-2": 300}
 
 
@@ -54,10 +54,10 @@ def _timed(work: Callable[[], object]) -> float:
 def step_cost(
     photo: Tensor, *, rounds: int = 5, device: str = "auto", generator: str = "mobile-ffhq"
 ) -> dict[str, float]:
-    """Seconds of one optimisation step at the generator's full size, and of what it consists of.
+    """Seconds of one optimisation step at the generator's full size, and of its main parts.
 
-    In every round the generator's own forward and backward pass (to w and the noise), VGG16's (to the image) and
-    two steps of ``project`` follow one another; the medians over the rounds are returned, with their ratio.
+    Every round times the generator's own forward and backward pass (to w and the noise), then VGG16's (to the image),
+    then two steps of ``project``. Returns the medians over the rounds, and their ratio.
     """
     place = pick_device(device)
     G, distance = weights.load_generator(generator, place), PerceptualDistance(device=place)
@@ -123,13 +123,13 @@ def _summary(run: Projection, target: Tensor, distance: PerceptualDistance) -> d
 
 
 def record_recipe(name: str, *, device: str = "auto", generator: str = "mobile-ffhq", seed: int = 0) -> Path:
-    """Run karras2020 on a target, at full length, and keep its settings, curves and figures under docs/recipe/."""
+    """Run karras2020 on a target and record its settings, curves and results in benchmarks/runs/."""
     G, distance = weights.load_generator(generator, device), PerceptualDistance(device=device)
     target = _target(name, G)
     run = project(G, target, num_steps=TARGETS[name], distance=distance, device=device, seed=seed)
     curves = {term: [round(float(v), 4) for v in run.history[term]] for term in ("distance", "latent_distance")}
     result = _summary(run, target, distance)
-    del result["seconds"]  # of that machine, that day
+    del result["seconds"]  # true only of that machine on that day
     record = {"result": result, "settings": run.settings, "history": curves}
     path = RECORDS / f"{name}.json"
     with replacing(path) as temporary:
@@ -140,14 +140,14 @@ def record_recipe(name: str, *, device: str = "auto", generator: str = "mobile-f
 def time_to_quality(
     name: str, step_seconds: float, *, device: str = "auto", generator: str = "mobile-ffhq", seed: int = 0
 ) -> tuple[dict[str, float], dict[str, tuple]]:
-    """Run "fast" on a target and hold it against the kept run of karras2020.
+    """Run "fast" on a target and compare it with the recorded run of karras2020.
 
     Args:
         name: of the target.
         step_seconds: of one step at full size, measured on this machine in this run.
 
     Returns:
-        figures of both runs, and curves {recipe: (seconds, d at full size)}.
+        numbers for both runs, and curves {recipe: (seconds, d at full size)}.
     """
     record = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
     G, distance = weights.load_generator(generator, device), PerceptualDistance(device=device)
@@ -207,7 +207,7 @@ print(peak)
 
 
 def process_cost(photo_path: Path) -> dict[str, float]:
-    """Of fresh processes: seconds to import ex5lib, seconds of the command ``align``, peak memory of a run in GiB."""
+    """In fresh processes: seconds to import ex5lib, seconds of the command ``align``, peak memory of a run in GiB."""
 
     def best_of_3(*arguments: str) -> float:
         command = [sys.executable, *arguments]
@@ -240,7 +240,7 @@ def run_all(
     generator: str = "mobile-ffhq",
     quality: bool = True,
 ) -> tuple[dict[str, dict], dict[str, dict]]:
-    """Every benchmark, with the machine that it ran on, and the curves of distance over time."""
+    """The results of every benchmark, with the machine that it ran on, and the curves of distance over time."""
     face = align_face(photo_path).image
     machine = {
         "torch": torch.__version__,
@@ -276,16 +276,16 @@ def as_table(results: dict[str, dict]) -> str:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="Rounds that the medians are taken over.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds to take the medians over.")] = 5,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     generator: Annotated[str, typer.Option(help="A name or a file.")] = "mobile-ffhq",
-    quality: Annotated[bool, typer.Option(help="Also run fast against kept runs of karras2020: minutes.")] = True,
+    quality: Annotated[bool, typer.Option(help="Also compare fast with recorded runs of karras2020: minutes.")] = True,
     record: Annotated[
-        list[str] | None, typer.Option(help="Make the kept run of a target anew first: up to half an hour each.")
+        list[str] | None, typer.Option(help="Record the run of a target again first: up to half an hour each.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="File for the figures.")] = Path("results/speed.json"),
+    out: Annotated[Path, typer.Option(help="File for the results.")] = Path("results/speed.json"),
 ) -> None:
-    """Measure what a step, an import, an alignment and the memory cost, and how soon a search is good."""
+    """Measure the cost of a step, an import and an alignment, the memory, and how soon a search gets good."""
     if rounds < 1:
         raise SettingError(f"A benchmark needs at least 1 round, not {rounds}.")
     keep_freed_memory()

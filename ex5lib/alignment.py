@@ -16,13 +16,13 @@ from ex5lib.images import MIN_SIZE, check_image, from_picture, from_uint8, load_
 
 Photo = str | Path | Image.Image | Tensor
 
-# Where to look, in this order, until a face is found: dlib's detector was trained on upright faces of 80 px and more.
+# Tried in this order until a face is found: dlib's detector was trained on upright faces of 80 px and more.
 _DETECTION_SIDE = 1024
 _TILTS = (30, -30, 60, -60, 90, -90, 180)
 _CNN_SIDE = 800
-# Where the detector's box lies in an aligned face: the mean over generated faces, (left, top, right, bottom) in [0, 1].
+# The detector's box in an aligned face, averaged over generated faces: (left, top, right, bottom) in [0, 1].
 _ALIGNED_BOX = np.array([0.221, 0.325, 0.789, 0.891])
-# Shifts (x, y) and scalings of that box whose landmarks are averaged.
+# Shifts (x, y) and scalings of that box; the landmarks predicted in each are averaged.
 _BOX_JITTER = (
     *((0, 0, s) for s in (0.95, 1, 1.05)),
     *((x, y, 1) for x, y in ((0.02, 0), (-0.02, 0), (0, 0.02), (0, -0.02), (0.02, 0.02), (-0.02, -0.02))),
@@ -34,10 +34,10 @@ class Detection:
     """A face in a photo; all coordinates are (x, y) in px of that photo.
 
     Attributes:
-        box: [4, 2] corners of the detector's box, turned with a tilted face.
+        box: [4, 2] corners of the detector's box, rotated with a tilted face.
         score: the detector's confidence.
         landmarks: [68, 2].
-        tilt: degrees by which the photo was turned to find the face.
+        tilt: degrees by which the photo was rotated to find the face.
         detector: "hog" or "cnn".
     """
 
@@ -54,13 +54,13 @@ class AlignedFace:
 
     Attributes:
         image: [1, 3, S, S], the crop.
-        landmarks: [68, 2] (x, y) in px of the photo; None if the photo was taken for an aligned crop as it is.
+        landmarks: [68, 2] (x, y) in px of the photo; None if the photo itself was used as the aligned crop.
         quad: [4, 2] (x, y) in px of the photo: the corners that became the crop's upper left, lower left, lower right
             and upper right.
         photo: [1, 3, H, W], the whole photo.
-        detections: all faces found, the best first; ``detections[index]`` is the one cropped. Empty if none was looked
-            for.
-        index: which of them.
+        detections: all faces found, the best first; ``detections[index]`` is the one cropped. Empty if the photo itself
+            was used as the aligned crop.
+        index: of the cropped face in ``detections``.
     """
 
     image: Tensor
@@ -72,12 +72,12 @@ class AlignedFace:
 
     @property
     def already_aligned(self) -> bool:
-        """Whether the photo was an aligned crop already: the quad lies within 5 % of the photo's own corners."""
+        """Whether the photo was already an aligned crop: the quad's corners are within 5 % of its width of its own."""
         height, width = self.photo.shape[2:]
         return height == width and np.linalg.norm(self.quad - _corners(width), axis=1).max() <= 0.05 * width
 
     def crop(self, image: Tensor) -> Tensor:
-        """What the crop is of the photo of another image [1, 3, H, W] of the photo's size: [1, 3, S, S]."""
+        """The same crop of another image [1, 3, H, W] that has the photo's size: [1, 3, S, S]."""
         return crop_quad(image, self.quad, self.image.shape[3])
 
 
@@ -94,11 +94,11 @@ def _hog_detector() -> dlib.fhog_object_detector:
 def detect_faces(photo: Tensor) -> list[Detection]:
     """All faces in a photo [1, 3, H, W], the best score first; empty if there is none.
 
-    Tried in this order until something is found: dlib's HOG detector on the photo, on the photo enlarged (small
-    faces), on the photo turned (tilted faces), and dlib's CNN detector (faces half turned away).
+    Tries in this order until something is found: dlib's HOG detector on the photo, on the photo enlarged (small
+    faces), on the photo rotated (tilted faces), and dlib's CNN detector (faces half turned away).
 
     Raises:
-        SettingError: if it is not one image, or a side is shorter than 64 px.
+        SettingError: if the photo is not a single image, or a side is shorter than 64 px.
     """
     check_image(photo, batch=1)
     if min(photo.shape[2:]) < MIN_SIZE:
@@ -107,7 +107,7 @@ def detect_faces(photo: Tensor) -> list[Detection]:
     picture = Image.fromarray(to_uint8(photo))
     side = max(picture.size)
     scale = min(1.0, _DETECTION_SIDE / side)
-    # A face of 80 px must remain visible in a photo of any size, hence the second, unreduced attempt.
+    # An 80 px face should be found in a photo of any size, so the second attempt uses the full resolution.
     attempts = [(scale, 0), (1.0, 0)] if scale < 1 else [(1.0, 0)]
     attempts += [(min(2.0, 4096 / side), 0), (min(4.0, 4096 / side), 0)]
     attempts += [(scale, tilt) for tilt in _TILTS]
@@ -125,13 +125,13 @@ def detect_faces(photo: Tensor) -> list[Detection]:
 
 
 def _turned(picture: Image.Image, scale: float, tilt: int) -> tuple[np.ndarray, np.ndarray]:
-    """The picture scaled and turned, and the affine map [2, 3] from its pixels back to the picture's."""
+    """The picture scaled and rotated, and the affine map [2, 3] from the new pixels back to the picture's."""
     width, height = (max(round(side * scale), 1) for side in picture.size)
     scaled = picture if scale == 1 else picture.resize((width, height), Image.Resampling.BICUBIC)
     turned = scaled.rotate(tilt, Image.Resampling.BICUBIC, expand=True) if tilt else scaled
     angle = math.radians(tilt)
     rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    # PIL turns counter-clockwise about the centre; the way back turns clockwise in (x right, y down).
+    # PIL rotates counter-clockwise about the centre, so the way back is clockwise (x right, y down).
     linear = rotation * (np.array(picture.size) / (width, height))[:, None]
     centre = np.array(picture.size) / 2 - linear @ (np.array(turned.size) / 2)
     return np.asarray(turned), np.column_stack([linear, centre])
@@ -170,17 +170,17 @@ def aligned_box(size: int, shift: tuple[float, float] = (0, 0), scaling: float =
 def aligned_landmarks(face: Tensor, size: int = 512) -> np.ndarray:
     """The 68 landmarks of an aligned face [1, 3, S, S]: [68, 2] (x, y) in units of the crop's side, in [0, 1].
 
-    The face is not searched for: in an aligned crop it is where alignment has put it.
+    No detector runs: alignment fixes where the face lies in the crop.
     """
     pixels = np.ascontiguousarray(to_uint8(resize_area(face, size)))
     return (_landmarks(pixels, aligned_box(size)) + 0.5) / size
 
 
 def refine_landmarks(picture: Image.Image, landmarks: np.ndarray, *, passes: int = 1, size: int = 256) -> np.ndarray:
-    """Predict the landmarks anew in the upright, scaled crop that they define, and average over nearby boxes.
+    """Predict the landmarks again in the upright, scaled crop that they define, averaged over nearby boxes.
 
-    The predictor's answer shifts by some percent with the box that it is given and with tilt. In the aligned frame
-    the box is always the same, so a photo and its turned or scaled copy get the same crop.
+    The prediction shifts by a few percent with the given box and with tilt. In the aligned frame the box is always
+    the same, so a photo and a rotated or scaled copy of it get the same crop.
 
     Args:
         picture: the photo.
@@ -206,9 +206,9 @@ def refine_landmarks(picture: Image.Image, landmarks: np.ndarray, *, passes: int
 def ffhq_quad(landmarks: np.ndarray) -> np.ndarray:
     """The oriented square that FFHQ crops: [4, 2] corners, upper left, lower left, lower right, upper right.
 
-    With e the vector between the eyes' centres, m that from the middle of the eyes to the middle of the mouth, and
-    i a quarter turn, the half-axis is x ∝ e − i m, as long as the larger of 2 |e| and 1.8 |m|; the centre lies 0.1 m
-    below the eyes.
+    Let e be the vector from the left eye's centre to the right one's, m the vector from the midpoint of the eyes to
+    the midpoint of the mouth, and i a quarter turn. The half-axis is x ∝ e − i m, of length max(2 |e|, 1.8 |m|); the
+    centre is the midpoint of the eyes plus 0.1 m.
 
     Args:
         landmarks: [68, 2] (x, y), in the iBUG order.
@@ -231,7 +231,7 @@ def crop_quad(image: Tensor, quad: np.ndarray, size: int = 1024) -> Tensor:
 
     Args:
         image: [1, 3, H, W].
-        quad: [4, 2] as ``ffhq_quad`` gives it; it may reach beyond the image.
+        quad: [4, 2] as returned by ``ffhq_quad``; it may extend beyond the image.
         size: side of the crop.
 
     Returns:
@@ -259,7 +259,7 @@ def crop_quad(image: Tensor, quad: np.ndarray, size: int = 1024) -> Tensor:
         picture, shift = _padded(picture, np.maximum(missing, round(side * 0.3)), blur=side * 0.02)
         quad += shift
 
-    # Four times the size, then down: the transform itself looks at four pixels only.
+    # Transform to four times the size, then shrink: the transform itself interpolates only four pixels.
     big = picture.transform(
         (4 * size, 4 * size), Image.Transform.QUAD, tuple((quad + 0.5).flatten()), Image.Resampling.BILINEAR
     )
@@ -267,13 +267,13 @@ def crop_quad(image: Tensor, quad: np.ndarray, size: int = 1024) -> Tensor:
 
 
 def _padded(picture: Image.Image, pad: np.ndarray, blur: float) -> tuple[Image.Image, np.ndarray]:
-    from scipy.ndimage import gaussian_filter  # a quarter of a second that most photos need not pay
+    from scipy.ndimage import gaussian_filter  # imported here: it takes a quarter of a second, and few photos need it
 
     left, top, right, bottom = pad
     pixels = np.pad(np.asarray(picture, np.float32), ((top, bottom), (left, right), (0, 0)), mode="reflect")
     height, width = pixels.shape[:2]
     y, x = np.ogrid[:height, :width]
-    # 1 at the outer edge of the padding, 0 at the picture, and below 0 inside it.
+    # 1 at the outer edge of the padding, 0 at the picture's edge, negative inside the picture.
     nearness = 1 - np.minimum(
         np.minimum(x / left, (width - 1 - x) / right), np.minimum(y / top, (height - 1 - y) / bottom)
     )
@@ -289,12 +289,12 @@ def align_face(photo: Photo, *, face: int | None = None, size: int = 1024) -> Al
 
     Args:
         photo: the path of an image file, a PIL image, or a tensor [1, 3, H, W].
-        face: which face, counted from 0 in the order of the detector's score; None takes the best.
+        face: index of the face, from 0, best detector score first; None takes the best.
         size: side of the crop in px.
 
     Raises:
         FaceError: if there is no face, or fewer than asked for.
-        FileError: if the file cannot be read, as ``load_image``.
+        FileError: if the file cannot be read, as in ``load_image``.
         SettingError: if a side of the photo is shorter than 64 px.
     """
     name = str(photo) if isinstance(photo, str | Path) else "the photo"
@@ -302,13 +302,13 @@ def align_face(photo: Photo, *, face: int | None = None, size: int = 1024) -> Al
     found = detect_faces(photo)
     if not found:
         raise FaceError(
-            f"No face was found in {name}: try a photo in which it is larger, better lit and turned to the camera, or "
-            "crop it tighter."
+            f"No face was found in {name}: try a photo with a larger, better-lit face turned to the camera, or crop "
+            "this one tighter."
         )
     index = face or 0
     if not 0 <= index < len(found):
-        faces = "1 face" if len(found) == 1 else f"{len(found)} faces"
-        raise FaceError(f"Face {index} was asked for, but {faces} were found in {name}, counted from 0.")
+        faces = "1 face was" if len(found) == 1 else f"{len(found)} faces were"
+        raise FaceError(f"Face {index} was asked for, but {faces} found in {name}: faces are counted from 0.")
     landmarks = found[index].landmarks
     quad = ffhq_quad(landmarks)
     return AlignedFace(crop_quad(photo, quad, size), landmarks, quad, photo, tuple(found), index)
@@ -317,17 +317,17 @@ def align_face(photo: Photo, *, face: int | None = None, size: int = 1024) -> Al
 def load_face(
     photo: Photo | AlignedFace, *, face: int | None = None, aligned: bool = False, size: int = 1024
 ) -> AlignedFace:
-    """The aligned face of a photo; one that is an aligned crop already is only resized, and keeps its pixels.
+    """The aligned face of a photo. A photo that is already an aligned crop is only resized, not cropped again.
 
     Args:
-        photo: as ``align_face`` takes it, or an aligned face, which only gets the size.
-        face: which face, as in ``align_face``.
-        aligned: whether to take the photo for an aligned crop without looking for a face.
+        photo: anything that ``align_face`` takes, or an aligned face, which is only resized.
+        face: index of the face, as in ``align_face``.
+        aligned: treat the photo as an aligned crop, without looking for a face.
         size: side of the crop in px.
 
     Raises:
-        FaceError, FileError, SettingError: as ``align_face``.
-        SettingError: if ``aligned`` is said of a photo that is not square.
+        FaceError, FileError, SettingError: as in ``align_face``.
+        SettingError: if ``aligned`` is set for a photo that is not square.
     """
     if isinstance(photo, AlignedFace):
         return replace(photo, image=resize(photo.image, size))

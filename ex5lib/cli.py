@@ -29,7 +29,7 @@ from stylegan2_ada.readers import save_generator
 
 
 class _Commands(TyperGroup):
-    """Prints what the user can mend as one sentence and exits with 1; anything else is a bug and shows its trace."""
+    """Prints an error that the user can fix as one sentence and exits with 1; any other is a bug: full traceback."""
 
     def invoke(self, ctx):
         try:
@@ -55,18 +55,21 @@ SAMPLE_PHOTO = sample_photo()
 Photo = Annotated[Path, typer.Argument(help="Image file.", show_default=False)]
 Photos = Annotated[Path, typer.Argument(help="Image file, or a folder of them.", show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="results/…")]
-Face = Annotated[int | None, typer.Option(help="Which face, from 0, best score first.", show_default="the best")]
+Face = Annotated[int | None, typer.Option(help="Index of the face, from 0, best score first.", show_default="the best")]
 Aligned = Annotated[bool, typer.Option("--aligned", help="The photo is an aligned crop: do not look for a face.")]
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="fast: coarse to fine, about a minute; karras2020: the published 1000 steps.")
 ]
-NumSteps = Annotated[int | None, typer.Option(help="Optimisation steps in all.", show_default="the recipe's")]
-LatentWeight = Annotated[float, typer.Option(help="λ_w, weight of the distance from the mean latent.")]
+NumSteps = Annotated[int | None, typer.Option(help="Total optimisation steps.", show_default="the recipe's")]
+LatentWeight = Annotated[
+    float | None,
+    typer.Option(help="λ_w, weight of the distance from the mean latent.", show_default="the recipe's, 0.001"),
+]
 Space = Annotated[str | None, typer.Option(help="Latent space: z, w or w+.", show_default="the recipe's")]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the networks: pays in long searches.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the networks: worth it for long searches.")]
 Video = Annotated[bool, typer.Option("--video", help="Also write the search as an animation, search.webp.")]
-Batch = Annotated[int, typer.Option(help="Photos of a folder searched at once; more than 1 pays on a GPU.")]
-Seed = Annotated[int, typer.Option(help="Seed of all randomness.")]
+Batch = Annotated[int, typer.Option(help="Photos of a folder to search at once; meant for a GPU.")]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
 Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
 GeneratorName = Annotated[
     str, typer.Option("--generator", help="mobile-ffhq, ffhq, or a .pkl, .pt or .safetensors file.")
@@ -80,7 +83,7 @@ def align(
 ):
     """Find the face in a photo and crop it as FFHQ did."""
     if not 64 <= size <= 4096:
-        raise SettingError(f"An aligned face has 64 to 4096 px a side, not {size}.")
+        raise SettingError(f"The side of an aligned face must be 64 to 4096 px, not {size}.")
     out = out or Path("results", f"{photo.stem}-align")
     check_writable(out)
     found = align_face(photo, face=face, size=size)
@@ -96,7 +99,7 @@ def invert(
     photo: Photos,
     recipe: RecipeName = "fast",
     num_steps: NumSteps = None,
-    latent_weight: LatentWeight = 1e-3,
+    latent_weight: LatentWeight = None,
     space: Space = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -109,7 +112,7 @@ def invert(
     video: Video = False,
     out: Out = None,
 ):
-    """Find the latent whose image looks like the photo."""
+    """Find the latent code whose image looks like the photo."""
     options = dict(locals())
     request = _request(options)
     photo, out = options.pop("photo"), options.pop("out") or Path("results", f"{photo.stem}-inversion")
@@ -127,13 +130,13 @@ def restore(
     left: Annotated[int | None, typer.Option(help="Inpainting: left edge.")] = None,
     height: Annotated[int | None, typer.Option(help="Inpainting: height.")] = None,
     width: Annotated[int | None, typer.Option(help="Inpainting: width.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="Inpainting: image, white where to fill in.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Inpainting: mask image, white where to fill in.")] = None,
     already_degraded: Annotated[
         bool, typer.Option("--already-degraded", help="The photo itself is blurred, grey or damaged.")
     ] = False,
     recipe: RecipeName = "fast",
     num_steps: NumSteps = None,
-    latent_weight: LatentWeight = 1e-3,
+    latent_weight: LatentWeight = None,
     space: Space = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -148,8 +151,8 @@ def restore(
 ):
     """Deblur, colourise or fill in a photo.
 
-    The aligned photo is degraded first and the result is compared with the original; with --already-degraded the
-    photo itself is what is restored.
+    The aligned photo is degraded first, and the result is compared with the original. With --already-degraded, the
+    photo is restored as it is.
     """
     options = dict(locals())
     request = _request(options)
@@ -159,13 +162,15 @@ def restore(
         module = Grayscale()
     elif degradation == "inpaint":
         if mask and any(value is not None for value in (top, left, height, width)):
-            raise SettingError("A hole is given by a mask or by a rectangle, not by both.")
+            raise SettingError("Specify the hole by a mask or by a rectangle, not by both.")
         painted = load_mask(mask) if mask else None
         module = None if mask else Inpaint(top, left, height, width)
     else:
         raise unknown_name("degradation", degradation, ("blur", "grayscale", "inpaint"))
     if mask and batch > 1:
-        raise SettingError("A mask is fitted to each face, so photos with a mask are searched one by one: --batch 1.")
+        raise SettingError(
+            "A mask is fitted to each face, so photos with a mask are searched one by one: set --batch 1."
+        )
     for name in ("degradation", "kernel_size", "sigma", "top", "left", "height", "width", "mask"):
         del options[name]
     photo, out = options.pop("photo"), options.pop("out") or Path("results", f"{photo.stem}-{degradation}")
@@ -183,15 +188,15 @@ def _say(line: str, error: bool = False) -> None:
 
 
 def _run(job: Job, photo: Path, out: Path) -> None:
-    done, failed = job.run(photo, out)
-    if photo.is_dir() and any(restoration.run.stopped for restoration in done):
+    outcome = job.run(photo, out)
+    if photo.is_dir() and outcome.stopped:
         raise typer.Exit(130)
-    if failed:
+    if outcome.failed:
         raise typer.Exit(1)
 
 
 def _request(options: dict) -> dict:
-    """What was asked for, as far as it decides the result."""
+    """The options that affect the result, JSON-ready."""
     asked = {name: value for name, value in options.items() if name not in ("photo", "out", "batch")}
     return {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
 
@@ -216,7 +221,7 @@ def sample(
     class_index: ClassIndex = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("results/samples"),
 ):
-    """Make faces from seeds."""
+    """Generate faces from seeds."""
     numbers = _seeds(seeds)
     if not math.isfinite(truncation):
         raise SettingError(f"The truncation ψ must be a number, not {truncation}.")
@@ -241,13 +246,13 @@ def _seeds(text: str) -> list[int]:
             raise SettingError(f'"{text}" is not a list of seeds: write them as 0-7 or 3,5,8.')
         span = range(int(first), int(last or first) + 1)
         if not 1 <= len(seeds) + len(span) <= 256 or not span:
-            raise SettingError(f'"{text}" is not a list of 1 to 256 rising seeds.')
+            raise SettingError(f'"{text}" is not a list of 1 to 256 seeds whose ranges run upward.')
         seeds += span
     return seeds
 
 
 @app.command()
-def fetch(names: Annotated[list[str] | None, typer.Argument(help="Names, as weights lists them.")] = None):
+def fetch(names: Annotated[list[str] | None, typer.Argument(help="Names, as listed by the command weights.")] = None):
     """Fetch pretrained weights ahead of their first use."""
     for name in names or pretrained.ESSENTIAL:
         typer.echo(f"{name}: {pretrained.fetch(name)}")
@@ -271,7 +276,7 @@ def convert(
     source: Annotated[Path, typer.Argument(help="NVIDIA's .pkl or rosinality's .pt.", show_default=False)],
     target: Annotated[Path, typer.Argument(help="A new .safetensors file.", show_default=False)],
 ):
-    """Turn a checkpoint into a file that loads at once and can hold nothing but tensors."""
+    """Convert a checkpoint to a file that loads fast and can hold nothing but tensors."""
     if target.suffix != ".safetensors":
         raise SettingError(f"{target} must end in .safetensors.")
     generator = pretrained.load_generator(source, "cpu")
@@ -291,7 +296,7 @@ def demo(
 ):
     """Align a photo, invert it, deblur, colourise and fill it in, and draw one gallery."""
     began = time.perf_counter()
-    load_image(photo)  # what is cheap to find out comes before what is slow to fetch
+    load_image(photo)  # cheap checks come before slow downloads
     pick_recipe(recipe)
     check_writable(out)
     G, distance = pretrained.load_generator(generator, device), PerceptualDistance(device=device)
@@ -308,7 +313,7 @@ def demo(
             raise typer.Exit(130)
         given.append((name, done.images.get("degraded", face.image)))
         found.append(("", done.result))
-    # The last column: what filling a hole is for, below the photo as it was.
+    # The last column: the original photo, and below it the photo with only its hole filled.
     given.append(("original, and composite", face.image))
     found.append(("", done.composite))
     path = figures.save_figure(figures.plot_gallery([("given", given), ("found", found)]), out / "gallery.png")
@@ -323,9 +328,9 @@ def report(
     generator: GeneratorName = "mobile-ffhq",
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("results/report"),
 ):
-    """Run the five notebooks and make the whole report of them: one page, every figure, every number.
+    """Run the five notebooks and build the report: one page, every figure, every number.
 
-    What is done already is not run again: an interrupted report goes on where it was, notebook by notebook.
+    Notebooks that are done are not run again, so an interrupted report resumes at the one it had reached.
     """
     from ex5lib.notebook.report import Request, make_report  # the notebooks' libraries would slow down all commands
 

@@ -1,8 +1,8 @@
-"""Degradations D: differentiable modules from images to images.
+"""Degradations D: differentiable modules that map images to images.
 
-Their parameters are in pixels of the aligned face at 256 × 256, the size at which images are compared. Each one
-rescales itself to the image that it gets, so that a preview at 128 px, the comparison at 256 px and the image at
-1024 px show the same blur and the same hole.
+Their parameters are in pixels of the aligned face at 256 × 256, the size at which images are compared. Each module
+rescales itself to its input, so that a preview at 128 px, the comparison at 256 px and the image at 1024 px show the
+same blur and the same hole.
 """
 
 import math
@@ -37,9 +37,9 @@ class GaussianBlur(nn.Module):
     def __init__(self, kernel_size: int, sigma: float | None = None):
         super().__init__()
         if kernel_size < 0 or (kernel_size % 2 == 0 and kernel_size != 0) or kernel_size >= REFERENCE_SIZE:
-            raise SettingError(f"A blur's kernel size is 0 or an odd number from 1 to 255, not {kernel_size}.")
+            raise SettingError(f"A blur's kernel size must be 0 or an odd number from 1 to 255, not {kernel_size}.")
         if sigma is not None and not (sigma > 0 and math.isfinite(sigma)):
-            raise SettingError(f"A blur's sigma is a positive number of pixels, not {sigma}.")
+            raise SettingError(f"A blur's sigma must be a positive number of pixels, not {sigma}.")
         self.kernel_size = kernel_size
         self.sigma = 0.15 * kernel_size + 0.35 if sigma is None else sigma
 
@@ -47,7 +47,7 @@ class GaussianBlur(nn.Module):
         """The taps at ``scale`` times 256 px, [2r + 1], summing to 1.
 
         At scale 1 these are kernel_size samples of the Gaussian. At any other scale the same bell is sampled over
-        the same extent, and a tap that reaches over its end counts for the part inside.
+        the same extent, and a tap that extends past the end is weighted by the fraction of it that lies inside.
         """
         half = self.kernel_size / 2 * scale
         radius = max(math.ceil(half - 0.5), 0)
@@ -82,7 +82,7 @@ class Grayscale(nn.Module):
     def composite(self, photo: Tensor, generated: Tensor) -> Tensor:
         """Luma from the photo, colour from the generator: generated + D(photo) − D(generated), clamped to [−1, 1].
 
-        Where nothing is clamped its luma is the photo's, for the weights sum to 1.
+        Where nothing is clamped, its luma is the photo's, because the weights sum to 1.
 
         Args:
             photo, generated: [1, 3, S, S].
@@ -94,12 +94,12 @@ class Grayscale(nn.Module):
 
 
 class Inpaint(nn.Module):
-    """Remove a rectangle, or the white part of a mask: removed pixels are black.
+    """Remove a rectangle, or the white part of a mask, by painting it black.
 
     Args:
         top, left, height, width: the rectangle in px at 256 px.
-        mask: [H, W] or [1, 1, H, W] in [0, 1], square like the aligned face, 1 where a pixel is removed; instead of
-            the rectangle.
+        mask: instead of the rectangle: [H, W] or [1, 1, H, W] in [0, 1], square like the aligned face, 1 where a pixel
+            is removed.
 
     Raises:
         SettingError: if the rectangle is empty or does not lie inside 256 × 256.
@@ -144,7 +144,7 @@ class Inpaint(nn.Module):
         mask = self.mask.to(image)
         if self.mask.shape[-1] % size[-1] == 0 or size[-1] % self.mask.shape[-1] == 0:
             return F.interpolate(mask, size=size, mode="area")
-        # Area averaging weighs whole source pixels only; antialiased interpolation weighs the exact overlap.
+        # Area averaging counts whole source pixels only; antialiased interpolation weights them by their overlap.
         return F.interpolate(mask, size=size, mode="bilinear", antialias=True).clamp(0, 1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class Inpaint(nn.Module):
         Returns:
             [1, 3, S, S].
         """
-        from scipy.ndimage import distance_transform_edt  # a quarter of a second that most runs need not pay
+        from scipy.ndimage import distance_transform_edt  # imported here: it takes a quarter of a second
 
         hole = (self.mask_for(photo)[0, 0] > 0).cpu().numpy()
         band = feather * photo.shape[-1] / REFERENCE_SIZE
@@ -171,10 +171,10 @@ class Inpaint(nn.Module):
         return photo + share * (generated - photo)
 
     def fill_smoothly(self, photo: Tensor) -> Tensor:
-        """The hole filled by biharmonic inpainting, which continues what surrounds it and knows nothing of faces.
+        """Fill the hole by biharmonic inpainting, which extends the surroundings smoothly and knows nothing of faces.
 
         Args:
-            photo: [1, 3, S, S]; at 256 px it takes seconds.
+            photo: [1, 3, S, S]; at 256 px this takes seconds.
 
         Returns:
             [1, 3, S, S] in [−1, 1], the photo outside the hole.
@@ -194,13 +194,13 @@ class Inpaint(nn.Module):
 
 def _check_mask(mask: Tensor) -> Tensor:
     if mask.ndim not in (2, 4) or mask.shape[:-2] not in ((), (1, 1)):
-        raise SettingError(f"A mask is [H, W] or [1, 1, H, W], not {list(mask.shape)}.")
+        raise SettingError(f"A mask must be [H, W] or [1, 1, H, W], not {list(mask.shape)}.")
     mask = mask.detach().float().view(1, 1, *mask.shape[-2:])
     height, width = mask.shape[-2:]
     if height != width:
         raise SettingError(f"The mask is {width} × {height} px but the aligned face is square: give a square mask.")
     if mask.min() >= 0.5:
-        raise SettingError("The mask is white all over, so nothing of the photo would be left: black is kept.")
+        raise SettingError("The mask is white all over, so nothing of the photo is left: paint black what to keep.")
     if mask.max() < 0.5:
-        raise SettingError("The mask is black all over, so there is nothing to fill in: white is removed.")
+        raise SettingError("The mask is black all over, so there is nothing to fill in: paint white what to remove.")
     return mask.clamp(0, 1)

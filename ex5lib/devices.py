@@ -1,4 +1,4 @@
-"""Choosing a device, and saying plainly when it is missing or out of memory."""
+"""Choosing a device, with clear errors when it is missing or out of memory."""
 
 import ctypes
 import os
@@ -43,9 +43,10 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
 def keep_freed_memory() -> bool:
     """On Linux, have the C library keep freed memory for the next tensor; returns whether it will.
 
-    By default every block above 32 MB at most is taken from the system and given back each time. A feature map of a
-    1024 px generator has 64 MB, so the system would clear its 16,000 pages anew for every operation of every step:
-    that takes longer than the arithmetic. The price is a process that stays at its peak size until it ends.
+    By default it takes large blocks (above a threshold of at most 32 MB) from the system and gives them back each time.
+    A feature map of a 1024 px generator has 64 MB, so the system would have to clear its 16,000 pages again for every
+    operation of every step, which takes longer than the arithmetic. The price is that the process stays at its peak
+    size until it ends.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -54,10 +55,10 @@ def keep_freed_memory() -> bool:
 
 
 def check_compiler(place: torch.device) -> None:
-    """Make sure that ``torch.compile`` can work: on a CPU it writes C++.
+    """Make sure that ``torch.compile`` can work: on a CPU it generates C++.
 
     Raises:
-        DeviceError: if there is no compiler for that.
+        DeviceError: if there is no compiler for it.
     """
     named = os.environ.get("CXX")
     if place.type == "cpu" and not any(shutil.which(name) for name in ([named] if named else ("g++", "clang++"))):
@@ -66,9 +67,9 @@ def check_compiler(place: torch.device) -> None:
 
 @contextmanager
 def readable_memory_errors() -> Iterator[None]:
-    """Turn what an allocator raises into a DeviceError of one sentence; a context manager or a decorator.
+    """Turn an allocator's error into a one-sentence DeviceError; a context manager or a decorator.
 
-    CUDA has an exception of its own; the CPU's and MPS's are RuntimeErrors that only their text tells apart.
+    CUDA has an exception of its own; on the CPU and MPS it is a RuntimeError that can be recognised only by its text.
     """
     try:
         yield

@@ -43,7 +43,7 @@ def plot_images(images: Sequence[Tensor], titles: Sequence[str], *, columns: int
 
 
 def plot_iterations(run, original: Tensor | None = None) -> Figure:
-    """The snapshots of a run in order, beside the original where there is one."""
+    """The snapshots of a run in order, followed by the original if it is given."""
     images = [run.snapshots[step] for step in sorted(run.snapshots)]
     titles = ["start" if step == 0 else f"{step} steps" for step in sorted(run.snapshots)]
     if original is not None:
@@ -52,9 +52,9 @@ def plot_iterations(run, original: Tensor | None = None) -> Figure:
 
 
 def plot_losses(run) -> Figure:
-    """Every term of the objective, weighted as it entered, over the steps; logarithmic axis.
+    """Every term of the objective, times its weight, over the steps, on a logarithmic axis.
 
-    Dotted lines part the stages of a coarse-to-fine search, whose distances are not comparable across them.
+    Dotted lines mark where a coarse-to-fine search changes its image size; distances are not comparable across them.
     """
     history, settings = run.history, run.settings
     lines = {
@@ -66,7 +66,7 @@ def plot_losses(run) -> Figure:
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     ax = figure.subplots()
     for label, (values, colour, width) in lines.items():
-        if np.any(values > 0):  # a weight of 0 has no line on a logarithmic axis
+        if np.any(values > 0):  # a term with weight 0 cannot be drawn on a logarithmic axis
             ax.plot(np.where(values > 0, values, np.nan), label=label, color=colour, linewidth=width)
     ax.set(yscale="log", xlabel="step", ylabel="value", xlim=(0, max(run.num_steps - 1, 1)))
     sizes = np.asarray(history["size"])
@@ -104,7 +104,7 @@ def plot_alignment(face) -> Figure:
     left.plot(*np.vstack([face.quad, face.quad[:1]]).T, color="#2ec4b6", linewidth=1.6)
     left.scatter(*face.landmarks.T, s=4, color="#ff4d6d")
     height, width = face.photo.shape[2:]
-    # The square may reach beyond the photo; show all of it.
+    # The square may extend beyond the photo; show all of it.
     left.set_xlim(min(0, face.quad[:, 0].min()) - 0.5, max(width, face.quad[:, 0].max()) - 0.5)
     left.set_ylim(max(height, face.quad[:, 1].max()) - 0.5, min(0, face.quad[:, 1].min()) - 0.5)
     _show(right, face.image, f"aligned, {face.image.shape[2]} × {face.image.shape[3]} px")
@@ -129,7 +129,7 @@ def plot_gallery(rows: Sequence[tuple[str, Sequence[tuple[str, Tensor]]]]) -> Fi
 
 
 def plot_quality(curves: dict[str, dict[str, tuple]]) -> Figure:
-    """Distance over wall time, a panel for each target."""
+    """Distance over wall time, one panel per target."""
     figure = Figure(figsize=(4.2 * len(curves), 3.6), layout="constrained")
     axes = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     for ax, (name, lines) in zip(axes, curves.items(), strict=True):
@@ -161,7 +161,7 @@ def plot_curves(
     ax.set(
         xlabel=xlabel, ylabel=ylabel, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear"
     )
-    for axis in (getattr(ax, f"{name}axis") for name in log):  # enough numbers to read values within one decade
+    for axis in (getattr(ax, f"{name}axis") for name in log):  # enough labels to read values within one decade
         axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axis.set_major_formatter(ScalarFormatter())
         axis.set_minor_locator(NullLocator())
@@ -172,7 +172,7 @@ def plot_curves(
 
 
 def plot_histograms(values: dict[str, np.ndarray], *, xlabel: str) -> Figure:
-    """Histograms {label: values} over one axis, each of area 1."""
+    """Histograms {label: values} on one axis, each normalised to area 1."""
     figure = Figure(figsize=(7.5, 3.2), layout="constrained")
     ax = figure.subplots()
     for (label, numbers), colour in zip(values.items(), cycle(_COLOURS)):
@@ -209,7 +209,7 @@ def plot_gan(generated: Tensor, photo: Tensor) -> Figure:
     ]  # fmt: skip
     for start, end in arrows:
         ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": _INK})
-    ax.set(xlim=(0, 10.5), ylim=(0, 3.2), aspect="equal")  # last: an image changes them
+    ax.set(xlim=(0, 10.5), ylim=(0, 3.2), aspect="equal")  # set last, because imshow changes them
     return figure
 
 
@@ -253,7 +253,7 @@ def plot_eyes(strips: dict[str, Tensor], colours: dict[str, np.ndarray]) -> Figu
 
 
 def plot_map(values: Tensor, title: str, image: Tensor, image_title: str) -> Figure:
-    """An image [1, 3, S, S], and beside it a map of numbers [S, S] with its scale."""
+    """An image [1, 3, S, S] beside a map of values [S, S] with its colour scale."""
     figure = Figure(figsize=(6.6, 2.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     _show(left, image, image_title)
@@ -265,20 +265,22 @@ def plot_map(values: Tensor, title: str, image: Tensor, image_title: str) -> Fig
 
 
 def save_animation(frames: Sequence[Tensor], path: str | Path, *, seconds: float = 8, size: int = 256) -> Path:
-    """Write images [1, 3, H, W] as an animation that begins anew after a rest: WebP, or GIF by the path's suffix.
+    """Write images [1, 3, H, W] as a looping animation, WebP or GIF depending on the path's suffix.
 
     Args:
         frames: at least one.
         path: of the file.
-        seconds: of one round; the last frame rests for two more.
-        size: px of a frame's height; wider frames keep their shape.
+        seconds: length of one loop; the last frame is held for two seconds more.
+        size: height of a frame in px; the width follows from the aspect ratio.
 
     Raises:
         SettingError: if there is no frame, or the suffix is neither .webp nor .gif.
     """
     path = Path(path)
     if not frames or path.suffix not in (".webp", ".gif"):
-        raise SettingError(f"An animation needs a frame and a name that ends in .webp or .gif, not {path.name}.")
+        raise SettingError(
+            f"An animation needs at least one frame and a file name that ends in .webp or .gif, not {path.name}."
+        )
     pictures = [Image.fromarray(to_uint8(frame)) for frame in frames]
     pictures = [
         picture.resize((round(picture.width * size / picture.height), size), Image.Resampling.LANCZOS)
@@ -294,7 +296,7 @@ def save_animation(frames: Sequence[Tensor], path: str | Path, *, seconds: float
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
-    """Write a figure to a file whose suffix names the format; returns the path."""
+    """Write a figure to a file, in the format that its suffix names; returns the path."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
     return Path(path)

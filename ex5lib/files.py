@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half-written."""
+"""Writing files so that none is ever left half-written."""
 
 import os
 import tempfile
@@ -11,9 +11,9 @@ from ex5lib.errors import FileError
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to; rename it over ``path`` when the block succeeds.
+    """Yield a temporary path beside ``path`` to write to; rename it to ``path`` when the block succeeds.
 
-    Folders are created. The temporary name keeps the suffix, which image writers look at.
+    Missing folders are created. The temporary name keeps the suffix, by which image writers pick the format.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,7 +21,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     os.close(handle)
     try:
         yield Path(name)
-        mask = os.umask(0)  # mkstemp makes a private file; what users get follows their umask
+        mask = os.umask(0)  # mkstemp makes the file private; apply the user's umask instead
         os.umask(mask)
         os.chmod(name, 0o666 & ~mask)
         os.replace(name, path)
@@ -30,10 +30,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def check_writable(folder: str | Path) -> None:
-    """Find out, before long work, whether a folder can be made and written to; nothing is left behind.
+    """Check, before any long work, that a folder can be created and written to, without creating it.
 
     Raises:
-        FileError: if not.
+        FileError: if it cannot.
     """
     folder = Path(folder).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())

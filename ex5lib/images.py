@@ -1,4 +1,4 @@
-"""Loading, saving and converting images. An image tensor is float32 [N, 3, H, W] in [−1, 1] everywhere else."""
+"""Loading, saving and converting images. Everywhere else an image is a float32 tensor [N, 3, H, W] in [−1, 1]."""
 
 import warnings
 from pathlib import Path
@@ -16,7 +16,7 @@ MIN_SIZE = 64
 
 
 def load_image(path: str | Path) -> Tensor:
-    """Load a photo of any common kind: 8 or 16 bits, RGB, CMYK, palette, grey; turned as its EXIF says.
+    """Load a photo of any common kind (8 or 16 bits, RGB, CMYK, palette, grey), rotated according to its EXIF data.
 
     Transparent pixels are put on white.
 
@@ -24,7 +24,7 @@ def load_image(path: str | Path) -> Tensor:
         float32 [1, 3, H, W] in [−1, 1].
 
     Raises:
-        FileError: if the file is missing, not an image, damaged, too large to be one, or smaller than 64 px.
+        FileError: if the file is missing, not an image, damaged, implausibly large, or smaller than 64 px.
     """
     return from_picture(_open(Path(path)), str(path))
 
@@ -36,8 +36,7 @@ def from_picture(picture: Image.Image, name: str = "The picture") -> Tensor:
         float32 [1, 3, H, W] in [−1, 1].
 
     Raises:
-        FileError: if it has floating-point pixels, or fewer than 64 px on a side; ``name`` is what the sentence calls
-            it.
+        FileError: if it has floating-point pixels, or fewer than 64 px on a side; the message calls it ``name``.
     """
     if min(picture.size) < MIN_SIZE:
         raise FileError(
@@ -55,7 +54,7 @@ def load_mask(path: str | Path) -> Tensor:
         float32 [1, 1, H, W]: 1 where a pixel is to be removed, 0 where it is kept.
 
     Raises:
-        as ``load_image``, but for the smallest size.
+        FileError: as in ``load_image``, except that there is no minimum size.
     """
     grey = np.asarray(_to_rgb(_open(Path(path)), "black").convert("L"))
     return torch.from_numpy(grey.copy())[None, None].float() / 255
@@ -81,7 +80,7 @@ def _open(path: Path) -> Image.Image:
     except UnidentifiedImageError:
         raise FileError(f"{path} is not an image that can be read: save it as JPEG or PNG.") from None
     except PermissionError:
-        raise FileError(f"{path} cannot be read: its permissions forbid it.") from None
+        raise FileError(f"{path} cannot be read: its permissions do not allow it.") from None
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged files
         raise FileError(f"{path} is damaged or truncated ({error}): save or download it again.") from None
 
@@ -112,29 +111,29 @@ def to_uint8(image: Tensor) -> np.ndarray:
 
 
 def save_image(image: Tensor, path: str | Path) -> Path:
-    """Write one image tensor [1, 3, H, W] to a file whose suffix names the format; returns the path.
+    """Write one image tensor [1, 3, H, W] to a file, in the format that its suffix names; returns the path.
 
     Raises:
         SettingError: if the tensor is not one image.
     """
     picture = Image.fromarray(to_uint8(image))
     with replacing(path) as temporary:
-        picture.save(temporary, quality=95, compress_level=3)  # of JPEG; of PNG, half the time for a tenth more bytes
+        picture.save(temporary, quality=95, compress_level=3)  # the first for JPEG; the second makes PNG twice as fast
     return Path(path)
 
 
 def check_image(image: Tensor, batch: int | None = None) -> None:
-    """Raise SettingError unless image is [N, 3, H, W], with N = batch where that is given."""
+    """Raise SettingError unless image is [N, 3, H, W], with N = batch if that is given."""
     if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != 3 or (batch and len(image) != batch):
         found = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise SettingError(f"An image tensor is [{batch or 'N'}, 3, H, W] in [−1, 1], not {found}.")
 
 
 def checked_target(target: Tensor, name: str = "The target") -> Tensor:
-    """A search's target [N, 3, H, H] in float32, detached; ``name`` is what a sentence calls it.
+    """A search's target [N, 3, H, H] in float32, detached; error messages call it ``name``.
 
     Raises:
-        SettingError: if it is empty, not square, not floating-point, not finite, or in another range than [−1, 1].
+        SettingError: if it is empty, not square, not floating-point, not finite, or not scaled to [−1, 1].
     """
     check_image(target)
     if not len(target):
@@ -143,18 +142,18 @@ def checked_target(target: Tensor, name: str = "The target") -> Tensor:
     if height != width:
         raise SettingError(f"{name} is {width} × {height} px, but it must be square, like an aligned face.")
     if not target.is_floating_point():
-        raise SettingError(f"{name} is {target.dtype}: scale it to floats in [−1, 1], for 8 bits by x / 127.5 − 1.")
+        raise SettingError(f"{name} is {target.dtype}: scale it to floats in [−1, 1], 8 bits as x / 127.5 − 1.")
     target = target.detach().float()
     if not target.isfinite().all():
-        raise SettingError(f"{name} holds NaN or infinity: look for the step that made them.")
-    if target.abs().max() > 2:  # what a network makes may reach a little beyond 1
+        raise SettingError(f"{name} contains NaN or infinity: find the step that produced them.")
+    if target.abs().max() > 2:  # a network's output may go a little beyond 1
         low, high = target.min().item(), target.max().item()
         raise SettingError(f"{name} has values from {low:.3g} to {high:.3g}: scale them to [−1, 1].")
     return target
 
 
 def resize_area(image: Tensor, size: int) -> Tensor:
-    """Shrink a square image [N, C, S, S] to [N, C, size, size] by averaging areas; a smaller one is left as it is."""
+    """Shrink a square image [N, C, S, S] to [N, C, size, size] by area averaging; a smaller one is returned as is."""
     return F.interpolate(image, size=(size, size), mode="area") if image.shape[-1] > size else image
 
 

@@ -1,9 +1,9 @@
-"""What the command line does with photos: one, or a folder of them, in which nothing is searched for twice."""
+"""What the command line does with a photo, or with a folder of photos, of which it skips those that are done."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ex5lib.alignment import AlignedFace, load_face
 from ex5lib.errors import Ex5Error, FileError, SettingError
 from ex5lib.files import check_writable
 from ex5lib.images import load_image, resize, resize_area
-from ex5lib.latents import latent_statistics
+from ex5lib.latents import LatentStatistics, latent_statistics
 from ex5lib.losses import PerceptualDistance
 from ex5lib.recipes import pick_recipe
 from ex5lib.restore import Restoration, restore_faces
@@ -26,15 +26,15 @@ IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A search as it was asked for.
+    """A search as requested on the command line.
 
     Attributes:
-        degradation_of: the degradation, which may depend on the face: a mask is cropped as the face was.
-        request: what was asked for, as far as it decides the result; JSON-ready.
-        say: told what happens, a line at a time; errors come with ``error=True``.
+        degradation_of: returns the degradation for a face; a mask, for example, is cropped as the face was.
+        request: the options that affect the result, JSON-ready.
+        say: called with each line of output; errors come with ``error=True``.
         video: also write the search as an animation.
         batch: how many photos of a folder are searched at once.
-        others: as ``restore`` and ``project`` take them.
+        others: as in ``restore`` and ``project``.
     """
 
     degradation_of: Callable[[AlignedFace], nn.Module]
@@ -44,7 +44,7 @@ class Job:
     device: str
     recipe: str
     num_steps: int | None
-    latent_weight: float
+    latent_weight: float | None
     space: str | None
     seed: int
     class_index: int | None
@@ -58,11 +58,11 @@ class Job:
     def __post_init__(self):
         pick_recipe(self.recipe)
         if self.batch < 1:
-            raise SettingError(f"A batch has at least 1 photo, not {self.batch}.")
+            raise SettingError(f"A batch needs at least 1 photo, not {self.batch}.")
 
     @cached_property
     def G(self) -> Generator:
-        """The generator, loaded when it is first needed."""
+        """The generator, loaded on first use."""
         return weights.load_generator(self.generator, self.device)
 
     @cached_property
@@ -70,76 +70,100 @@ class Job:
         """The project's VGG16 distance d."""
         return PerceptualDistance(device=self.device)
 
-    def run(self, photos: Path, out: Path) -> tuple[list[Restoration], int]:
-        """Search for one photo or for every photo of a folder.
+    @cached_property
+    def statistics(self) -> LatentStatistics | None:
+        """The statistics of W for the class, if one is given."""
+        if self.class_index is None:
+            return None
+        samples = pick_recipe(self.recipe).w_avg_samples
+        return latent_statistics(self.G, num_samples=samples, seed=self.seed, class_index=self.class_index)
 
-        Returns:
-            what was done now, and how many photos of the folder failed.
-        """
-        return self._folder(photos, out) if photos.is_dir() else ([self._photo(photos, out)], 0)
+    def run(self, photos: Path, out: Path) -> "Outcome":
+        """Search for one photo, or for every photo of a folder."""
+        return self._folder(photos, out) if photos.is_dir() else self._photo(photos, out)
 
     def _load(self, photo: Path) -> AlignedFace:
         return load_face(photo, face=self.face, aligned=self.aligned, size=self.G.img_resolution)
 
-    def _photo(self, photo: Path, out: Path) -> Restoration:
-        load_image(photo)  # what is cheap to find out comes before what is slow to fetch
-        check_writable(out)
-        (done,) = self._search({out: self._load(photo)})
-        return done
+    def _load_networks(self) -> None:
+        """Load everything that does not depend on a photo, so that an error in it is reported only once."""
+        self.G, self.distance, self.statistics  # noqa: B018, they are cached
 
-    def _folder(self, photos: Path, out: Path) -> tuple[list[Restoration], int]:
-        """What is done already is skipped, and what goes wrong with one photo spoils no other."""
+    def _photo(self, photo: Path, out: Path) -> "Outcome":
+        load_image(photo)  # cheap checks come before slow downloads
+        check_writable(out)
+        self._load_networks()
+        return self._search({photo: (out, self._load(photo))})
+
+    def _folder(self, photos: Path, out: Path) -> "Outcome":
+        """Search a folder: skip photos that are done already, and carry on when one fails."""
         folders = output_folders(photos, out)
         pending = [(photo, folder) for photo, folder in folders.items() if not is_done(folder, self.request)]
         check_writable(out)
-        failed: dict[Path, str] = {}
-        done: dict[Path, Restoration] = {}
+        if pending:
+            self._load_networks()
+        total = Outcome()
         for i in range(0, len(pending), self.batch):
-            faces: dict[Path, AlignedFace] = {}
-            some = dict(pending[i : i + self.batch])
-            for photo in some:
+            faces: dict[Path, tuple[Path, AlignedFace]] = {}
+            for photo, folder in pending[i : i + self.batch]:
                 self.say(f"{photo.name}:")
-                with self._noting_failure(failed, [photo]):
-                    faces[photo] = self._load(photo)
-            with self._noting_failure(failed, list(faces)):
-                found = self._search({some[photo]: face for photo, face in faces.items()}) if faces else []
-                done |= dict(zip(faces, found, strict=True))
-            if any(restoration.run.stopped for restoration in done.values()):
+                with self._noting_failure(total, [photo]):
+                    faces[photo] = folder, self._load(photo)
+            with self._noting_failure(total, list(faces)):
+                if faces:
+                    found = self._search(faces)
+                    total.distances |= found.distances
+                    total.stopped = found.stopped
+            if total.stopped:
                 break
-        self.say(f"{len(done)} done, {len(folders) - len(pending)} done before, {len(failed)} failed, in {out}")
-        for photo, restoration in done.items():
-            self.say(f"  {photo.name}: perceptual distance {restoration.run.distance:.3f}")
-        for photo, sentence in failed.items():
+        done, before = len(total.distances), len(folders) - len(pending)
+        self.say(f"{done} done, {before} done before, {len(total.failed)} failed, in {out}")
+        for photo, distance in total.distances.items():
+            self.say(f"  {photo.name}: perceptual distance {distance:.3f}")
+        for photo, sentence in total.failed.items():
             self.say(f"  {photo.name}: {sentence}")
-        return list(done.values()), len(failed)
+        return total
 
     @contextmanager
-    def _noting_failure(self, failed: dict[Path, str], photos: Sequence[Path]) -> Iterator[None]:
+    def _noting_failure(self, total: "Outcome", photos: Sequence[Path]) -> Iterator[None]:
         try:
             yield
         except (Ex5Error, OSError) as error:
-            failed.update(dict.fromkeys(photos, str(error)))
+            total.failed.update(dict.fromkeys(photos, str(error)))
             self.say(f"  {error}", error=True)
 
-    def _search(self, faces: dict[Path, AlignedFace]) -> list[Restoration]:
-        """Search for several faces at once, all degraded in the same way, and write each into its folder."""
-        statistics = None
-        if self.class_index is not None:
-            samples = pick_recipe(self.recipe).w_avg_samples
-            statistics = latent_statistics(self.G, num_samples=samples, seed=self.seed, class_index=self.class_index)
+    def _search(self, faces: dict[Path, tuple[Path, AlignedFace]]) -> "Outcome":
+        """Search several faces at once, all degraded in the same way, and write each result to its folder."""
+        folders, aligned = zip(*faces.values(), strict=True)
         film = Film() if self.video else None
         found = restore_faces(
-            list(faces.values()), self.degradation_of(next(iter(faces.values()))), generator=self.G,
-            distance=self.distance, already_degraded=self.already_degraded, recipe=self.recipe,
-            num_steps=self.num_steps, space=self.space, latent_weight=self.latent_weight, seed=self.seed,
-            statistics=statistics, device=self.device, compile=self.compile, callback=film,
+            aligned, self.degradation_of(aligned[0]), generator=self.G, distance=self.distance,
+            already_degraded=self.already_degraded, recipe=self.recipe, num_steps=self.num_steps, space=self.space,
+            latent_weight=self.latent_weight, seed=self.seed, statistics=self.statistics, device=self.device,
+            compile=self.compile, callback=film,
         )  # fmt: skip
-        for i, (folder, restoration) in enumerate(zip(faces, found, strict=True)):
+        for i, (folder, restoration) in enumerate(zip(folders, found, strict=True)):
             written = restoration.save(folder, request=self.request)
             if film is not None:
                 written.append(figures.save_animation(film.frames(i, restoration), folder / "search.webp"))
             tell(restoration, folder, written, self.say)
-        return found
+        distances = {photo: one.run.distance for photo, one in zip(faces, found, strict=True)}
+        return Outcome(distances, stopped=any(one.run.stopped for one in found))
+
+
+@dataclass
+class Outcome:
+    """The outcome of a job.
+
+    Attributes:
+        distances: the perceptual distance of every photo searched in this call.
+        failed: the error message of every photo that failed.
+        stopped: whether the user ended the job early.
+    """
+
+    distances: dict[Path, float] = field(default_factory=dict)
+    failed: dict[Path, str] = field(default_factory=dict)
+    stopped: bool = False
 
 
 class Film:
@@ -153,7 +177,7 @@ class Film:
             self._shots.append(_frame(report["image"].cpu()))
 
     def frames(self, i: int, restoration: Restoration) -> list[Tensor]:
-        """Those of the i-th photo, each beside its target, ending with the result."""
+        """The frames of the i-th photo, each beside its target; the last one shows the result."""
         images = [shot[i : i + 1] for shot in self._shots] + [_frame(restoration.result)]
         return [torch.cat([_frame(restoration.target), image], dim=3) for image in images]
 
@@ -163,7 +187,7 @@ def _frame(image: Tensor) -> Tensor:
 
 
 def tell(restoration: Restoration, folder: Path, written: Sequence[Path], say: Callable[..., None]) -> None:
-    """Say where a result lies and how good it is."""
+    """Say where a result was written and how good it is."""
     run = restoration.run
     if run.stopped:
         say(f"stopped after {run.num_steps} of {run.settings['num_steps']} steps")
@@ -173,10 +197,10 @@ def tell(restoration: Restoration, folder: Path, written: Sequence[Path], say: C
 
 
 def output_folders(photos: Path, out: Path) -> dict[Path, Path]:
-    """The images in a folder, and a folder to write to for each.
+    """The images in a folder, each with the folder to write its result to.
 
     Raises:
-        FileError: if there is no image.
+        FileError: if there is no image in it.
     """
     found = sorted(path for path in photos.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not found:
@@ -186,7 +210,7 @@ def output_folders(photos: Path, out: Path) -> dict[Path, Path]:
 
 
 def is_done(folder: Path, request: dict) -> bool:
-    """Whether a folder holds the result of the same request, searched to the end."""
+    """Whether a folder holds the result of a finished search for the same request."""
     try:
         report = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         finished = report["metrics"]["search"]["num_steps"] == report["settings"]["num_steps"]

@@ -1,4 +1,4 @@
-"""Latents z, w and w+: sampling them, the statistics of W, and what a search makes of them."""
+"""Latents z, w and w+: sampling them, the statistics of W, and converting between them in a search."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,17 @@ SPACES = ("z", "w", "w+")
 DISTRIBUTIONS = ("normal", "uniform")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LatentStatistics:
     """Statistics of W over mapped z.
 
     Attributes:
         w_avg: w̄ [w_dim], the mean.
         w_std: σ_w, the scalar √(mean ‖w − w̄‖²).
-        z_std: the same of z.
-        central_z: [1, z_dim], of all sampled z the one whose w lies nearest to w̄: where a search in Z starts.
-        label: [1, c_dim], the class they are of, one-hot; None for all classes, or where there are none.
-        num_samples, distribution: of z.
+        z_std: the same for z.
+        central_z: [1, z_dim], the sampled z whose w lies nearest to w̄; a search in Z starts there.
+        label: [1, c_dim], the one-hot class of the samples; None for all classes, or if the generator has none.
+        origin: what they were made from: num_samples, seed, distribution and class_index.
     """
 
     w_avg: Tensor
@@ -31,8 +31,18 @@ class LatentStatistics:
     z_std: float
     central_z: Tensor
     label: Tensor | None
-    num_samples: int
-    distribution: str
+    origin: dict
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A random generator on the CPU, so that every device draws the same numbers.
+
+    Raises:
+        SettingError: for a seed that is negative or has more than 63 bits.
+    """
+    if not 0 <= seed < 2**63:
+        raise SettingError(f"A seed is a whole number from 0 to 2⁶³ − 1, not {seed}.")
+    return torch.Generator().manual_seed(seed)
 
 
 def sample_z(count: int, z_dim: int, *, seed: int, distribution: str = "normal") -> Tensor:
@@ -43,15 +53,13 @@ def sample_z(count: int, z_dim: int, *, seed: int, distribution: str = "normal")
     """
     if distribution not in DISTRIBUTIONS:
         raise unknown_name("distribution of z", distribution, DISTRIBUTIONS)
-    if not 0 <= seed < 2**63:
-        raise SettingError(f"A seed is a whole number from 0 to 2⁶³ − 1, not {seed}.")
-    random = torch.Generator().manual_seed(seed)
+    random = seeded(seed)
     draw = torch.randn if distribution == "normal" else torch.rand
     return draw(count, z_dim, generator=random)
 
 
 def class_labels(G: Generator, count: int, class_index: int | None, *, seed: int) -> Tensor | None:
-    """One-hot labels c [count, c_dim] for a class-conditional generator: one class, or drawn uniformly if None.
+    """One-hot labels c [count, c_dim] for a class-conditional generator: of one class, or drawn uniformly if None.
 
     Returns:
         None for an unconditional generator.
@@ -85,7 +93,7 @@ def latent_statistics(
     Args:
         G: the generator.
         num_samples: number of z.
-        seed: of z, and of the classes where they are drawn.
+        seed: for z, and for the classes if they are drawn.
         distribution: of z, "normal" as in training or "uniform" on [0, 1].
         class_index: class of a class-conditional generator; None draws classes uniformly.
 
@@ -105,8 +113,7 @@ def latent_statistics(
         z_std=z_std,
         central_z=z[squared.argmin()][None],
         label=None if class_index is None else class_labels(G, 1, class_index, seed=seed),
-        num_samples=num_samples,
-        distribution=distribution,
+        origin={"num_samples": num_samples, "seed": seed, "distribution": distribution, "class_index": class_index},
     )
 
 
@@ -129,16 +136,16 @@ def sample_ws(
 
 
 def to_ws(G: Generator, latent: Tensor, space: str, label: Tensor | None = None) -> Tensor:
-    """ws [N, num_ws, w_dim] of z [N, z_dim] (of class label [1, c_dim]), w [N, 1, w_dim] or w+ [N, num_ws, w_dim]."""
+    """ws [N, num_ws, w_dim] of z [N, z_dim] (with label [1, c_dim]), w [N, 1, w_dim] or w+ [N, num_ws, w_dim]."""
     if space != "z":
         return latent.expand(-1, G.num_ws, -1)
-    return G.mapping(latent, None if label is None else label.expand(len(latent), -1))
+    return G.mapping(latent, None if label is None else label.to(latent).expand(len(latent), -1))
 
 
 def for_preview(ws: Tensor, G: Generator, size: int | None, space: str) -> Tensor:
-    """ws from which a preview of ``size`` px is made while ``space`` is searched: the same values.
+    """ws for a preview of ``size`` px during a search in ``space``: the same values, some of them without a gradient.
 
-    A preview only guesses at the styles of the layers that it skips. Searched for in W+, those would drift, so no
+    A preview only approximates the effect of the layers that it skips. In a W+ search their styles would drift, so no
     gradient reaches them.
     """
     if space != "w+" or size is None:
@@ -148,7 +155,7 @@ def for_preview(ws: Tensor, G: Generator, size: int | None, space: str) -> Tenso
 
 
 def starting_latent(G: Generator, start: Tensor, space: str, count: int) -> Tensor:
-    """The variable of a search that begins at a given latent, one copy for each of ``count`` photos.
+    """The variable of a search that starts at a given latent, one copy for each of ``count`` photos.
 
     Args:
         G: the generator.
@@ -161,7 +168,7 @@ def starting_latent(G: Generator, start: Tensor, space: str, count: int) -> Tens
         z [N, z_dim], w [N, 1, w_dim] or w+ [N, num_ws, w_dim].
 
     Raises:
-        SettingError: if the latent has another shape, or has different layers where one w is searched.
+        SettingError: if the latent has another shape, or its layers differ although a single w is searched.
     """
     latent = start.detach().to(G.w_avg)
     if space == "z":
@@ -175,7 +182,8 @@ def starting_latent(G: Generator, start: Tensor, space: str, count: int) -> Tens
             latent = latent[:, :1]  # the same w in every layer, as the mapping network gives it
         wanted = [G.num_ws if space == "w+" else 1, G.w_dim]
     if list(latent.shape[1:]) != wanted or len(latent) not in (1, count):
-        hint = ": search in w+" if space == "w" and list(latent.shape[1:]) == [G.num_ws, G.w_dim] else ""
+        differ = space == "w" and list(latent.shape[1:]) == [G.num_ws, G.w_dim]
+        hint = ": its layers differ, so all stages must search in w+" if differ else ""
         raise SettingError(
             f"A start in {space} must have the shape {[count, *wanted]}, but this one has {list(start.shape)}{hint}."
         )
@@ -183,6 +191,6 @@ def starting_latent(G: Generator, start: Tensor, space: str, count: int) -> Tens
 
 
 def widened(latent: Tensor, space: str, num_ws: int) -> Tensor:
-    """A detached copy of a latent; w [N, 1, w_dim] becomes w+ [N, num_ws, w_dim] where that is searched."""
+    """A detached copy of a latent; w [N, 1, w_dim] becomes w+ [N, num_ws, w_dim] if the space is "w+"."""
     widens = space == "w+" and latent.shape[1] == 1
     return (latent.expand(-1, num_ws, -1) if widens else latent).detach().clone()

@@ -15,19 +15,19 @@ VGG16_TAPS = (3, 8, 15, 22, 29)
 
 
 class PerceptualDistance(nn.Module):
-    """d(x, y): squared distance of unit-length VGG16 features, averaged over pixels, summed over five blocks.
+    """d(x, y): squared distance between unit-length VGG16 features, averaged over pixels, summed over five blocks.
 
     With ``kind="lpips"`` the channels are weighted by the fitted heads of LPIPS (Zhang et al. 2018, arXiv
-    1801.03924, equation 1), on torchvision's weights, to which those were fitted; without heads this is the same
-    distance with all weights 1.
+    1801.03924, equation 1), with torchvision's VGG16, to which the heads were fitted. Without heads it is the same
+    distance with every weight 1.
 
     Args:
-        kind: "vgg16" (the weights that the project always has) or "lpips" (fetched from the open internet).
+        kind: "vgg16" (the project's standard weights) or "lpips" (fetched from the open internet).
         device: as in ``weights.load_generator``.
 
     Raises:
-        SettingError: if kind is another word.
-        DeviceError, WeightsError: as ``weights.load_vgg16``.
+        SettingError: if kind is anything else.
+        DeviceError, WeightsError: as in ``weights.load_vgg16``.
 
     Example:
         >>> d = PerceptualDistance()
@@ -40,7 +40,7 @@ class PerceptualDistance(nn.Module):
         if kind == "vgg16":
             self.vgg = weights.load_vgg16("vgg16", device)
             heads = None
-            scale, offset = 127.5, [127.5 - mean for mean in (123.68, 116.779, 103.939)]  # to 0 … 255 less the mean
+            scale, offset = 127.5, [127.5 - mean for mean in (123.68, 116.779, 103.939)]  # to 0 … 255, minus the mean
         elif kind == "lpips":
             self.vgg = weights.load_vgg16("vgg16-imagenet", device)
             heads = weights.load_lpips_heads()
@@ -52,7 +52,7 @@ class PerceptualDistance(nn.Module):
         place = next(self.vgg.parameters())
         self.register_buffer("scale", torch.as_tensor(scale).to(place))
         self.register_buffer("offset", torch.as_tensor(offset).view(1, 3, 1, 1).to(place))
-        # (√head · feature) has the head-weighted squared distance as its plain squared distance.
+        # The plain squared distance of (√head · feature) is the head-weighted squared distance of the feature.
         roots = [None] * len(VGG16_TAPS) if heads is None else [h.clamp(min=0).sqrt().view(1, -1, 1, 1) for h in heads]
         for i, root in enumerate(roots):
             self.register_buffer(f"head{i}", None if root is None else root.to(place))
@@ -61,10 +61,10 @@ class PerceptualDistance(nn.Module):
         """The normalised features of the five blocks, [N, C_b, H_b, W_b] each.
 
         Args:
-            image: [N, 3, H, W] in [−1, 1], at the size at which images are to be compared (256 px in the project).
+            image: [N, 3, H, W] in [−1, 1], at the size at which images are to be compared (256 px in this project).
 
         Raises:
-            SettingError: if it is no image tensor.
+            SettingError: if it is not an image tensor.
         """
         check_image(image)
         x = image * self.scale + self.offset
@@ -80,7 +80,7 @@ class PerceptualDistance(nn.Module):
     def forward(self, image: Tensor, target: Tensor | list[Tensor]) -> Tensor:
         """d [N] between images and a target: an image tensor, or its ``features``, computed once.
 
-        A target of batch 1 serves any number of images. Gradients reach the image; the target is taken as given.
+        A target of batch 1 serves any number of images. Gradients flow to the image, not to the target.
         """
         if isinstance(target, Tensor):
             with torch.no_grad():
@@ -97,10 +97,10 @@ def latent_distance(ws: Tensor, w_avg: Tensor) -> Tensor:
 def noise_regularization(noise: dict[str, Tensor]) -> Tensor:
     """R(n) [N]: squared autocorrelation of the noise at a shift of one pixel (arXiv 1912.04958, appendix D, eq. 5).
 
-    Each buffer [N, 1, h, w] is taken at every level of a pyramid down to 8 px. A level is the 2 × 2 average of the
-    one below, times 2, which keeps white noise at unit variance.
+    Each buffer [N, 1, h, w] counts at every level of a pyramid down to 8 px. A level is the 2 × 2 average of the
+    previous one, times 2, which keeps white noise at unit variance.
     """
-    total = torch.zeros(())  # what a network without noise has
+    total = torch.zeros(())  # stays 0 for a network without noise
     for buffer in noise.values():
         while True:
             for axis in (2, 3):
@@ -113,7 +113,7 @@ def noise_regularization(noise: dict[str, Tensor]) -> Tensor:
 
 @torch.no_grad()
 def renormalize_noise(noise: dict[str, Tensor]) -> None:
-    """Set every buffer, in place, to zero mean and unit variance, as after each step of the paper's projection."""
+    """Set every buffer, in place, to zero mean and unit variance, as the paper does after each step."""
     for buffer in noise.values():
         buffer -= buffer.mean(dim=(1, 2, 3), keepdim=True)
         buffer *= buffer.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt()
@@ -129,7 +129,7 @@ class Objective:
         distance: d, with the target's features computed once for each size.
         w_avg: w̄ [w_dim].
         latent_weight, noise_weight: λ_w, λ_n.
-        clamp: compare images clamped to [−1, 1], as they are seen.
+        clamp: compare images clamped to [−1, 1], as they are displayed.
         comparison_size: px at which images are compared, unless x or y is smaller.
     """
 
@@ -149,7 +149,7 @@ class Objective:
         Args:
             image: x [N, 3, R, R].
             ws: [N, num_ws, w_dim], what it was made from.
-            noise: the buffers that are searched, {name: [N, 1, h, w]}; R is 0 where there are none.
+            noise: the buffers that are searched, {name: [N, 1, h, w]}; R is 0 if there are none.
         """
         x = image.clamp(-1, 1) if self.clamp else image
         size = min(self.comparison_size, x.shape[-1], self.target.shape[-1])
@@ -159,7 +159,7 @@ class Objective:
         return {"loss": self.score(terms) + self.noise_weight * r, **terms}
 
     def score(self, terms: dict[str, Tensor]) -> Tensor:
-        """d + λ_w ‖w − w̄‖ [N]: what one sees of the objective. Early on λ_n R(n) exceeds it ten thousand times."""
+        """d + λ_w ‖w − w̄‖ [N]: the visible part of the objective. Early on, λ_n R(n) is ten thousand times larger."""
         return terms["distance"] + self.latent_weight * terms["latent_distance"]
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""How near a result is to the original photo."""
+"""How close a result comes to the original photo."""
 
 import numpy as np
 import torch
@@ -18,28 +18,28 @@ def _as_arrays(a: Tensor, b: Tensor) -> tuple[np.ndarray, np.ndarray]:
     for image in (a, b):
         check_image(image, batch=1)
     if a.shape != b.shape:
-        raise SettingError(f"Images of one size can be compared, not {list(a.shape[2:])} and {list(b.shape[2:])}.")
+        raise SettingError(f"Only images of one size can be compared, not {list(a.shape[2:])} and {list(b.shape[2:])}.")
     return tuple(image[0].detach().float().clamp(-1, 1).permute(1, 2, 0).cpu().numpy() for image in (a, b))
 
 
 def psnr(image: Tensor, original: Tensor, mask: Tensor | None = None) -> float:
-    """Peak signal-to-noise ratio in dB of two images [1, 3, H, W] in [−1, 1], whose range is 2.
+    """Peak signal-to-noise ratio in dB of two images [1, 3, H, W] in [−1, 1], that is, for a range of 2.
 
     Args:
         image, original: the two.
         mask: [1, 1, H, W]; only pixels where it is above one half are compared.
 
     Raises:
-        SettingError: if they are not two images of one size.
-        SettingError: if the mask has another size, or chooses no pixel.
+        SettingError: if they are not two images of the same size.
+        SettingError: if the mask has another size, or selects no pixel.
     """
-    from skimage.metrics import peak_signal_noise_ratio  # imports half of SciPy, half a second
+    from skimage.metrics import peak_signal_noise_ratio  # imported here: it loads half of SciPy in half a second
 
     a, b = _as_arrays(image, original)
     if mask is not None:
         chosen = _chosen(mask, a)
         a, b = a[chosen], b[chosen]
-    with np.errstate(divide="ignore"):  # equal images: infinity
+    with np.errstate(divide="ignore"):  # identical images: infinity
         return float(peak_signal_noise_ratio(b, a, data_range=2))
 
 
@@ -47,7 +47,7 @@ def ssim(image: Tensor, original: Tensor) -> float:
     """Structural similarity (Wang et al. 2004, with its Gaussian window) of two images [1, 3, H, W] in [−1, 1].
 
     Raises:
-        SettingError: if they are not two images of one size.
+        SettingError: if they are not two images of the same size.
     """
     from skimage.metrics import structural_similarity
 
@@ -64,12 +64,12 @@ def _chosen(mask: Tensor, pixels: np.ndarray) -> np.ndarray:
     chosen = mask.squeeze().cpu().numpy() > 0.5
     if chosen.shape != pixels.shape[:2] or not chosen.any():
         height, width = pixels.shape[:2]
-        raise SettingError(f"A mask must be [1, 1, {height}, {width}] and choose a pixel; this is {list(mask.shape)}.")
+        raise SettingError(f"A mask must be [1, 1, {height}, {width}] and select a pixel; this is {list(mask.shape)}.")
     return chosen
 
 
 def gradient_energy(image: Tensor, size: int = 256) -> float:
-    """Sharpness: the mean squared difference of neighbouring pixels, of luma at ``size`` px.
+    """Sharpness: the mean squared difference between neighbouring pixels of the luma at ``size`` px.
 
     Args:
         image: [1, 3, S, S] in [−1, 1].
@@ -81,15 +81,15 @@ def gradient_energy(image: Tensor, size: int = 256) -> float:
 def color_difference(image: Tensor, original: Tensor, mask: Tensor | None = None) -> float:
     """Mean CIEDE2000 (Sharma, Wu, Dalal 2005) of two images [1, 3, H, W] in [−1, 1], taken as sRGB.
 
-    Differences above about 2 are seen; two colours that one would not call the same are 20 and more apart.
+    Differences above about 2 are visible; colours that nobody would call the same are 20 or more apart.
 
     Args:
         image, original: the two.
         mask: [1, 1, H, W]; only pixels where it is above one half are compared.
 
     Raises:
-        SettingError: if they are not two images of one size.
-        SettingError: if the mask has another size, or chooses no pixel.
+        SettingError: if they are not two images of the same size.
+        SettingError: if the mask has another size, or selects no pixel.
     """
     from skimage.color import deltaE_ciede2000, rgb2lab
 
@@ -111,8 +111,8 @@ def face_mask(face: Tensor, size: int = 256) -> Tensor:
 def iris_colors(face: Tensor) -> np.ndarray:
     """Colours of the two irises of an aligned face [1, 3, S, S]: [2, 3] sRGB in [0, 1], the image's left one first.
 
-    The medians over what lies between the lids, near an eye's centre, and is neither pupil nor reflection: the middle
-    half in brightness.
+    Each is the median over pixels between the lids and near the eye's centre. Only the middle half in brightness
+    counts, which leaves out the pupil and reflections.
     """
     from skimage.draw import polygon
 
@@ -125,7 +125,7 @@ def iris_colors(face: Tensor) -> np.ndarray:
         radius = 0.22 * np.ptp(lids[:, 0])
         x, y = lids.mean(axis=0)
         near = np.hypot(columns - x, rows - y) < radius
-        # Of a closed eye there may be no pixel: then what lies at its centre.
+        # A closed eye may have no such pixel: take the one at its centre.
         iris = pixels[rows[near], columns[near]] if near.any() else pixels[None, round(y), round(x)]
         brightness = iris.sum(axis=1)
         low, high = np.quantile(brightness, (0.25, 0.75))
@@ -136,7 +136,7 @@ def iris_colors(face: Tensor) -> np.ndarray:
 def face_descriptor(face: Tensor) -> np.ndarray:
     """dlib's descriptor [128] of an aligned face [1, 3, S, S].
 
-    The face is not searched for: in an aligned crop it is where alignment has put it.
+    No detector runs: alignment fixes where the face lies in the crop.
     """
     pixels = np.ascontiguousarray(to_uint8(resize_area(face, _DESCRIPTOR_SIZE)))
     shape = weights.landmark_model()(pixels, aligned_box(pixels.shape[0]))
@@ -144,7 +144,7 @@ def face_descriptor(face: Tensor) -> np.ndarray:
 
 
 def identity_distance(face: Tensor, original: Tensor) -> float:
-    """Distance of two aligned faces' descriptors; dlib takes two photos below about 0.6 for one person."""
+    """Distance between two aligned faces' descriptors; below about 0.6, dlib takes them for the same person."""
     return float(np.linalg.norm(face_descriptor(face) - face_descriptor(original)))
 
 
@@ -152,16 +152,16 @@ def identity_distance(face: Tensor, original: Tensor) -> float:
 def compare(
     image: Tensor, original: Tensor, distance: PerceptualDistance | None = None, size: int = 256
 ) -> dict[str, float]:
-    """PSNR, SSIM and perceptual distance at ``size`` px, and identity distance, of a result and the original.
+    """PSNR, SSIM and perceptual distance at ``size`` px, and identity distance, between a result and the original.
 
     Args:
         image, original: aligned faces [1, 3, S, S], each of any size.
         distance: d; by default the project's VGG16 distance.
-        size: px at which they are compared, or the smaller one's if that is less.
+        size: px at which they are compared, or the smaller image's size if that is less.
     """
     distance = distance or PerceptualDistance()
     place = distance.offset.device
-    image = image.clamp(-1, 1)  # as it is seen: contrast beyond white brings a lower distance that nobody sees
+    image = image.clamp(-1, 1)  # as displayed: values beyond white would lower the distance but cannot be seen
     size = min(size, image.shape[-1], original.shape[-1])
     small, small_original = resize_area(image, size), resize_area(original, size)
     return {

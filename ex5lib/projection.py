@@ -1,7 +1,9 @@
-"""What a search returns, what it records on the way, and how it is saved and continued."""
+"""What a search returns, what it records on the way, and how a result is saved and loaded."""
 
+import copy
 import json
 import math
+import operator
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -23,9 +25,9 @@ SCHEDULE = ("learning_rate", "size", "seconds")
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """The result of ``project``, on the CPU: of one photo, or of the N photos of a batch.
+    """The result of ``project``, on the CPU, for one photo or for the N photos of a batch.
 
-    ``len(run)`` is N; ``run[i]`` is the i-th photo's own result, and iteration goes through all.
+    ``len(run)`` is N; ``run[i]`` is the i-th photo's own result, and iterating yields all of them.
 
     Attributes:
         ws: [N, num_ws, w_dim], what the generator was given.
@@ -33,14 +35,14 @@ class Projection:
         noise: {name: [N, 1, h, w]}.
         image: [N, 3, R, R], G(ws, noise), undegraded.
         target: [N, 3, H, H], the degraded target.
-        snapshots: {step: [N, 3, R, R]}: the image after so many steps.
+        snapshots: {step: [N, 3, R, R]}: the image after that many steps.
         terms: {name: [num_steps, N]}: every term of the objective at every step, before that step's update.
         schedule: {name: [num_steps]}: learning_rate, size (px of the image compared) and seconds since the start.
         distances, latent_distances: [N], of ``image`` and ``ws``; d at the comparison size.
         settings: every setting as it was used, JSON-ready.
-        seed: of the noise and of the statistics of W.
+        seed: of the noise and the statistics of W.
         seconds: duration of the search.
-        stopped: whether it was ended before its last step.
+        stopped: whether it ended before its last step.
     """
 
     ws: Tensor
@@ -65,17 +67,17 @@ class Projection:
 
     @property
     def distance(self) -> float:
-        """d; of a batch the mean."""
+        """d, averaged over the batch."""
         return float(self.distances.mean())
 
     @property
     def latent_distance(self) -> float:
-        """‖w − w̄‖; of a batch the mean."""
+        """‖w − w̄‖, averaged over the batch."""
         return float(self.latent_distances.mean())
 
     @property
     def history(self) -> dict[str, np.ndarray]:
-        """{name: [num_steps]}: the terms (of a batch their means), unweighted but for the loss, and the schedule.
+        """{name: [num_steps]}: the schedule and the terms, averaged over the batch; only the loss is weighted.
 
         Distances at different sizes are not comparable.
         """
@@ -88,8 +90,8 @@ class Projection:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> "Projection":
-        """The result of one photo, a copy that does not keep the batch in memory."""
-        i = range(len(self))[i]
+        """The result for one photo, as a copy that does not keep the batch in memory."""
+        i = range(len(self))[operator.index(i)]
         one = slice(i, i + 1)
         return Projection(
             **{name: getattr(self, name)[one].clone() for name in ("ws", "latent", "image", "target")},
@@ -98,7 +100,7 @@ class Projection:
             terms={name: values[:, one].copy() for name, values in self.terms.items()},
             distances=self.distances[one].copy(),
             latent_distances=self.latent_distances[one].copy(),
-            **{name: dict(getattr(self, name)) for name in ("schedule", "settings")},
+            **{name: copy.deepcopy(getattr(self, name)) for name in ("schedule", "settings")},
             **{name: getattr(self, name) for name in ("seed", "seconds", "stopped")},
         )
 
@@ -163,7 +165,7 @@ class Projection:
 
 
 class Best:
-    """For every photo the best point that a stage has evaluated, enough to make its image again.
+    """The best point that a stage has evaluated for each photo: all that is needed to generate its image again.
 
     Attributes:
         score: [N].
@@ -177,7 +179,7 @@ class Best:
 
     @torch.no_grad()
     def update(self, score: Tensor, latent: Tensor, noise: dict[str, Tensor]) -> None:
-        """Keep the photos whose score [N] is lower than before."""
+        """Replace the point of each photo whose score [N] is lower than before."""
         better = score < self.score
         self.score = where(better, score, self.score)
         self.latent = where(better, latent, self.latent)
@@ -190,21 +192,20 @@ def where(photos: Tensor, yes: Tensor, no: Tensor) -> Tensor:
 
 
 class StopSearch(Exception):
-    """Raised where a callback ends a search early."""
+    """Raised when a callback ends a search early."""
 
 
 class Recorder:
-    """Keeps what a search goes through, shows its progress, and tells the caller's callback.
+    """Records the history of a search, shows its progress, and calls the caller's callback.
 
     Args:
         num_steps: of the whole search.
-        began: ``time.perf_counter()`` at its beginning.
+        began: ``time.perf_counter()`` at its start.
         snapshots: steps whose image is kept; None means 0, 10, 20, 40 and 100 % of the steps.
         progress: whether to show a progress bar.
-        callback: as ``project`` takes it.
+        callback: as in ``project``.
 
     Attributes:
-        done: steps done.
         snapshots: {step: [N, 3, R, R]}.
     """
 
@@ -217,46 +218,46 @@ class Recorder:
         progress: bool = True,
         callback: Callable[[dict], bool | None] | None = None,
     ):
-        self.num_steps, self.done = num_steps, 0
+        self.num_steps = num_steps
         self.snapshots: dict[int, Tensor] = {}
         shares = (0, 0.1, 0.2, 0.4, 1)
         self._marks = {round(num_steps * share) for share in shares} if snapshots is None else set(snapshots)
-        self._terms: dict[str, list[Tensor]] = {name: [] for name in TERMS}
-        self._schedule: dict[str, list[float]] = {name: [] for name in SCHEDULE}
+        self._rows: list[tuple[Tensor, tuple]] = []  # one entry a step, so that an interrupt leaves none half-noted
         self._began = began
         self._callback = callback
         self._bar = tqdm(total=num_steps, desc="projecting", unit="step", disable=not progress)
 
     @property
     def seconds(self) -> float:
-        """Since the search began."""
+        """Seconds since the search began."""
         return time.perf_counter() - self._began
 
+    @property
+    def done(self) -> int:
+        """Steps done."""
+        return len(self._rows)
+
     def wants_snapshot(self) -> bool:
-        """Whether the image as it is now is to be kept."""
+        """Whether to keep the current image."""
         return self.done in self._marks
 
     def keep_snapshot(self, image: Tensor) -> None:
-        """Keep the image as it is after ``done`` steps."""
-        self.snapshots[self.done] = image.detach().cpu()
+        """Keep the image after ``done`` steps."""
+        self.snapshots[self.done] = image.detach().cpu().clone()
 
     def step(
         self, terms: dict[str, Tensor], rate: float, *, image: Tensor, latent: Tensor, noise: dict[str, Tensor]
     ) -> None:
-        """Note one step: its terms [N] each, its rate, and what was evaluated.
+        """Record one step: its terms, [N] each, its learning rate, and the point that was evaluated.
 
         Raises:
             DivergedError: if the loss is NaN or infinite.
-            StopSearch: if the callback asks for it.
+            StopSearch: if the callback returns True.
         """
-        values = torch.stack([terms[name].detach() for name in TERMS]).cpu()  # [terms, N], the step's one transfer
+        values = torch.stack([terms[name].detach() for name in TERMS]).cpu()  # [terms, N], a step's only transfer
         check_finite(values[0], self.done)
         schedule = {"learning_rate": rate, "size": image.shape[-1], "seconds": self.seconds}
-        for name, value in zip(TERMS, values, strict=True):
-            self._terms[name].append(value)
-        for name, value in schedule.items():
-            self._schedule[name].append(value)
-        self.done += 1
+        self._rows.append((values, tuple(schedule.values())))
         means = {name: value.mean().item() for name, value in zip(TERMS, values, strict=True)}
         self._bar.update()
         self._bar.set_postfix(distance=f"{means['distance']:.3f}", px=schedule["size"], refresh=False)
@@ -267,7 +268,7 @@ class Recorder:
                 raise StopSearch
 
     def close(self) -> None:
-        """Leave the progress bar as it is."""
+        """Close the progress bar, which stays visible."""
         self._bar.close()
 
     def result(
@@ -281,26 +282,25 @@ class Recorder:
         terms: dict[str, Tensor],
         **about,
     ) -> Projection:
-        """The Projection of what was found, with ``terms`` evaluated there and ``about`` its plain fields.
+        """The Projection of the final point, with the ``terms`` evaluated there; ``about`` holds its plain fields.
 
         Raises:
-            DivergedError: if the loss there is NaN or infinite.
+            DivergedError: if the loss at that point is NaN or infinite.
         """
         check_finite(terms["loss"].cpu(), self.done)
         if self.wants_snapshot() or about["stopped"]:
             self.keep_snapshot(image)
-        count = len(ws)
+        rows = np.array([values.tolist() for values, _ in self._rows]).reshape(-1, len(TERMS), len(ws))
+        schedule = np.array([numbers for _, numbers in self._rows]).reshape(-1, len(SCHEDULE))
         return Projection(
             ws=ws.detach().cpu().clone(),
             latent=latent.detach().cpu().clone(),
             noise={name: buffer.detach().cpu().clone() for name, buffer in noise.items()},
-            image=image.detach().cpu(),
-            target=target.cpu(),
+            image=image.detach().cpu().clone(),
+            target=target.detach().cpu().clone(),
             snapshots=self.snapshots,
-            terms={
-                name: np.array([v.tolist() for v in values]).reshape(-1, count) for name, values in self._terms.items()
-            },
-            schedule={name: np.array(values) for name, values in self._schedule.items()},
+            terms={name: rows[:, i] for i, name in enumerate(TERMS)},
+            schedule={name: schedule[:, i] for i, name in enumerate(SCHEDULE)},
             distances=np.array(terms["distance"].tolist()),
             latent_distances=np.array(terms["latent_distance"].tolist()),
             seconds=self.seconds,
@@ -309,7 +309,7 @@ class Recorder:
 
 
 def check_finite(losses: Tensor, step: int) -> None:
-    """Raise DivergedError, naming photo and step, unless every loss [N] is finite."""
+    """Raise DivergedError, naming the photo and the step, unless every loss [N] is finite."""
     for i, loss in enumerate(losses.tolist()):
         if not math.isfinite(loss):
             photo = f" of photo {i}" if len(losses) > 1 else ""

@@ -9,7 +9,7 @@ is the recipe's business (``recipes``); the terms are in ``losses``.
 
 import copy
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from inspect import signature
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ex5lib.devices import check_compiler, pick_device, readable_memory_errors
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.images import checked_target
-from ex5lib.latents import LatentStatistics, for_preview, latent_statistics, starting_latent, to_ws, widened
+from ex5lib.latents import LatentStatistics, for_preview, latent_statistics, seeded, starting_latent, to_ws, widened
 from ex5lib.losses import Objective, PerceptualDistance, renormalize_noise
 from ex5lib.projection import Best, Projection, Recorder, StopSearch, where
 from ex5lib.recipes import SETTINGS, Recipe, pick_recipe
@@ -34,7 +34,7 @@ def project(
     *,
     degradation: nn.Module | None = None,
     recipe: str | Recipe = "karras2020",
-    start: Projection | Tensor | str | None = None,
+    start: Projection | Sequence[Projection] | Tensor | str | None = None,
     seed: int = 0,
     statistics: LatentStatistics | None = None,
     distance: PerceptualDistance | None = None,
@@ -55,8 +55,8 @@ def project(
         target: y. Several photos are searched at once, each with a latent and noise of its own.
         degradation: D, any module from images to images, applied at the comparison size; None is the identity.
         recipe: a name in ``RECIPES`` or a ``Recipe``; the published one by default.
-        start: a Projection to go on from; a latent (z, w or ws, ``starting_latent`` says which shapes) to begin at;
-            "mean" or "warm"; None leaves it to the recipe.
+        start: a Projection to continue (of a batch, or one per photo); a latent z, w or ws to begin at
+            (``starting_latent`` gives the shapes); "mean" or "warm"; None leaves it to the recipe.
         seed: of the noise buffers, the noise on w and the statistics.
         statistics: w̄ and σ_w of another class or distribution (``latent_statistics``).
         distance: d; by default the project's VGG16 distance.
@@ -65,8 +65,9 @@ def project(
         dtype: float32, or bfloat16 to run in autocast (a StyleGAN2 keeps to its ``num_fp16_res``).
         compile: run the networks through ``torch.compile``: up to a minute once, a quarter less per step after it.
         progress: show a progress bar.
-        callback: called after every step with a dict: "step", "num_steps", "image", "latent", "noise", every term's
-            mean over the photos, "learning_rate", "size", "seconds". Returning True ends the search.
+        callback: called after every step with a dict: "step", "num_steps", "image" and "latent" (as evaluated),
+            "noise" (as updated; clone what you keep), the terms' means over the photos, "learning_rate", "size",
+            "seconds". Returning True ends the search.
         changes: other values for settings of the recipe: num_steps, space, latent_weight, noise_weight, betas, …
 
     Raises:
@@ -78,11 +79,12 @@ def project(
     place, target = pick_device(device), checked_target(target)
     G, D = _on(place, G), _on(place, degradation or nn.Identity())
     distance = _on(place, distance or PerceptualDistance(device=place))
-    _check_names(changes)
+    _check_keywords(changes, statistics)
     if isinstance(start, str):
         changes["start"] = start
-    degraded, continued = not isinstance(D, nn.Identity), isinstance(start, Projection)
-    recipe = pick_recipe(recipe).planned(G, changes, degraded=degraded, continued=continued)
+    runs = _continued(start)
+    continued = max((run.settings["space"] for run in runs), default=None)  # "w" sorts before "w+"
+    recipe = pick_recipe(recipe).planned(G, changes, degraded=not isinstance(D, nn.Identity), continued=continued)
     _check(G, target, recipe, statistics, dtype)
     if compile:
         check_compiler(place)
@@ -104,9 +106,9 @@ def project(
         with torch.autocast(place.type, dtype, enabled=dtype != torch.float32):
             return image, objective(image, ws, searched)  # d(D(x), y), ‖w − w̄‖, R(n) and their weighted sum L
 
-    random = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same noise
-    noise = {name: buffer.to(place) for name, buffer in _first_noise(G, start, len(target), random).items()}
-    latent = _first_latent(G, start, recipe, statistics, objective, evaluate, noise)
+    random = seeded(seed)
+    noise = {name: buffer.to(place) for name, buffer in _first_noise(G, runs, len(target), random).items()}
+    latent = _first_latent(G, runs or start, recipe, statistics, objective, evaluate, noise)
     record = Recorder(recipe.num_steps, began, snapshots=snapshots, progress=progress, callback=callback)
     stopped, stage, best = False, recipe.stages[0], Best(latent, noise)
     try:
@@ -128,7 +130,7 @@ def project(
                 image, terms = evaluate(point, noise, stage.space, stage.size)
                 best.update(objective.score(terms), point, noise)
                 adam.zero_grad(set_to_none=True)
-                terms["loss"].sum().backward()
+                terms["loss"].sum().backward(inputs=[latent, *searched.values()])
                 adam.step()
                 renormalize_noise(searched)
                 record.step(terms, stage.rate(t), image=image, latent=point, noise=noise)
@@ -143,18 +145,23 @@ def project(
             latent, noise, image, terms = _better(objective, (latent, noise, image, terms), best, evaluate, stage.space)
     return record.result(
         ws=to_ws(G, latent, stage.space, statistics.label), latent=latent, noise=noise, image=image, target=target,
-        terms=terms, seed=seed, stopped=stopped, settings=_settings(recipe, G, D, distance, statistics, place, dtype, seed),
+        terms=terms, seed=seed, stopped=stopped,
+        settings=_settings(recipe, G, D, distance, statistics, runs or start) | {
+            "space": stage.space, "seed": seed, "device": str(place), "dtype": str(dtype)[6:], "compile": compile
+        },
     )  # fmt: skip
 
 
 def _on(place: torch.device, module: nn.Module) -> nn.Module:
     """The module itself if it is there already, else a copy, so that the caller's stays where it is."""
-    there = all(tensor.device == place for tensor in module.state_dict().values())
+    there = all(tensor.device == place for tensor in (*module.parameters(), *module.buffers()))
     return module if there else copy.deepcopy(module).to(place)
 
 
-def _check_names(changes: dict) -> None:
-    """Refuse a misspelt keyword, with the nearest of all that ``project`` takes."""
+def _check_keywords(changes: dict, statistics: LatentStatistics | None) -> None:
+    """Refuse a misspelt keyword, with the nearest of all that ``project`` takes, and one that would have no effect."""
+    if statistics is not None and "w_avg_samples" in changes:
+        raise SettingError("w_avg_samples has no effect on statistics that are given: leave out one of them.")
     for name in changes.keys() - set(SETTINGS):
         raise unknown_name("keyword of project()", name, {*SETTINGS, *signature(project).parameters} - {"changes"})
 
@@ -165,33 +172,44 @@ def _check(
     if dtype not in (torch.float32, torch.bfloat16):
         raise SettingError(f"A search runs in torch.float32 or torch.bfloat16, not {dtype}.")
     sizes = [stage.size or G.img_resolution for stage in recipe.stages]
-    smallest = min(*sizes, recipe.comparison_size, target.shape[3])
+    smallest = min(*sizes, target.shape[3])
     if smallest < 16:
         raise SettingError(f"Images are compared at 16 px or more, not {smallest}: VGG16 halves them four times.")
     if recipe.stages[0].space == "z" and G.c_dim and (statistics is None or statistics.label is None):
         raise SettingError("A search in z of a class-conditional generator needs the statistics of one class.")
 
 
-def _first_noise(
-    G: Generator, start: Projection | Tensor | str | None, count: int, random: torch.Generator
-) -> dict[str, Tensor]:
-    """Noise buffers [N, 1, h, w]: those of a projection that is continued, or standard normal ones, the same for all.
+def _continued(start: object) -> list[Projection]:
+    """The projections that a search continues; none if it begins elsewhere."""
+    if start is None or isinstance(start, Tensor | str):
+        return []
+    runs = [start] if isinstance(start, Projection) else list(start) if isinstance(start, Sequence) else []
+    if not runs or not all(isinstance(run, Projection) for run in runs):
+        raise SettingError(f'A search starts at a Projection, a tensor, "mean" or "warm", not {type(start).__name__}.')
+    return runs
+
+
+def _first_noise(G: Generator, runs: list[Projection], count: int, random: torch.Generator) -> dict[str, Tensor]:
+    """Noise buffers [N, 1, h, w]: those of projections that are continued, or standard normal ones, the same for all.
 
     They are drawn in any case, so that what is drawn after them does not depend on the start.
     """
     drawn = {name: torch.randn(buffer.shape, generator=random) for name, buffer in G.noise_buffers().items()}
-    if not isinstance(start, Projection):
+    if not runs:
         return {name: buffer.repeat(count, 1, 1, 1) for name, buffer in drawn.items()}
-    if len(start) != count:
-        raise SettingError(f"The start holds {len(start)} photos and the target {count}: give as many targets.")
-    if {name: n.shape[1:] for name, n in start.noise.items()} != {name: n.shape[1:] for name, n in drawn.items()}:
+    if sum(map(len, runs)) != count:
+        raise SettingError(
+            f"The start holds {sum(map(len, runs))} photos and the target {count}: give as many targets."
+        )
+    shapes = {name: buffer.shape[1:] for name, buffer in drawn.items()}
+    if any({name: buffer.shape[1:] for name, buffer in run.noise.items()} != shapes for run in runs):
         raise SettingError("The start is a projection by another generator: its noise buffers do not fit.")
-    return {name: start.noise[name].clone() for name in drawn}
+    return {name: torch.cat([run.noise[name] for run in runs]) for name in drawn}
 
 
 def _first_latent(
     G: Generator,
-    start: Projection | Tensor | str | None,
+    start: list[Projection] | Tensor | str | None,
     recipe: Recipe,
     statistics: LatentStatistics,
     objective: Objective,
@@ -200,9 +218,9 @@ def _first_latent(
 ) -> Tensor:
     """Where the search begins: z [N, z_dim], w [N, 1, w_dim] or w+ [N, num_ws, w_dim]."""
     space, count = recipe.stages[0].space, len(objective.target)
-    given = isinstance(start, Projection | Tensor)
-    if isinstance(start, Projection):
-        start = start.latent if space in ("z", start.settings["space"]) else start.ws
+    given = isinstance(start, list | Tensor)
+    if isinstance(start, list):
+        start = torch.cat([run.latent if space in ("z", run.settings["space"]) else run.ws for run in start])
     elif not given:
         start = statistics.central_z if space == "z" else statistics.w_avg
     latent = starting_latent(G, start, space, count)
@@ -243,26 +261,21 @@ def _settings(
     degradation: nn.Module,
     distance: PerceptualDistance,
     statistics: LatentStatistics,
-    place: torch.device,
-    dtype: torch.dtype,
-    seed: int,
+    start: list[Projection] | Tensor | str | None,
 ) -> dict:
-    """Every setting as it was used, JSON-ready."""
+    """The settings as they were used, JSON-ready."""
     fields = asdict(recipe)
     del fields["degraded_stages"]  # the stages are those that were run
     return {
         "recipe": fields.pop("name"),
         "num_steps": recipe.num_steps,
-        "space": recipe.stages[-1].space,
         **fields,
+        "start": "projection" if isinstance(start, list) else "latent" if isinstance(start, Tensor) else recipe.start,
         "stages": list(fields["stages"]),
         "betas": list(recipe.betas),
-        "w_avg_samples": statistics.num_samples,
-        "distribution": statistics.distribution,
-        "seed": seed,
+        "w_avg_samples": statistics.origin["num_samples"],
+        "statistics": statistics.origin,
         "degradation": repr(degradation),
         "distance": distance.kind,
-        "device": str(place),
-        "dtype": str(dtype).removeprefix("torch."),
         "img_resolution": G.img_resolution,
     }

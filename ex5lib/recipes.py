@@ -1,7 +1,7 @@
 """Recipes: how a search runs, as plain data.
 
-A recipe is a list of stages and a few settings for all of them. Whatever distinguishes one recipe from another is a
-field here; no code asks for a recipe's name.
+A recipe is a list of stages and a few settings for all of them. Everything that distinguishes one recipe from another
+is a field here; no code checks a recipe's name.
 """
 
 import math
@@ -13,6 +13,11 @@ from ex5lib.latents import SPACES
 from stylegan2_ada.generator import Generator
 
 STARTS = ("mean", "warm")
+
+
+def _check_count(num_steps: int) -> None:
+    if not isinstance(num_steps, int) or num_steps < 1:
+        raise SettingError(f"A search needs a whole number of steps, at least 1 step, not {num_steps}.")
 
 
 def _check_not_negative(settings: object, names: Sequence[str]) -> None:
@@ -33,9 +38,9 @@ class Stage:
         space: what is searched: "z", "w" (one w for all layers) or "w+" (one for each). A later stage may widen w to
             w+.
         learning_rate: Adam's peak rate.
-        rampup, rampdown: shares of the stage over which the rate rises linearly and falls as half a cosine.
+        rampup, rampdown: shares of the stage over which the rate rises linearly and falls along half a cosine.
         initial_noise: standard deviation, in units of σ_w, of the Gaussian noise added to the latent at first.
-        noise_ramp: share of the stage over which that noise falls to 0, as a square.
+        noise_ramp: share of the stage over which that noise falls to 0, quadratically.
 
     Raises:
         SettingError: if a value is out of range.
@@ -51,8 +56,7 @@ class Stage:
     noise_ramp: float = 0.75
 
     def __post_init__(self):
-        if self.num_steps < 1:
-            raise SettingError(f"A search needs at least 1 step, not {self.num_steps}.")
+        _check_count(self.num_steps)
         if self.space not in SPACES:
             raise unknown_name("latent space", self.space, SPACES)
         _check_not_negative(self, ("learning_rate", "rampup", "rampdown", "initial_noise"))
@@ -66,7 +70,7 @@ class Stage:
         return self.learning_rate * ((0.5 - 0.5 * math.cos(math.pi * fall)) * rise)
 
     def latent_noise(self, t: float, sigma: float) -> float:
-        """Standard deviation of the noise added, at progress t in [0, 1), to latents whose own is ``sigma``."""
+        """Standard deviation of the noise added at progress t in [0, 1); ``sigma`` is that of the latents."""
         return self.initial_noise * sigma * max(0.0, 1 - t / self.noise_ramp) ** 2
 
 
@@ -75,18 +79,18 @@ class Recipe:
     """A search as data.
 
     Attributes:
-        name: what the settings of a result call it.
-        stages: of an inversion, and of a degraded photo where nothing else is given.
-        degraded_stages: of a photo whose degradation hides something; None means ``stages``.
-        start: "mean" begins at w̄; "warm" at the regressed w (``WarmStart``) or at w̄, whichever image is nearer.
+        name: as recorded in the settings of a result.
+        stages: for an inversion, and for a degraded photo if ``degraded_stages`` is None.
+        degraded_stages: for a degraded photo; None means ``stages``.
+        start: "mean" starts at w̄; "warm" at the regressed w (``WarmStart``) or at w̄, whichever image is nearer.
         latent_weight: λ_w, of the latent distance.
         noise_weight: λ_n, of the noise regularisation.
-        optimize_noise: whether the noise buffers are searched as well; if not they stay as drawn, and R(n) is 0.
+        optimize_noise: whether the noise buffers are searched as well; if not, they stay as drawn and R(n) is 0.
         betas: Adam's β₁ and β₂.
-        clamp: compare images clamped to [−1, 1], as they are seen. Otherwise a contrast beyond white lowers d.
+        clamp: compare images clamped to [−1, 1], as they are displayed. Otherwise values beyond white can lower d.
         comparison_size: px at which images are compared; larger ones are averaged down, previews are compared as
             they are.
-        w_avg_samples: number of z behind w̄ and σ_w.
+        w_avg_samples: number of z from which w̄ and σ_w are estimated.
 
     Raises:
         SettingError: if a value is out of range.
@@ -110,33 +114,40 @@ class Recipe:
     def __post_init__(self):
         if not self.stages:
             raise SettingError("A recipe needs at least one stage.")
+        for stages in (self.stages, self.degraded_stages or ()):
+            spaces = [stage.space for stage in stages]
+            if len({"z"} & set(spaces)) < len(set(spaces)) and "z" in spaces:
+                raise SettingError("A stage in z cannot be combined with stages in w or w+.")
+            if spaces != sorted(spaces):  # "w" sorts before "w+"
+                raise SettingError("A stage in w cannot follow one in w+, whose layers differ.")
         if self.start not in STARTS:
             raise unknown_name("start", self.start, STARTS)
         _check_not_negative(self, ("latent_weight", "noise_weight"))
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise SettingError(f"Adam's β₁ and β₂ must lie in [0, 1), unlike {tuple(self.betas)}.")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise SettingError(f"Adam's β₁ and β₂ must lie in [0, 1), not {tuple(self.betas)}.")
         if self.w_avg_samples < 2:
             raise SettingError(f"Statistics of W need at least 2 samples, not {self.w_avg_samples}.")
         if self.comparison_size < 16:
-            raise SettingError(f"Images are compared at 16 px or more, not {self.comparison_size}: VGG16 halves them.")
+            raise SettingError(f"Images are compared at 16 px or more, not {self.comparison_size}: VGG16 shrinks them.")
 
     @property
     def num_steps(self) -> int:
-        """Steps of all stages."""
+        """Total number of steps."""
         return sum(stage.num_steps for stage in self.stages)
 
     def planned(
-        self, G: Generator, changes: dict | None = None, *, degraded: bool, continued: bool = False
+        self, G: Generator, changes: dict | None = None, *, degraded: bool, continued: str | None = None
     ) -> "Recipe":
-        """The recipe as a search runs it: the right stages, for this generator, with the caller's changes.
+        """The recipe as a search runs it: with the right stages for this photo and generator, and the caller's changes.
 
         Args:
-            G: the generator, whose preview sizes the stages get.
-            changes: other values for settings (``SETTINGS``); None leaves one to the recipe. ``num_steps`` scales all
-                stages; ``space`` "z" or "w" confines all of them, "w+" widens the last. The other settings of a stage
-                can be changed where there is only one.
+            G: the generator; the stages get sizes that it can preview.
+            changes: new values for settings (``SETTINGS``); None keeps the recipe's value. ``num_steps`` scales all
+                stages; ``space`` "z" or "w" applies to all of them, "w+" only to the last. The other settings of a
+                stage can be changed only if there is one stage.
             degraded: whether the photo is degraded, which decides between ``stages`` and ``degraded_stages``.
-            continued: whether the search goes on from a result, to which no noise is added unless asked for.
+            continued: space of the result that is continued, if any: then no noise is added to the latent unless
+                asked for, and layers that differ stay different.
 
         Raises:
             SettingError: if there is no such setting, or a value is out of range.
@@ -145,6 +156,8 @@ class Recipe:
         stages = self.degraded_stages if degraded and self.degraded_stages else self.stages
         if continued:
             stages = tuple(replace(stage, initial_noise=0.0) for stage in stages)
+        if continued == "w+":  # its layers differ: one w for all of them would lose that
+            stages = tuple(replace(stage, space="w+") if stage.space == "w" else stage for stage in stages)
         for name, value in changes.items():
             if name not in SETTINGS:
                 raise unknown_name("setting of a search", name, SETTINGS)
@@ -154,7 +167,7 @@ class Recipe:
                 stages = scaled(stages, value)
             elif name in _OF_STAGES and len(stages) > 1:
                 raise SettingError(
-                    f"Each of the {len(stages)} stages of {self.name} has its own {name}: give other stages."
+                    f"Each of the {len(stages)} stages of {self.name} has its own {name}: make a recipe of your own."
                 )
             elif name in _OF_STAGES:
                 stages = (replace(stages[0], **{name: value}),)
@@ -170,9 +183,9 @@ SETTINGS = sorted(_OF_STAGES | _OF_RECIPES)  # what ``Recipe.planned`` and ``pro
 # Karras et al. 2020 (StyleGAN2, arXiv 1912.04958), appendix D, with the constants of NVIDIA's projector.
 KARRAS2020 = Recipe("karras2020", stages=(Stage(1000, initial_noise=0.05),))
 
-# Most of the way on small previews in W, the likeness at full size in W+. W+ that stays near w̄ beats W that wanders far
-# from it, also for what a degradation hides; there it comes last and with a smaller rate, since less of the image
-# holds it.
+# Small previews cover most of the way; the likeness comes at full size in W+. A w+ that stays near w̄ beats a w that
+# wanders far from it, even for what a degradation hides. For a degraded photo W+ comes last and at a lower rate,
+# because less of the image constrains it.
 FAST = Recipe(
     "fast",
     stages=(
@@ -189,17 +202,17 @@ FAST = Recipe(
     clamp=True,
 )
 
-# Seconds, to try that everything runs; the result looks like it.
+# Takes seconds, to check that everything runs; do not expect a likeness.
 SMOKE = Recipe("smoke", stages=(Stage(8, 128),), start="warm", clamp=True, w_avg_samples=1000)
 
 RECIPES = {recipe.name: recipe for recipe in (FAST, KARRAS2020, SMOKE)}
 
 
 def pick_recipe(recipe: str | Recipe) -> Recipe:
-    """A recipe by its name, or the recipe itself.
+    """A recipe by its name; a ``Recipe`` is returned as it is.
 
     Raises:
-        SettingError: if there is none of that name.
+        SettingError: if there is no recipe of that name.
     """
     if isinstance(recipe, Recipe):
         return recipe
@@ -209,11 +222,12 @@ def pick_recipe(recipe: str | Recipe) -> Recipe:
 
 
 def scaled(stages: Sequence[Stage], num_steps: int) -> tuple[Stage, ...]:
-    """The same stages with ``num_steps`` steps in all, at least one each.
+    """The same stages scaled to ``num_steps`` steps in total, at least one each.
 
     Raises:
         SettingError: if there are fewer steps than stages.
     """
+    _check_count(num_steps)
     if num_steps < len(stages):
         least = "1 step" if len(stages) == 1 else f"{len(stages)} steps, one for each stage"
         raise SettingError(f"A search with this recipe needs at least {least}, not {num_steps}.")
@@ -230,5 +244,5 @@ def _in_space(stages: Sequence[Stage], space: str) -> tuple[Stage, ...]:
 
 
 def _available(G: Generator, size: int | None) -> int | None:
-    """The smallest preview of at least that size; None, the full size, where there is none."""
+    """The size of the smallest preview of at least ``size`` px; None, the full size, if there is none."""
     return None if size is None else min((other for other in G.preview_sizes if other >= size), default=None)

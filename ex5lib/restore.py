@@ -1,6 +1,6 @@
-"""The whole way of a photo: photo → aligned face → degraded → searched → composite → compared.
+"""The whole pipeline for a photo: photo → aligned face → degraded → searched → composite → compared.
 
-The command line, the notebooks, the report and the benchmarks all go this way.
+The command line and the notebooks (and so the report) all use it.
 """
 
 import json
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ex5lib import figures, weights
 from ex5lib.alignment import AlignedFace, Photo, load_face
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
-from ex5lib.errors import unknown_name
+from ex5lib.errors import SettingError, unknown_name
 from ex5lib.files import replacing
 from ex5lib.images import save_image
 from ex5lib.losses import PerceptualDistance
@@ -32,7 +32,7 @@ class Task:
     """One of the exercise's tasks.
 
     Attributes:
-        degradation: D, of the photo and of the generated image alike.
+        degradation: D, applied to both the photo and the generated image.
         latent_weight: λ_w.
     """
 
@@ -43,8 +43,8 @@ class Task:
 TASKS = {
     "inversion": Task(Identity()),
     "deblurring": Task(GaussianBlur(kernel_size=25)),
-    "colourisation": Task(Grayscale(), 0.1),  # the report's balance of natural and consistent colours
-    # The mouth. The weight is larger than by default, so that the skin's colour fits the photo's around the hole.
+    "colourisation": Task(Grayscale(), 0.1),  # the report's trade-off between natural and consistent colours
+    # The mouth. A weight above the default makes the colour of the skin match the photo around the hole.
     "inpainting": Task(Inpaint(top=164, left=84, height=44, width=88), 0.02),
 }
 
@@ -53,7 +53,7 @@ def pick_task(name: str) -> Task:
     """The task of that name.
 
     Raises:
-        SettingError: if there is none.
+        SettingError: if there is no such task.
     """
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
@@ -62,12 +62,12 @@ def pick_task(name: str) -> Task:
 
 @dataclass(frozen=True, eq=False)
 class Restoration:
-    """A photo, what was found for it, and how good that is.
+    """A photo, the result found for it, and how good that result is.
 
     Attributes:
         face: the aligned face; ``face.photo`` is the whole photo.
-        degradation: D, of the generated image.
-        target: y [1, 3, S, S], the degraded face, which was searched for.
+        degradation: D, as applied to the generated image.
+        target: y [1, 3, S, S], the degraded face that the search tried to match.
         original: [1, 3, S, S], the undegraded face; None if the photo itself was degraded.
         run: the search.
         distance: d.
@@ -87,23 +87,23 @@ class Restoration:
 
     @cached_property
     def composite(self) -> Tensor | None:
-        """What is known of the photo, with only the rest taken from the result; None if nothing is known exactly."""
+        """The known part of the photo, completed from the result; None if no part is known exactly."""
         if not hasattr(self.degradation, "composite"):
             return None
-        return self.degradation.composite(self.face.image, self.result)
+        return self.degradation.composite(self.target, self.result)
 
     @cached_property
     def images(self) -> dict[str, Tensor]:
-        """The images by name: original (or photo), degraded, result, composite, as far as there are such."""
+        """The images by name: original (or photo), degraded and composite if there is one, and result."""
         images = {"photo" if self.original is None else "original": self.face.image}
-        if not isinstance(self.degradation, nn.Identity):
+        if self.target is not self.face.image:
             images["degraded"] = self.target
         images["result"] = self.result
         return images if self.composite is None else images | {"composite": self.composite}
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Figures of the search and, where there is an original, of how near start, result and composite are to it."""
+        """Numbers about the search and, given an original, how close start, result and composite come to it."""
         run = self.run
         search = {
             "num_steps": run.num_steps, "distance": run.distance, "latent_distance": run.latent_distance,
@@ -119,7 +119,7 @@ class Restoration:
         }
 
     def figures(self) -> dict[str, Figure]:
-        """The plots by name: comparison, iterations, losses and, of a face that was found, alignment."""
+        """The plots by name: comparison, iterations, losses and, if the face was detected, alignment."""
         plots = {
             "comparison": figures.plot_images(list(self.images.values()), list(self.images)),
             "iterations": figures.plot_iterations(self.run, self.original),
@@ -131,8 +131,8 @@ class Restoration:
         """Write everything into a folder: the projection, the images, the figures and ``metrics.json``.
 
         Args:
-            folder: made where it is missing.
-            request: noted in ``metrics.json``, which is written last: a folder that has it is complete.
+            folder: created if it is missing.
+            request: recorded in ``metrics.json``, which is written last: a folder that has it is complete.
 
         Returns:
             the paths of the files.
@@ -161,16 +161,16 @@ def restore(
     device: str | torch.device = "auto",
     **settings,
 ) -> Restoration:
-    """Restore a photo: align it, degrade it, search for it, and compare what was found with the original.
+    """Restore a photo: align it, degrade it, search for its latent, and compare the result with the original.
 
     Args:
         photo: the path of an image file, a PIL image, a tensor [1, 3, H, W], or an aligned face.
         degradation: D, any module from images to images; None inverts the photo as it is.
         already_degraded: whether the photo itself is degraded, so that there is no original to compare with.
-        degraded_by: what degrades the photo, where that is not what the generated image is degraded with.
-        face: which face, counted from 0, the best score first; None takes the best.
-        aligned: whether to take the photo for an aligned crop without looking for a face.
-        generator: a name or a file, as ``load_generator`` takes it, or a generator.
+        degraded_by: degrades the photo in place of ``degradation``, which then applies only to the generated image.
+        face: index of the face, from 0, best score first; None takes the best.
+        aligned: treat the photo as an aligned crop, without looking for a face.
+        generator: a name or a file, as in ``load_generator``, or a generator.
         distance: d; by default the project's VGG16 distance.
         recipe: a name in ``RECIPES``, or a ``Recipe``.
         device: "auto", "cuda", "mps", "cpu" or a torch.device.
@@ -178,8 +178,8 @@ def restore(
 
     Raises:
         FileError, FaceError: if the photo cannot be read, or has no such face.
-        WeightsError: if pretrained weights cannot be had.
-        SettingError, DeviceError, DivergedError: as ``project``.
+        WeightsError: if pretrained weights cannot be fetched or read.
+        SettingError, DeviceError, DivergedError: as in ``project``.
 
     Example:
         >>> done = restore("me.jpg", GaussianBlur(kernel_size=25))
@@ -206,15 +206,20 @@ def restore_faces(
     device: str | torch.device = "auto",
     **settings,
 ) -> list[Restoration]:
-    """Restore several aligned faces in one search, all degraded in the same way; the arguments are ``restore``'s."""
+    """Restore several aligned faces in one search, all degraded in the same way; arguments as in ``restore``."""
     degradation = degradation or Identity()
     distance = distance or PerceptualDistance(device=device)
-    # Where a part of the photo is known exactly, D changes nothing of a photo that is degraded already, but makes a
-    # nearly grey one grey and a hole black.
+    # If D has a composite, apply it to an already degraded photo as well: that leaves what is known as it is, but
+    # makes a nearly grey photo exactly grey and a hole black.
     known = hasattr(degradation, "composite")
     degrade = Identity() if already_degraded and not known else degraded_by or degradation
+    if not faces:
+        raise SettingError("There is no face to restore: give at least one.")
+    if already_degraded and degraded_by is not None:
+        raise SettingError("A photo that is already degraded is not degraded again: leave out degraded_by.")
     faces = [load_face(face, size=generator.img_resolution) for face in faces]
-    targets = [degrade(face.image) for face in faces]
+    with torch.no_grad():
+        targets = [degrade(face.image) for face in faces]
     run = project(
         generator, torch.cat(targets), degradation=degradation, distance=distance, recipe=recipe, device=device,
         **settings,

@@ -1,4 +1,4 @@
-"""Where to begin: a w regressed on VGG16's features of the degraded photo, in a second instead of a hundred steps."""
+"""The warm start: a w regressed on VGG16's features of the degraded photo, in a second instead of a hundred steps."""
 
 import torch
 import torch.nn.functional as F
@@ -9,17 +9,17 @@ from ex5lib.images import resize
 from ex5lib.losses import PerceptualDistance
 from stylegan2_ada.generator import Generator
 
-SIZE = 128  # px at which the target is seen
+SIZE = 128  # px to which the target is scaled
 _GRID = 8  # all features are averaged to 8 × 8
 _THUMBNAIL = 16
 _CHANNELS = (128, 256, 512, 512)  # of VGG16's blocks 2 to 5
 
 
 def pooled_features(target: Tensor, distance: PerceptualDistance) -> tuple[Tensor, Tensor]:
-    """What the regression sees of targets [N, 3, H, H]: blocks 2 to 5 [N, 1408, 8, 8], and a thumbnail [N, 768]."""
+    """The regression's inputs for targets [N, 3, H, H]: blocks 2 to 5 [N, 1408, 8, 8], and a thumbnail [N, 768]."""
     small = resize(target, SIZE)
     blocks = [
-        F.adaptive_avg_pool2d(feature, _GRID) * feature.shape[1] ** 0.5  # to a mean square of about 1
+        F.adaptive_avg_pool2d(feature, _GRID) * feature.shape[1] ** 0.5  # scaled to a mean square of about 1
         for feature in distance.features(small)[1:]
     ]
     return torch.cat(blocks, dim=1), F.adaptive_avg_pool2d(small, _THUMBNAIL).flatten(1)
@@ -28,7 +28,7 @@ def pooled_features(target: Tensor, distance: PerceptualDistance) -> tuple[Tenso
 class WarmStart(nn.Module):
     """A regression of w on the features of a degraded photo.
 
-    Fitted to generated faces, clean, blurred, grey and with a hole, by ``training/warm_start.py``.
+    Fitted by ``training/warm_start.py`` to generated faces: clean, blurred, grey and with a hole.
 
     Args:
         w_dim: width of w.
@@ -43,19 +43,19 @@ class WarmStart(nn.Module):
         self.out = nn.Linear(hidden, w_dim)
 
     def regress(self, blocks: Tensor, thumbnail: Tensor) -> Tensor:
-        """w [N, w_dim] of ``pooled_features``."""
+        """w [N, w_dim] from the output of ``pooled_features``."""
         split = blocks.split(_CHANNELS, dim=1)
         squeezed = [squeeze(block).flatten(1) for squeeze, block in zip(self.squeeze, split, strict=True)]
         return self.out(F.gelu(self.hidden(torch.cat([*squeezed, thumbnail], dim=1))))
 
     @torch.no_grad()
     def forward(self, target: Tensor, distance: PerceptualDistance) -> Tensor:
-        """w [N, w_dim] of degraded targets [N, 3, H, H] in [−1, 1]."""
+        """w [N, w_dim] for degraded targets [N, 3, H, H] in [−1, 1]."""
         return self.regress(*pooled_features(target, distance))
 
 
 def load_warm_start(G: Generator) -> WarmStart | None:
-    """The regression into the W of this generator's mapping network, on its device; None where there is none."""
+    """The regression into the W of this generator's mapping network, on its device; None if there is none for it."""
     state = weights.load_warm_start_tensors(G)
     if state is None:
         return None

@@ -20,9 +20,10 @@ from ex5lib.notebook.section import METADATA
 
 ROOT = Path(__file__).parents[1]
 WIDGET = "application/vnd.jupyter.widget-view+json"
-# In a badge's link, and in the notebooks' first cell (where quotes are escaped).
+# In a badge's link, in the notebooks' first cell (where quotes are escaped), and in the README's clone line.
 ADDRESS = re.compile(
-    r"((?:colab\.research\.google\.com/github/|REPOSITORY = \\\"https://github\.com/))[\w.-]+/[\w.-]+(?=/blob/|\\\")"
+    r"(colab\.research\.google\.com/github/|REPOSITORY = \\\"https://github\.com/|git clone https://github\.com/)"
+    r"[\w.-]+/[\w.-]+(?=/blob/|\\\"| )"
 )
 
 

@@ -199,6 +199,30 @@ def test_a_folder_is_searched_photo_by_photo_and_goes_on_after_a_bad_file(call, 
     assert "3 done, 0 done before" in call(*arguments[:-1], 3).stdout  # other settings, other results
 
 
+def test_ctrl_c_ends_a_folder(call, album, root, monkeypatch):
+    rate, calls = Stage.rate, []
+
+    def interrupt(stage, t):
+        calls.append(t)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return rate(stage, t)
+
+    monkeypatch.setattr(Stage, "rate", interrupt)
+    small = root / "tests" / "data" / "uncond_32.pkl"
+    result = call("invert", album, "--aligned", "--generator", small, "--device", "cpu", "--num-steps", 6)
+    assert result.exit_code == 130
+    assert "1 done, 0 done before, 0 failed" in result.stdout  # and no further photo was begun
+
+
+def test_what_is_wrong_with_every_photo_is_said_once(call, album):
+    for option, value in (("--generator", "mobile-fhq"), ("--device", "gpu")):
+        result = call("invert", album, "--aligned", option, value)
+        assert result.exit_code == 1
+        assert result.stderr.count("error:") == 1
+        assert "failed" not in result.stdout
+
+
 def test_a_folder_without_images_is_said_so(call, tmp_path):
     (tmp_path / "empty").mkdir()
     result = call("invert", "empty")
@@ -243,8 +267,8 @@ def test_fetch_names_the_files(call):
         (["restore", "ALIGNED", "--degradation", "inpaint", "--mask", "WIDE", "--aligned"], "mask must be 1024 × 1024"),
         (["restore", "ALIGNED", "--degradation", "inpaint", "--mask", "WHITE", "--aligned"], "white all over"),
         (["sample", "1-x"], "not a list of seeds"),
-        (["sample", "0-99999999999"], "1 to 256 rising seeds"),
-        (["sample", "5-3"], "1 to 256 rising seeds"),
+        (["sample", "0-99999999999"], "1 to 256 seeds"),
+        (["sample", "5-3"], "1 to 256 seeds"),
         (["sample", "1", "--truncation", "nan"], "ψ must be a number"),
         (
             ["restore", "PHOTO", "--degradation", "inpaint", "--mask", "WHITE", "--top", "3"],

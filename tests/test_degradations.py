@@ -8,9 +8,10 @@ import torchvision.transforms.v2.functional as TF
 from PIL import Image
 from torch import nn
 
-from ex5lib import GaussianBlur, Grayscale, Identity, Inpaint, psnr
+from ex5lib import GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.errors import SettingError
 from ex5lib.images import resize_area, to_uint8
+from ex5lib.metrics import psnr
 
 
 @pytest.fixture(scope="module")

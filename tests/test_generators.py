@@ -160,7 +160,7 @@ def test_a_file_of_ones_own_is_inverted_like_any_other(data, distance):
     assert (G.img_resolution, G.w_avg.dtype) == (16, torch.float32)
     target = G.synthesis(ex5lib.sample_ws(G, 3)).clamp(-1, 1)
     run = ex5lib.project(
-        G, target, steps=5, statistics_samples=100, distance=distance, device="cpu", progress=False, space="w+"
+        G, target, num_steps=5, w_avg_samples=100, distance=distance, device="cpu", progress=False, space="w+"
     )
     assert run.image.shape == (1, 3, 16, 16)
 
@@ -169,7 +169,7 @@ def test_an_untrained_config_f_network_takes_steps_at_full_size(distance):
     G = random_generator(torch.Generator().manual_seed(0))
     target = torch.zeros(1, 3, 256, 256)
     run = ex5lib.project(
-        G, target, steps=2, statistics_samples=100, distance=distance, device="cpu", progress=False, rampup=0
+        G, target, num_steps=2, w_avg_samples=100, distance=distance, device="cpu", progress=False, rampup=0
     )
     assert run.image.shape == (1, 3, 1024, 1024)
     assert run.history["learning_rate"].tolist() == [0.1, 0.1]
@@ -179,7 +179,7 @@ def test_an_untrained_config_f_network_takes_steps_at_full_size(distance):
 def test_a_network_without_noise_is_searched_in_w_alone(distance):
     G = random_generator(torch.Generator().manual_seed(0), 32, channel_max=16, use_noise=False)
     run = ex5lib.project(
-        G, torch.zeros(1, 3, 32, 32), steps=3, statistics_samples=100, distance=distance, device="cpu", progress=False
+        G, torch.zeros(1, 3, 32, 32), num_steps=3, w_avg_samples=100, distance=distance, device="cpu", progress=False
     )
     assert run.noise == {}
     assert (run.history["noise_regularization"] == 0).all()
@@ -194,12 +194,29 @@ def test_classes_condition_the_mean_and_the_search(data, distance):
     assert (mixed - means[0]).norm() < (means[1] - means[0]).norm() * 1.5
     assert class_labels(G, 2, 1, seed=0)[:, 1].tolist() == [1, 1]
     target = torch.zeros(1, 3, 64, 64)
-    settings = {"steps": 1, "statistics_samples": 100, "distance": distance, "device": "cpu", "progress": False}
-    assert ex5lib.project(G, target, space="z", class_index=1, **settings).latent.shape == (1, G.z_dim)
-    with pytest.raises(e.SettingError, match="needs a class"):
+    settings = {"num_steps": 3, "distance": distance, "device": "cpu", "progress": False}
+    found = []
+    for index in (0, 1):
+        statistics = ex5lib.latents.latent_statistics(G, num_samples=100, class_index=index)
+        run = ex5lib.project(G, target, space="z", statistics=statistics, **settings)
+        assert torch.equal(run.ws, G.mapping(run.latent, class_labels(G, 1, index, seed=0)))
+        torch.testing.assert_close(G.synthesis(run.ws, run.noise), run.image)
+        assert run.settings["statistics"]["class_index"] == index
+        found.append(run.ws)
+    assert (found[0] - found[1]).abs().max() > 0.01
+    with pytest.raises(e.SettingError, match="needs the statistics of one class"):
         ex5lib.project(G, target, space="z", **settings)
     with pytest.raises(e.SettingError, match=f"no class 9999: this generator has the classes 0 to {G.c_dim - 1}"):
-        ex5lib.project(G, target, class_index=9999, **settings)
+        ex5lib.latents.latent_statistics(G, num_samples=100, class_index=9999)
+
+
+def test_the_command_searches_in_one_class(data, tmp_path, monkeypatch, root):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["invert", str(root / "data" / "astronaut.png"), "--generator", str(data / "cond_64_fp16.pkl")]
+    arguments += ["--num-steps", "3", "--device", "cpu", "--out", "run", "--class", "1", "--space", "z"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert ex5lib.Projection.load("run").settings["statistics"]["class_index"] == 1
 
 
 def test_an_unconditional_generator_has_no_classes(tiny_generator):
@@ -220,7 +237,7 @@ def test_commands_take_a_file_and_convert_it(data, tmp_path, monkeypatch, root):
     assert (found - expected).abs().max() < 1.1 / 127.5
     photo = str(root / "data" / "astronaut.png")
     done = CliRunner().invoke(
-        app, ["invert", photo, "--generator", "mine.safetensors", "--steps", "3", "--device", "cpu", "--out", "run"]
+        app, ["invert", photo, "--generator", "mine.safetensors", "--num-steps", "3", "--device", "cpu", "--out", "run"]
     )
     assert done.exit_code == 0, done.output
     assert ex5lib.Projection.load("run").settings["img_resolution"] == 32

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ex5lib import Ex5Error, load_image, load_mask, save_image
+from ex5lib import Ex5Error, load_image, save_image
 from ex5lib import errors as e
 from ex5lib.files import replacing
-from ex5lib.images import from_uint8, resize, resize_area, to_uint8
+from ex5lib.images import from_uint8, load_mask, resize, resize_area, to_uint8
 
 
 @pytest.fixture

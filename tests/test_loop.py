@@ -137,7 +137,7 @@ def _fake_copy(place: torch.device, module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
-def _fake_backward(loss: Tensor) -> None:
+def _fake_backward(loss: Tensor, inputs: list[Tensor]) -> None:
     """Give every leaf of the graph a gradient, of its own device."""
     nodes, seen = [loss.grad_fn], set()
     while nodes:
@@ -145,7 +145,7 @@ def _fake_backward(loss: Tensor) -> None:
         if node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
+        if any(getattr(node, "variable", None) is leaf for leaf in inputs):
             node.variable.grad = torch.zeros_like(node.variable)
         nodes += [after for after, _ in node.next_functions if after is not None]
 
@@ -166,14 +166,13 @@ def test_everything_is_brought_to_the_device(monkeypatch, place, compared):
     monkeypatch.setattr(projector, "pick_device", lambda _: device)
     steps = []
 
-    def step(record, terms, rate, **evaluated):
-        record.done += 1
+    def step(_, terms, rate, **evaluated):
         steps.append({*(value.device for value in terms.values()), evaluated["latent"].device})
 
     monkeypatch.setattr(projector.Recorder, "step", step)
     monkeypatch.setattr(projector.Recorder, "result", lambda _, **found: found)
     size = 32 if compared == "preview" else None
-    recipe = Recipe("two", (Stage(2, size), Stage(1, None, "w+")), w_avg_samples=10, comparison_size=16, clamp=True)
+    recipe = Recipe("two", (Stage(2, size), Stage(1, None, "w+")), comparison_size=16, clamp=True)
     monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, _: mode, raising=False)  # a copy stays in its mode
     monkeypatch.setattr(projector, "_on", _fake_copy)  # Module.to cannot move fake parameters
     monkeypatch.setattr(Tensor, "backward", _fake_backward)  # the real one asks for the device's stream
@@ -184,7 +183,7 @@ def test_everything_is_brought_to_the_device(monkeypatch, place, compared):
         G = Generator(MappingNetwork(32, 32, synthesis.num_ws, num_layers=2), synthesis).requires_grad_(False)
         hole.mask = torch.zeros(1, 1, 256, 256)
         D = torch.nn.Sequential(ex5lib.GaussianBlur(9), ex5lib.Grayscale(), hole)
-        statistics = LatentStatistics(torch.zeros(32), 1.0, 1.0, torch.zeros(1, 32), None, 10, "normal")
+        statistics = LatentStatistics(torch.zeros(32), 1.0, 1.0, torch.zeros(1, 32), None, {"num_samples": 10})
         found = project(
             G, torch.zeros(2, 3, 64, 64), degradation=D, recipe=recipe, statistics=statistics, distance=SquaredError(),
             device=place, progress=False, snapshots=[1],

@@ -71,7 +71,7 @@ def test_psnr_inside_a_mask_sees_nothing_else():
     assert ex5lib.metrics.psnr(b, a, mask) == pytest.approx(20 * math.log10(2 / 0.2), rel=1e-5)
     assert ex5lib.metrics.psnr(b, a, 1 - mask) == math.inf
     for wrong in (torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 8, 8)):
-        with pytest.raises(SettingError, match="choose a pixel"):
+        with pytest.raises(SettingError, match="select a pixel"):
             ex5lib.metrics.psnr(b, a, wrong)
 
 

@@ -140,6 +140,7 @@ def test_same_seed_same_image(search):
 
 def test_the_generator_is_left_as_it_was(search, tiny_generator):
     before = copy.deepcopy(tiny_generator.state_dict())
+    tiny_generator.requires_grad_(True)  # somebody else's affair
     search()
     after = tiny_generator.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -189,6 +190,45 @@ def test_ctrl_c_returns_the_best_so_far(search):
     assert search(num_steps=1000, callback=lambda info: info["step"] == 3).num_steps == 4
 
 
+@pytest.mark.parametrize("noise", [True, False])
+def test_a_stopped_batch_keeps_each_photos_own_best_point(search, target, noise):
+    """The rate is far too large: every step makes things worse, and the best point is the first."""
+    other = target.flip(3)
+    run = search(
+        target=torch.cat([target, other]), learning_rate=30.0, rampup=0, initial_noise=0.0, num_steps=20,
+        optimize_noise=noise, callback=lambda info: info["step"] == 6,
+    )  # fmt: skip
+    assert run.stopped
+    assert (run.terms["distance"][1:] > run.terms["distance"][0]).all()
+    np.testing.assert_allclose(run.distances, run.terms["distance"][0], rtol=1e-4)
+    np.testing.assert_allclose(run.latent_distances, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", ["G.synthesis", "Adam.step", "Best.update", "Recorder.step"])
+def test_ctrl_c_at_any_moment_leaves_a_whole_result(search, tiny_generator, monkeypatch, place):
+    owner, name = {
+        "G.synthesis": (tiny_generator.synthesis, "forward"),
+        "Adam.step": (torch.optim.Adam, "step"),
+        "Best.update": (ex5lib.projection.Best, "update"),
+        "Recorder.step": (ex5lib.projection.Recorder, "step"),
+    }[place]
+    original, calls = getattr(owner, name), []
+
+    def interrupted(*arguments, **keywords):
+        calls.append(name)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(*arguments, **keywords)
+
+    monkeypatch.setattr(owner, name, interrupted)
+    run = search(num_steps=20, snapshots=(), start="mean")
+    assert run.stopped
+    assert run.num_steps == 3
+    assert {len(values) for values in run.history.values()} == {3}
+    monkeypatch.undo()
+    torch.testing.assert_close(tiny_generator.synthesis(run.ws, run.noise), run.image)
+
+
 def test_a_projection_survives_saving(search, tmp_path):
     run = search()
     path = run.save(tmp_path / "run")
@@ -214,6 +254,41 @@ def test_a_projection_can_be_continued(search, tmp_path):
     assert wider.distance < first.distance
 
 
+def test_every_result_can_be_continued_with_the_recipe_that_made_it(search):
+    """Also one in w+, whose layers differ, by a recipe that begins in w."""
+    for recipe in ("fast", "karras2020", "smoke"):
+        first = search(recipe=recipe, num_steps=6)
+        noise = {name: buffer.clone() for name, buffer in first.noise.items()}
+        again = search(recipe=recipe, num_steps=6, start=first)
+        assert again.settings["start"] == "projection"
+        assert again.snapshots[0].sub(first.image).abs().max() < 1e-4
+        assert all(torch.equal(first.noise[name], noise[name]) for name in noise)  # and is left as it was
+
+
+def test_photos_that_were_saved_one_by_one_are_continued_as_a_batch(search, target, tmp_path):
+    both = torch.cat([target, target.flip(3)])
+    run = search(target=both, num_steps=6)
+    paths = [one.save(tmp_path / str(i)) for i, one in enumerate(run)]
+    again = search(target=both, num_steps=2, start=[Projection.load(path) for path in paths])
+    np.testing.assert_allclose(again.terms["distance"][0], run.distances, rtol=1e-4)
+
+
+def test_a_photos_own_result_shares_nothing_with_the_batch(search, target):
+    batch = torch.cat([target, target.flip(3)])
+    run = search(target=batch, num_steps=4)
+    one = run[1]
+    tensors = [one.ws, one.latent, one.image, one.target, *one.noise.values(), *one.snapshots.values()]
+    assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in tensors)
+    one.settings["stages"][0]["num_steps"] = 99
+    assert run.settings["stages"][0]["num_steps"] == 4
+    batch.zero_()
+    assert run.target.abs().sum() > 0
+    with pytest.raises(e.SettingError, match="batch of 2 photos"):
+        run.save("nowhere")
+    with pytest.raises(IndexError):
+        run[2]
+
+
 def test_a_search_can_start_from_a_truncated_seed(search, tiny_generator):
     ws = ex5lib.sample_ws(tiny_generator, 7, truncation_psi=0.5)
     run = search(start=ws, initial_noise=0.0)
@@ -225,6 +300,12 @@ def test_a_search_can_start_from_a_truncated_seed(search, tiny_generator):
     ("keywords", "error", "sentence"),
     [
         ({"num_steps": 0}, e.SettingError, "at least 1 step, not 0"),
+        ({"num_steps": 5.0}, e.SettingError, "whole number of steps"),
+        ({"start": [1]}, e.SettingError, "starts at a Projection"),
+        ({"sede": 1}, e.SettingError, 'did you mean "seed"'),
+        ({"target": torch.zeros(1, 3, 64, 64, dtype=torch.uint8)}, e.SettingError, "x / 127.5 − 1"),
+        ({"target": torch.full((1, 3, 64, 64), 255.0)}, e.SettingError, "from 255 to 255: scale them"),
+        ({"target": torch.full((1, 3, 64, 64), math.nan)}, e.SettingError, "NaN or infinity"),
         ({"space": "w++"}, e.SettingError, r'did you mean "w\+"'),
         ({"latent_weight": -1.0}, e.SettingError, "latent_weight must be 0 or a positive number"),
         ({"learning_rate": math.nan}, e.SettingError, "learning_rate"),

@@ -158,8 +158,8 @@ def test_every_recipe_is_recorded_as_it_was_used(skip_generator, settings):
 def test_a_search_that_goes_on_adds_no_noise_to_w_unless_asked(generator):
     karras = RECIPES["karras2020"]
     assert karras.planned(generator, degraded=False).stages[0].initial_noise == 0.05
-    assert karras.planned(generator, degraded=False, continued=True).stages[0].initial_noise == 0
-    changed = karras.planned(generator, {"initial_noise": 0.1}, degraded=False, continued=True)
+    assert karras.planned(generator, degraded=False, continued="w").stages[0].initial_noise == 0
+    changed = karras.planned(generator, {"initial_noise": 0.1}, degraded=False, continued="w")
     assert changed.stages[0].initial_noise == 0.1
 
 
@@ -200,8 +200,16 @@ def test_bad_stages_are_refused_in_one_sentence():
     ):
         with pytest.raises(e.SettingError, match=sentence):
             Stage(**keywords)
-    with pytest.raises(e.SettingError, match="at least one stage"):
-        Recipe("empty", ())
+    for stages, sentence in (
+        ((), "at least one stage"),
+        ((Stage(1, space="z"), Stage(1, space="w+")), "cannot be combined"),
+        ((Stage(1, space="w+"), Stage(1, space="w")), "cannot follow one in w"),
+    ):
+        with pytest.raises(e.SettingError, match=sentence):
+            Recipe("mine", stages)
+    for keywords in ({"betas": (0.9,)}, {"w_avg_samples": 1}, {"comparison_size": 8}, {"start": "median"}):
+        with pytest.raises(e.SettingError):
+            Recipe("mine", (Stage(1),), **keywords)
 
 
 def test_the_warm_start_is_for_the_w_that_it_was_fitted_to(generator, skip_generator):

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import shutil
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def test_pip_and_conda_list_the_same_libraries_with_the_same_bounds(root):
     assert {CONDA_NAMES.get(name, name): bound for name, bound in pip.items()} == conda
 
 
-def test_the_repositorys_address_stands_once(root):
+def test_the_repositorys_address_stands_in_one_place_and_where_it_is_written_from_there(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     address = project["urls"]["Repository"]
     texts = [path for path in root.rglob("*") if path.suffix in {".py", ".md", ".toml", ".yml", ".txt"}]
@@ -41,7 +42,7 @@ def test_the_repositorys_address_stands_once(root):
         for path in texts
         if not {".venv", "results"} & set(path.relative_to(root).parts) and address in path.read_text(encoding="utf-8")
     ]
-    assert holders == ["pyproject.toml"]
+    assert sorted(holders) == ["README.md", "pyproject.toml"]
     assert project["requires-python"] == ">=3.11"
 
 
@@ -83,13 +84,28 @@ def test_imports_inside_the_library_run_downward(root):
         assert not upward, f"{name} imports {upward}"
 
 
-def test_the_readmes_degradation_works_as_it_says(root):
+def test_the_loop_in_the_design_is_the_code(root):
+    source = (root / "ex5lib" / "projector.py").read_text(encoding="utf-8")
+    quoted = re.search(r"<!-- the loop -->\n+```python\n(.*?)```", (root / "docs" / "design.md").read_text(), re.S)[1]
+    whole = (
+        source[source.index("    def generate(") : source.index("        record.close()")] + "        record.close()"
+    )
+    assert quoted.strip() == textwrap.dedent(whole).strip()
+    source = (root / "ex5lib" / "losses.py").read_text(encoding="utf-8")
+    quoted = re.search(
+        r"<!-- the objective -->\n+```python\n(.*?)```", (root / "docs" / "design.md").read_text(), re.S
+    )[1]
+    whole = source[source.index("        x = image.clamp") : source.index("    def score(")]
+    assert quoted.strip() == textwrap.dedent(whole).strip()
+
+
+def test_the_designs_degradation_works_as_it_says(root):
     (example,) = [
         block
-        for block in re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
+        for block in re.findall(r"```python\n(.*?)```", (root / "docs" / "design.md").read_text(), re.S)
         if "class Interlace" in block
     ]
-    definition = example.partition("\nrun = ")[0]
+    definition = example.partition("\ndone = ")[0]
     assert len(definition.strip().splitlines()) <= 12  # an import, a blank line and ten lines
     scope: dict = {}
     exec(definition, scope)

@@ -126,3 +126,12 @@ def test_the_tasks_are_those_of_the_report():
 def test_a_photo_without_a_face_is_said_so(quick):
     with pytest.raises(e.FaceError, match="No face was found in the photo"):
         ex5lib.restore(torch.zeros(1, 3, 200, 200), **quick)
+
+
+def test_bad_requests_are_refused_in_one_sentence(quick, astronaut):
+    with pytest.raises(e.SettingError, match="not degraded again"):
+        ex5lib.restore(
+            astronaut, ex5lib.GaussianBlur(9), already_degraded=True, degraded_by=ex5lib.GaussianBlur(25), **quick
+        )
+    with pytest.raises(e.SettingError, match="no face to restore"):
+        restore_faces([], **quick)

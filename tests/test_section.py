@@ -94,7 +94,7 @@ def test_searches_that_only_look_alike_are_told_apart(section):
 def test_a_search_among_other_latents_is_named_and_kept_apart(section, tiny_generator):
     uniform = latent_statistics(tiny_generator, num_samples=1000, distribution="uniform")
     normal, other = section.run(num_steps=2, start="mean"), section.run(num_steps=2, start="mean", statistics=uniform)
-    assert other.run.settings["distribution"] == "uniform"
+    assert other.run.settings["statistics"]["distribution"] == "uniform"
     assert not torch.equal(normal.run.snapshots[0], other.run.snapshots[0])
     assert section.run(num_steps=2, start="mean", statistics=uniform) is other
     assert section.searches[1]["name"] == "inversion, 2 steps, start mean, statistics of uniform z"

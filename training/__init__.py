@@ -1,1 +1,1 @@
-"""How the small networks under data/ were made. Not needed to use the project; see training/README.md."""
+"""How the small networks in ex5lib/weights/ were made. Not needed to use the project; see training/README.md."""

@@ -1,7 +1,7 @@
 """Make ``data/portrait.jpg``: an old black-and-white print of the officer's photo.
 
-A print of the thirties in what decides a search: orthochromatic film, which hardly sees red; a short tonal range;
-vignetting; grain; no sharpness beyond that of the lens. Seeded, so that it can be made again.
+It imitates a print of the 1930s in what matters to a search: orthochromatic film, which hardly sees red; a short tonal
+range; vignetting; grain; no more sharpness than the lens gives. Seeded, so that it can be reproduced.
 
 Run: python -m training.portrait
 """
@@ -17,7 +17,7 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 def age(photo: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """A photo [1, 3, H, W] in [−1, 1] as such a print, in three equal channels."""
+    """A photo [1, 3, H, W] in [−1, 1] turned into such a print, in three equal channels."""
     red, green, blue = ((photo[0].numpy() + 1) / 2) ** 2.2  # linear light
     plate = (0.12 * red + 0.48 * green + 0.40 * blue) ** (1 / 2.2)
     height, width = plate.shape

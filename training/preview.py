@@ -1,7 +1,7 @@
 """Distil the preview heads: from the first layers' features to the full image, area-averaged to 128 and 256 px.
 
-First on pixels alone, which is quick and brings most of the PSNR; then with the perceptual distance as well, because
-that is what the projector descends. Both heads are trained together, on the same samples.
+First on pixels alone, which is quick and yields most of the PSNR; then with the perceptual distance as well, because
+that is what the projector minimises. Both heads are trained together, on the same samples.
 """
 
 import argparse
@@ -28,7 +28,7 @@ BATCH = 4
 
 
 def pixel_error(image: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error, in which range 2 is 1."""
+    """Mean squared error of images in [−1, 1], as if their range were 1 instead of 2."""
     return F.mse_loss(image, target) / 4
 
 
@@ -49,11 +49,11 @@ def train(folder: Path, out: Path, *, device: str, epochs: int, perceptual: int,
     """Train both heads and write ``preview-mobile-ffhq.safetensors``.
 
     Args:
-        folder: of the samples.
+        folder: where the samples are.
         out: the file to write.
         epochs: passes over the samples on pixels alone.
-        perceptual: samples of the second phase.
-        weight: of the perceptual distance in the second phase, beside 400 × the pixel error.
+        perceptual: number of samples in the second phase.
+        weight: of the perceptual distance in the second phase, added to 400 × the pixel error.
     """
     torch.manual_seed(seed)
     G = ex5lib.load_generator(device=device)
@@ -102,7 +102,7 @@ def train(folder: Path, out: Path, *, device: str, epochs: int, perceptual: int,
 
 @torch.no_grad()
 def with_fresh_heads(G: Generator) -> MobileSynthesis:
-    """The frozen network with untrained heads, which see every channel of their features at a mean square of 1."""
+    """The frozen network with untrained heads, which scale every channel of their features to a mean square of 1."""
     network = MobileSynthesis(preview_sizes=SIZES)
     trunk = {name: value for name, value in G.synthesis.state_dict().items() if not name.startswith("previews.")}
     network.load_state_dict(trunk, strict=False)
@@ -119,8 +119,8 @@ def with_fresh_heads(G: Generator) -> MobileSynthesis:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("results/training"), help="of the samples")
-    parser.add_argument("--out", type=Path, default=Path("data/preview-mobile-ffhq.safetensors"))
+    parser.add_argument("--folder", type=Path, default=Path("results/training"), help="where the samples are")
+    parser.add_argument("--out", type=Path, default=Path("ex5lib/weights/preview-mobile-ffhq.safetensors"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--perceptual", type=int, default=600)

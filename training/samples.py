@@ -1,8 +1,8 @@
-"""Faces of the full generator, area-averaged to 256 px, with the latents and the noise that made them.
+"""Faces of the full generator, area-averaged to 256 px, with the latents that made them.
 
 Three sets, each from its own range of seeds:
 
-- train: ψ uniform in 0.5 … 1; every second latent scattered around its W into W+; noise drawn anew for each.
+- train: ψ uniform in 0.5 … 1; every second latent scattered from W into W+; fresh noise for each face.
 - psi07: ψ = 0.7, built-in noise: what the preview's PSNR is measured on.
 - psi1: ψ = 1, built-in noise: what the warm start's R² is measured on.
 """
@@ -24,15 +24,15 @@ SIZE = 256
 
 
 def draw_train(G: Generator, seed: int, size: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """The latent ws [1, num_ws, w_dim] and the noise of one training sample, a function of its seed alone.
+    """The latent ws [1, num_ws, w_dim] and the noise of one training sample, both determined by its seed.
 
-    With a size only the noise of a preview, which is drawn first and so the same.
+    With a size, only the noise for a preview of that size, which is the same because it is drawn first.
     """
     random = torch.Generator().manual_seed(seed)
     psi = 0.5 + 0.5 * torch.rand((), generator=random).item()
     ws = G.mapping(torch.randn(1, G.z_dim, generator=random).to(G.w_avg), truncation_psi=psi)
     if seed % 2:
-        # One further mapped w per layer, each added with the same small share: a cloud around W, as W+ searches make.
+        # Add a share of another mapped w to each layer, the same share in all: a cloud around W, as in W+ searches.
         share = 0.5 * torch.rand((), generator=random).item()
         others = G.mapping(torch.randn(G.num_ws, G.z_dim, generator=random).to(G.w_avg))[:, 0]
         ws = ws + share * (others - G.w_avg)
@@ -49,13 +49,13 @@ def draw_truncated(G: Generator, seed: int, psi: float) -> Tensor:
 
 @torch.no_grad()
 def make(folder: Path, name: str, *, device: str = "auto") -> Path:
-    """Write ``{name}.npy``, float16 [count, 3, 256, 256], and ``{name}-ws.npy``; what is there already is kept."""
+    """Write ``{name}.npy``, float16 [count, 3, 256, 256], and ``{name}-ws.npy``; existing files are kept."""
     images_path, ws_path = folder / f"{name}.npy", folder / f"{name}-ws.npy"
     if images_path.exists() and ws_path.exists():
         return images_path
     folder.mkdir(parents=True, exist_ok=True)
     G = ex5lib.load_generator(device=device)
-    synthesis = torch.compile(G.synthesis)  # half the time, which matters over thousands
+    synthesis = torch.compile(G.synthesis)  # halves the time, which matters for thousands of faces
     count, first = SETS[name]
     images = np.empty((count, 3, SIZE, SIZE), np.float16)
     latents = np.empty((count, G.num_ws, G.w_dim), np.float32)

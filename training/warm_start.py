@@ -1,4 +1,4 @@
-"""Fit the warm start: w from VGG16's features of faces that were degraded as photos to be restored are.
+"""Fit the warm start: w from VGG16's features of faces, degraded like the photos that are to be restored.
 
 The faces are previews at 128 px, which cost a tenth of full images; the held-out ones are full images.
 """
@@ -44,7 +44,7 @@ def draw_degradation(kind: str, random: np.random.Generator) -> nn.Module:
 
 @torch.no_grad()
 def collect(G: Generator, distance: ex5lib.PerceptualDistance, folder: Path, count: int) -> None:
-    """Write features and latents of ``count`` previews; every kind in turn."""
+    """Write the features and latents of ``count`` previews, cycling through the kinds of degradation."""
     blocks_file, ws_file = folder / "features.npy", folder / "features-w.npy"
     if ws_file.exists():
         return
@@ -67,7 +67,7 @@ def collect(G: Generator, distance: ex5lib.PerceptualDistance, folder: Path, cou
 
 @torch.no_grad()
 def held_out(G: Generator, distance, folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """For each kind the features of the 500 full images at ψ = 1."""
+    """For each kind of degradation, the features of the 500 full images at ψ = 1."""
     images = np.load(folder / "psi1.npy", mmap_mode="r")
     found = {}
     for kind in KINDS:
@@ -97,7 +97,7 @@ def fit(
     seed: int = 0,
     **sizes,
 ) -> WarmStart:
-    """Fit to the collected features by least squares on w."""
+    """Fit w to the collected features by least squares."""
     torch.manual_seed(seed)
     features = np.load(folder / "features.npy", mmap_mode="r")
     latents = torch.from_numpy(np.load(folder / "features-w.npy"))
@@ -128,7 +128,7 @@ def fit(
         with torch.no_grad():
             scores = {kind: round(r_squared(predict(*seen), test_w), 4) for kind, seen in tests.items()}
         print(json.dumps({"epoch": epoch + 1, "loss": round(total / (len(features) // 128), 4), **scores}), flush=True)
-    with torch.no_grad():  # the scale of w goes into the last layer
+    with torch.no_grad():  # fold the scale and mean of w into the last layer
         network.out.weight.mul_(scale)
         network.out.bias.mul_(scale).add_(mean)
     return network
@@ -136,7 +136,7 @@ def fit(
 
 @torch.no_grad()
 def first_distances(G: Generator, distance, network: WarmStart, folder: Path, count: int = 50) -> dict[str, float]:
-    """For each kind d(D(G(w)), y) of the regressed w, relative to w̄'s; means over held-out full images."""
+    """For each kind, d(D(G(w)), y) of the regressed w relative to that of w̄, averaged over held-out full images."""
     images = np.load(folder / "psi1.npy", mmap_mode="r")[:count]
     mean_face = G.synthesis(G.w_avg.expand(1, G.num_ws, -1), None, 256)
     shares = {}
@@ -156,9 +156,11 @@ def first_distances(G: Generator, distance, network: WarmStart, folder: Path, co
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("results/training"), help="of the samples")
-    parser.add_argument("--out", type=Path, default=weights.DATA / "warm-start-mobile-ffhq.safetensors")
-    parser.add_argument("--count", type=int, default=6_400, help="faces to fit to")
+    parser.add_argument("--folder", type=Path, default=Path("results/training"), help="where the samples are")
+    parser.add_argument(
+        "--out", type=Path, default=Path(weights.__file__).with_name("warm-start-mobile-ffhq.safetensors")
+    )
+    parser.add_argument("--count", type=int, default=6_400, help="number of faces to fit to")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     folder = arguments.folder

@@ -233,7 +233,7 @@ def _identity(value: object) -> object:
 def _cell(value: object) -> str:
     match value:
         case LatentStatistics():  # the text of these would fill pages
-            return f"of {value.distribution} z"
+            return f"of {value.origin['distribution']} z"
         case Recipe():
             return value.name
         case Tensor() | Projection():
