@@ -10,7 +10,7 @@ from PIL import Image
 
 import ex5lib
 from ex5lib.alignment import crop_quad, detect_faces, ffhq_quad
-from ex5lib.errors import FaceError, FileError
+from ex5lib.errors import FaceError, SettingError
 from ex5lib.images import from_uint8, to_uint8
 
 CORNERS = np.array([(0, 0), (0, 1024), (1024, 1024), (1024, 0)]) - 0.5
@@ -175,5 +175,5 @@ def test_no_face_and_no_photo_are_said_plainly(tmp_path):
     ex5lib.save_image(flat, tmp_path / "wall.png")
     with pytest.raises(FaceError, match=r"wall\.png"):
         ex5lib.align_face(tmp_path / "wall.png")
-    with pytest.raises(FileError, match="50 × 200"):
+    with pytest.raises(SettingError, match="50 × 200"):
         ex5lib.align_face(torch.zeros(1, 3, 200, 50))

@@ -8,13 +8,12 @@ from PIL import Image
 
 import ex5lib
 from ex5lib.errors import SettingError
-from ex5lib.projector import HISTORY_TERMS, Projection
+from ex5lib.projection import SCHEDULE, TERMS, Projection
 
 
 @pytest.fixture
 def run() -> Projection:
     steps = np.arange(50)
-    history = dict.fromkeys(HISTORY_TERMS, 1 / (1 + steps)) | {"size": np.full(50, 64)}
     image = torch.zeros(1, 3, 64, 64)
     return Projection(
         ws=torch.zeros(1, 2, 4),
@@ -23,10 +22,11 @@ def run() -> Projection:
         image=image,
         target=image,
         snapshots={50: image, 0: image - 1, 10: image + 0.5},
-        history=history,
+        terms=dict.fromkeys(TERMS, 1 / (1 + steps[:, None])),
+        schedule=dict.fromkeys(SCHEDULE, 1 / (1 + steps)) | {"size": np.full(50, 64)},
         settings={"latent_weight": 0.1, "noise_weight": 0.0},
-        distance=1.0,
-        latent_distance=1.0,
+        distances=np.ones(1),
+        latent_distances=np.ones(1),
         seed=0,
         seconds=1.0,
     )
@@ -92,7 +92,7 @@ def test_stages_are_parted_in_the_loss_plot(run):
         return [text.get_text() for text in ax.texts], dotted
 
     assert marks() == ([], [])
-    run.history["size"] = np.repeat([128, 256, 1024], [25, 15, 10])
+    run.schedule["size"] = np.repeat([128, 256, 1024], [25, 15, 10])
     assert marks() == (["128 px", "256 px", "1024 px"], [24.5, 39.5])
     _assert_nothing_is_cut_off(ex5lib.plot_losses(run))
 

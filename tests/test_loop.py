@@ -182,7 +182,8 @@ def test_everything_is_brought_to_the_device(monkeypatch, place, compared):
         synthesis = MobileSynthesis(w_dim=32, channels=(64, 64, 64), const_channels=64, preview_sizes=(32,))
         G = Generator(MappingNetwork(32, 32, synthesis.num_ws, num_layers=2), synthesis).requires_grad_(False)
         hole.mask = torch.zeros(1, 1, 256, 256)
-        D = torch.nn.Sequential(ex5lib.GaussianBlur(9), ex5lib.Grayscale(), hole)
+        tint = torch.nn.Conv2d(3, 3, 1).requires_grad_(False)  # somebody's own, with weights
+        D = torch.nn.Sequential(ex5lib.GaussianBlur(9), ex5lib.Grayscale(), hole, tint)
         statistics = LatentStatistics(torch.zeros(32), 1.0, 1.0, torch.zeros(1, 32), None, {"num_samples": 10})
         found = project(
             G, torch.zeros(2, 3, 64, 64), degradation=D, recipe=recipe, statistics=statistics, distance=SquaredError(),

@@ -137,6 +137,21 @@ def test_fast_widens_to_w_plus_last_where_something_is_hidden(generator):
     assert FAST.planned(generator, {"space": "w+"}, degraded=False) == inversion
 
 
+@pytest.mark.parametrize(("recipe", "as_seen"), [("fast", True), ("smoke", True), ("karras2020", False)])
+def test_a_contrast_beyond_white_counts_only_where_the_paper_lets_it(skip_generator, settings, recipe, as_seen):
+    target, images = _target(skip_generator, 4), []
+    run = project(
+        skip_generator, target, recipe=recipe, num_steps=4, initial_noise=None, **settings,
+        callback=lambda report: images.append(report["image"].clone()),
+    )  # fmt: skip
+    assert images[0].abs().max() > 1.05
+    distance = settings["distance"]
+    small = resize_area(target, images[0].shape[-1])
+    seen, made = (distance(image, small).item() for image in (images[0].clamp(-1, 1), images[0]))
+    assert seen != pytest.approx(made, rel=1e-3)
+    assert run.history["distance"][0] == pytest.approx(seen if as_seen else made, rel=1e-4)
+
+
 def test_a_stage_takes_the_next_larger_preview(generator, skip_generator):
     recipe = Recipe("mine", (Stage(1, 24), Stage(1, 100), Stage(1, 200)))
     assert [stage.size for stage in recipe.planned(generator, degraded=False).stages] == [128, 128, 256]
