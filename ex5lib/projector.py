@@ -160,7 +160,7 @@ def _on(place: torch.device, module: nn.Module) -> nn.Module:
 
 def _check_keywords(changes: dict, statistics: LatentStatistics | None) -> None:
     """Refuse a misspelt keyword, with the nearest of all that ``project`` takes, and one that would have no effect."""
-    if statistics is not None and "w_avg_samples" in changes:
+    if statistics is not None and changes.get("w_avg_samples") is not None:
         raise SettingError("w_avg_samples has no effect on statistics that are given: leave out one of them.")
     for name in changes.keys() - set(SETTINGS):
         raise unknown_name("keyword of project()", name, {*SETTINGS, *signature(project).parameters} - {"changes"})

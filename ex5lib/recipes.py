@@ -17,7 +17,7 @@ STARTS = ("mean", "warm")
 
 def _check_count(num_steps: int) -> None:
     if not isinstance(num_steps, int) or num_steps < 1:
-        raise SettingError(f"A search needs a whole number of steps, at least 1 step, not {num_steps}.")
+        raise SettingError(f"A search needs at least 1 step, and a whole number of steps, not {num_steps}.")
 
 
 def _check_not_negative(settings: object, names: Sequence[str]) -> None:

@@ -97,6 +97,19 @@ def test_first_step_starts_at_the_mean_with_noise_of_the_published_size(tiny_gen
     assert np.mean(drawn) == pytest.approx(expected, rel=0.15)
 
 
+def test_noise_on_z_is_in_units_of_its_own_deviation(tiny_generator, search):
+    statistics = latent_statistics(tiny_generator, num_samples=500, seed=0)
+    assert abs(statistics.z_std / statistics.w_std - 1) > 0.3  # so that they can be told apart
+    seen = []
+    for seed in range(6):
+        search(
+            space="z", num_steps=1, seed=seed, statistics=statistics, w_avg_samples=None,
+            callback=lambda info: seen.append((info["latent"] - statistics.central_z).norm().item()),
+        )  # fmt: skip
+    expected = 0.05 * statistics.z_std * math.sqrt(tiny_generator.z_dim)
+    assert np.mean(seen) == pytest.approx(expected, rel=0.15)
+
+
 def test_noise_on_w_fades_as_a_square_and_ends_at_three_quarters(search):
     seen = []
     search(num_steps=8, learning_rate=0.0, callback=lambda info: seen.append(info["latent"].norm().item()))
@@ -299,7 +312,7 @@ def test_a_search_can_start_from_a_truncated_seed(search, tiny_generator):
 @pytest.mark.parametrize(
     ("keywords", "error", "sentence"),
     [
-        ({"num_steps": 0}, e.SettingError, "at least 1 step, not 0"),
+        ({"num_steps": 0}, e.SettingError, "at least 1 step"),
         ({"num_steps": 5.0}, e.SettingError, "whole number of steps"),
         ({"start": [1]}, e.SettingError, "starts at a Projection"),
         ({"sede": 1}, e.SettingError, 'did you mean "seed"'),
