@@ -102,6 +102,11 @@ def test_the_loop_is_the_formulas(G, name):
     for buffer in noise:
         torch.testing.assert_close(run.noise[buffer], noise[buffer], rtol=1e-2, atol=2e-3)
     assert (run.latent - latent_statistics(G, num_samples=100).w_avg).norm() > 0.5  # it went somewhere
+    random = torch.Generator().manual_seed(0)
+    drawn = {name: torch.randn(buffer.shape, generator=random) for name, buffer in G.noise_buffers().items()}
+    of_size = {name: drawn[name] for name in G.noise_buffers(recipe.stages[0].size)} if recipe.optimize_noise else {}
+    first = noise_regularization(of_size).item()
+    assert run.history["noise_regularization"][0] == pytest.approx(first, rel=1e-4)  # only of buffers that are used
 
 
 def test_a_preview_does_not_move_the_styles_that_it_only_guesses_at(G):
