@@ -22,7 +22,7 @@ class SquaredError(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("scale", torch.ones(1))
 
     def features(self, image: Tensor) -> Tensor:
         return image * self.scale

@@ -42,6 +42,8 @@ def test_schedule_is_a_ramp_a_plateau_and_half_a_cosine():
     assert rate(0.875) == pytest.approx(0.5)
     assert rate(0.9375) == pytest.approx((1 - math.cos(math.pi / 4)) / 2)
     assert Stage(10, learning_rate=0.3, rampup=0).rate(0.0) == 0.3
+    assert Stage(10, learning_rate=0.3, rampdown=1.0).rate(0.5) == pytest.approx(0.15)
+    assert Stage(10, learning_rate=0.3, rampdown=0).rate(0.99) == 0.3
 
 
 def test_a_real_photo_comes_nearer_at_full_size(generator, distance, astronaut):
