@@ -147,7 +147,8 @@ def project(
         ws=to_ws(G, latent, stage.space, statistics.label), latent=latent, noise=noise, image=image, target=target,
         terms=terms, seed=seed, stopped=stopped,
         settings=_settings(recipe, G, D, distance, statistics, runs or start) | {
-            "space": stage.space, "seed": seed, "device": str(place), "dtype": str(dtype)[6:], "compile": compile
+            "space": stage.space, "seed": seed, "device": str(place), "compile": compile,
+            "dtype": str(dtype).removeprefix("torch."),
         },
     )  # fmt: skip
 
