@@ -116,7 +116,7 @@ class Recipe:
             raise SettingError("A recipe needs at least one stage.")
         for stages in (self.stages, self.degraded_stages or ()):
             spaces = [stage.space for stage in stages]
-            if len({"z"} & set(spaces)) < len(set(spaces)) and "z" in spaces:
+            if "z" in spaces and len(set(spaces)) > 1:
                 raise SettingError("A stage in z cannot be combined with stages in w or w+.")
             if spaces != sorted(spaces):  # "w" sorts before "w+"
                 raise SettingError("A stage in w cannot follow one in w+, whose layers differ.")

@@ -207,16 +207,16 @@ def restore_faces(
     **settings,
 ) -> list[Restoration]:
     """Restore several aligned faces in one search, all degraded in the same way; arguments as in ``restore``."""
+    if not faces:
+        raise SettingError("There is no face to restore: give at least one.")
+    if already_degraded and degraded_by is not None:
+        raise SettingError("A photo that is already degraded is not degraded again: leave out degraded_by.")
     degradation = degradation or Identity()
     distance = distance or PerceptualDistance(device=device)
     # If D has a composite, apply it to an already degraded photo as well: that leaves what is known as it is, but
     # makes a nearly grey photo exactly grey and a hole black.
     known = hasattr(degradation, "composite")
     degrade = Identity() if already_degraded and not known else degraded_by or degradation
-    if not faces:
-        raise SettingError("There is no face to restore: give at least one.")
-    if already_degraded and degraded_by is not None:
-        raise SettingError("A photo that is already degraded is not degraded again: leave out degraded_by.")
     faces = [load_face(face, size=generator.img_resolution) for face in faces]
     with torch.no_grad():
         targets = [degrade(face.image) for face in faces]
