@@ -10,7 +10,7 @@ from functools import cache
 
 import torch
 
-from ex5lib.errors import DeviceError
+from ex5lib.errors import DeviceError, SettingError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -37,6 +37,29 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     if picked.type != "cpu" and picked.index is None:
         picked = torch.device(picked.type, torch.cuda.current_device() if picked.type == "cuda" else 0)
     return picked
+
+
+def pick_dtype(dtype: str | torch.dtype, place: torch.device) -> torch.dtype:
+    """The type in which networks compute: float32 or bfloat16, also by name.
+
+    "auto" is bfloat16 on a CPU that multiplies it in hardware (two to eight times as fast), else float32; the
+    environment variable EX5_DTYPE overrides it.
+
+    Raises:
+        SettingError: if it is another type.
+    """
+    if dtype == "auto":
+        dtype = os.environ.get("EX5_DTYPE") or ("bfloat16" if place.type == "cpu" and _has_bfloat16() else "float32")
+    picked = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if picked not in (torch.float32, torch.bfloat16):
+        raise SettingError(f"A search runs in float32 or bfloat16, not {dtype}.")
+    return picked
+
+
+def _has_bfloat16() -> bool:
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":  # all that PyTorch may use, if ATEN_CPU_CAPABILITY says so
+        return False
+    return any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))
 
 
 @cache

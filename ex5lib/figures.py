@@ -52,35 +52,40 @@ def plot_iterations(run, original: Tensor | None = None) -> Figure:
 
 
 def plot_losses(run) -> Figure:
-    """Every term of the objective, times its weight, over the steps, on a logarithmic axis.
+    """The perceptual distance over the steps on a linear axis; below it what else the objective weighs, logarithmic.
 
     Dotted lines mark where a coarse-to-fine search changes its image size; distances are not comparable across them.
     """
     history, settings = run.history, run.settings
-    lines = {
-        "objective L": (history["loss"], _INK, 2.2),
-        "perceptual distance d": (history["distance"], "#d1495b", 1.6),
-        "λ$_w$ ‖w − w̄‖": (settings["latent_weight"] * history["latent_distance"], "#2e86ab", 1.6),
-        "λ$_n$ R(n)": (settings["noise_weight"] * history["noise_regularization"], "#8a9a5b", 1.2),
+    others = {
+        "colours: λ$_c$ c": (settings["color_weight"] * history["color_distance"], _COLOURS[4]),
+        "latent: λ$_w$ ‖w − w̄‖": (settings["latent_weight"] * history["latent_distance"], _COLOURS[2]),
+        "noise: λ$_n$ R(n)": (settings["noise_weight"] * history["noise_regularization"], _COLOURS[3]),
     }
-    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
-    ax = figure.subplots()
-    for label, (values, colour, width) in lines.items():
-        if np.any(values > 0):  # a term with weight 0 cannot be drawn on a logarithmic axis
-            ax.plot(np.where(values > 0, values, np.nan), label=label, color=colour, linewidth=width)
-    ax.set(yscale="log", xlabel="step", ylabel="value", xlim=(0, max(run.num_steps - 1, 1)))
+    others = {label: line for label, line in others.items() if np.any(line[0] > 0)}  # only those have a logarithm
+    figure = Figure(figsize=(7.5, 5.0 if others else 3.2), layout="constrained")
+    panels = figure.subplots(2 if others else 1, sharex=True, squeeze=False, height_ratios=(3, 2) if others else (1,))
+    top, *below = panels.flatten()
+    top.plot(history["distance"], color=_COLOURS[1], linewidth=1.8)
+    top.set(ylabel="perceptual distance d", ylim=(0, None), xlim=(0, max(run.num_steps - 1, 1)))
+    for ax in below:
+        for label, (values, colour) in others.items():
+            ax.plot(np.where(values > 0, values, np.nan), label=label, color=colour, linewidth=1.6)
+        ax.set(yscale="log", ylabel="added to it")
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    panels[-1, 0].set_xlabel("step")
     sizes = np.asarray(history["size"])
     starts = [0, *(np.flatnonzero(np.diff(sizes)) + 1)]
     for first in starts if len(starts) > 1 else []:
-        if first:
+        for ax in panels.flatten() if first else ():
             ax.axvline(first - 0.5, color="#9aa5b1", linewidth=1, linestyle=":")
-        ax.annotate(
+        top.annotate(
             f"{sizes[first]:.0f} px", (first, 1), (3, -3), ("data", "axes fraction"), "offset points", va="top",
             fontsize=8, color=_INK,
         )  # fmt: skip
-    ax.grid(which="major", alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    for ax in panels.flatten():
+        ax.grid(which="major", alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 

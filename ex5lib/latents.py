@@ -1,4 +1,4 @@
-"""Latents z, w and w+: sampling them, the statistics of W, and converting between them in a search."""
+"""Latents z, w, w+ and styles s: sampling them, the statistics of W, and converting between them in a search."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from ex5lib.errors import SettingError, unknown_name
 from stylegan2_ada.generator import Generator
 
-SPACES = ("z", "w", "w+")
+SPACES = ("z", "w", "w+", "s")  # from narrow to wide
 DISTRIBUTIONS = ("normal", "uniform")
 
 
@@ -161,7 +161,7 @@ def starting_latent(G: Generator, start: Tensor, space: str, count: int) -> Tens
         G: the generator.
         start: z [1 or N, z_dim] for a search in Z; else w [w_dim] or [1 or N, w_dim], or ws [1 or N, L, w_dim] with
             L = 1 or num_ws.
-        space: what is searched: "z", "w" or "w+".
+        space: what is searched: "z", "w" or "w+"; for "s" the start is that of "w+".
         count: N.
 
     Returns:
@@ -176,11 +176,11 @@ def starting_latent(G: Generator, start: Tensor, space: str, count: int) -> Tens
     else:
         if latent.ndim < 3:
             latent = latent.view(-1, 1, latent.shape[-1])
-        if space == "w+":
-            latent = widened(latent, space, G.num_ws)
+        if space in ("w+", "s"):
+            latent = widened(latent, "w+", G.num_ws)
         elif latent.shape[1] > 1 and (latent == latent[:, :1]).all():
             latent = latent[:, :1]  # the same w in every layer, as the mapping network gives it
-        wanted = [G.num_ws if space == "w+" else 1, G.w_dim]
+        wanted = [1 if space == "w" else G.num_ws, G.w_dim]
     if list(latent.shape[1:]) != wanted or len(latent) not in (1, count):
         differ = space == "w" and list(latent.shape[1:]) == [G.num_ws, G.w_dim]
         hint = ": its layers differ, so all stages must search in w+" if differ else ""

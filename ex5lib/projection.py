@@ -19,7 +19,7 @@ from ex5lib.errors import DivergedError, FileError, SettingError
 from ex5lib.files import replacing
 from ex5lib.images import from_uint8, save_image, to_uint8
 
-TERMS = ("loss", "distance", "latent_distance", "noise_regularization")
+TERMS = ("loss", "distance", "color_distance", "latent_distance", "noise_regularization")
 SCHEDULE = ("learning_rate", "size", "seconds")
 
 

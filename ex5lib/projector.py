@@ -1,6 +1,6 @@
 """The search: gradient descent on the latent and the noise buffers of a frozen generator.
 
-    L(w, n) = d(D(G(w, n)), y) + λ_w ‖w − w̄‖₂ + λ_n R(n)
+    L(w, n) = d(D(G(w, n)), y) + λ_c c(D(G(w, n)), y) + λ_w ‖w − w̄‖₂ + λ_n R(n)
 
 After Karras et al. 2020 (StyleGAN2, arXiv 1912.04958, appendix D), with the degradation D applied to the generated
 image before it is compared with the degraded target y. How long, how fast, in which space and from where it searches
@@ -10,16 +10,26 @@ is the recipe's business (``recipes``); the terms are in ``losses``.
 import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from inspect import signature
 
 import torch
 from torch import Tensor, nn
 
-from ex5lib.devices import check_compiler, pick_device, readable_memory_errors
+from ex5lib.descent import NormalizedGradient
+from ex5lib.devices import check_compiler, pick_device, pick_dtype, readable_memory_errors
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.images import checked_target
-from ex5lib.latents import LatentStatistics, for_preview, latent_statistics, seeded, starting_latent, to_ws, widened
+from ex5lib.latents import (
+    SPACES,
+    LatentStatistics,
+    for_preview,
+    latent_statistics,
+    seeded,
+    starting_latent,
+    to_ws,
+    widened,
+)
 from ex5lib.losses import Objective, PerceptualDistance, renormalize_noise
 from ex5lib.projection import Best, Projection, Recorder, StopSearch, where
 from ex5lib.recipes import SETTINGS, Recipe, pick_recipe
@@ -40,7 +50,7 @@ def project(
     distance: PerceptualDistance | None = None,
     snapshots: Iterable[int] | None = None,
     device: str | torch.device = "auto",
-    dtype: torch.dtype = torch.float32,
+    dtype: str | torch.dtype = "auto",
     compile: bool = False,
     progress: bool = True,
     callback: Callable[[dict], bool | None] | None = None,
@@ -62,7 +72,8 @@ def project(
         distance: d; by default the project's VGG16 distance.
         snapshots: steps whose image is kept; None means 0, 10, 20, 40 and 100 % of them.
         device: "auto", "cuda", "mps", "cpu" or a torch.device. What is elsewhere is copied there.
-        dtype: float32, or bfloat16 to run in autocast (a StyleGAN2 keeps to its ``num_fp16_res``).
+        dtype: in which the networks compute: "auto" (``devices.pick_dtype``), float32 or bfloat16. Latents, sums and
+            Adam stay in float32, and so do the image and the distance of the result.
         compile: run the networks through ``torch.compile``: up to a minute once, a quarter less per step after it.
         progress: show a progress bar.
         callback: called after every step with a dict: "step", "num_steps", "image" and "latent" (as evaluated),
@@ -77,61 +88,75 @@ def project(
     """
     began = time.perf_counter()
     place, target = pick_device(device), checked_target(target)
+    dtype = pick_dtype(dtype, place)
     G, D = _on(place, G), _on(place, degradation or nn.Identity())
     distance = _on(place, distance or PerceptualDistance(device=place))
     _check_keywords(changes, statistics)
     if isinstance(start, str):
         changes["start"] = start
     runs = _continued(start)
-    continued = max((run.settings["space"] for run in runs), default=None)  # "w" sorts before "w+"
-    recipe = pick_recipe(recipe).planned(G, changes, degraded=not isinstance(D, nn.Identity), continued=continued)
-    _check(G, target, recipe, statistics, dtype)
+    continued = max((run.settings["space"] for run in runs), key=SPACES.index, default=None)
+    recipe = pick_recipe(recipe).planned(G, changes, degradation=D, continued=continued)
+    _check(G, target, recipe, statistics)
     if compile:
         check_compiler(place)
     statistics = statistics or latent_statistics(G, num_samples=recipe.w_avg_samples, seed=seed)
-    objective = Objective(
-        target.to(place), D, torch.compile(distance) if compile else distance, statistics.w_avg.to(place),
-        recipe.latent_weight, recipe.noise_weight, recipe.clamp, recipe.comparison_size,
-    )  # fmt: skip
-    synthesis = torch.compile(G.synthesis) if compile else G.synthesis
+    exact = Objective(target.to(place), D, distance, statistics.w_avg.to(place), **recipe.terms)
+    quick = exact if dtype == torch.float32 else replace(exact, distance=distance.in_precision(dtype))
+    synthesis = G.synthesis
+    if compile:
+        synthesis, quick = torch.compile(synthesis), replace(quick, distance=torch.compile(quick.distance))
+    pivot = None  # the ws at which a search of styles begins
 
-    def generate(latent: Tensor, noise: Noise, space: str, size: int | None = None) -> Tensor:
-        ws = for_preview(to_ws(G, latent, space, statistics.label), G, size, space)  # [N, num_ws, w_dim]
-        with torch.autocast(place.type, dtype, enabled=dtype != torch.float32):
-            return synthesis(ws, noise=noise, size=size).float()  # x = G(w, n)
+    def ws_of(latent: Tensor, space: str) -> Tensor:
+        return pivot if space == "s" else to_ws(G, latent, space, statistics.label)  # [N, num_ws, w_dim]
 
-    def evaluate(latent: Tensor, noise: Noise, space: str, size: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        image, ws = generate(latent, noise, space, size), to_ws(G, latent, space, statistics.label)
+    def generate(
+        latent: Tensor, noise: Noise, space: str, size: int | None = None, dtype: torch.dtype = dtype
+    ) -> Tensor:
+        styles = latent if space == "s" else for_preview(ws_of(latent, space), G, size, space)
+        return synthesis(styles, noise=noise, size=size, dtype=dtype)  # x = G(w, n)
+
+    def evaluate(
+        latent: Tensor, noise: Noise, space: str, size: int | None = None, objective: Objective = quick
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        image = generate(latent, noise, space, size, torch.float32 if objective is exact else dtype)
         searched = {name: noise[name] for name in G.noise_buffers(size)} if recipe.optimize_noise else {}
-        with torch.autocast(place.type, dtype, enabled=dtype != torch.float32):
-            return image, objective(image, ws, searched)  # d(D(x), y), ‖w − w̄‖, R(n) and their weighted sum L
+        return image, objective(image, ws_of(latent, space), searched)  # d(D(x), y), ‖w − w̄‖, R(n) … and their sum L
 
     random = seeded(seed)
     noise = {name: buffer.to(place) for name, buffer in _first_noise(G, runs, len(target), random).items()}
-    latent = _first_latent(G, runs or start, recipe, statistics, objective, evaluate, noise)
+    latent = _first_latent(G, runs or start, recipe, statistics, exact, evaluate, noise)
     record = Recorder(recipe.num_steps, began, snapshots=snapshots, progress=progress, callback=callback)
     stopped, stage, best = False, recipe.stages[0], Best(latent, noise)
     try:
         for stage in recipe.stages:
+            if stage.space == "s" and pivot is None:
+                pivot = widened(latent, "w+", G.num_ws)
+                latent = G.synthesis.styles(pivot)  # [N, S]
             latent = widened(latent, stage.space, G.num_ws).requires_grad_()
             searched = {name: noise[name] for name in G.noise_buffers(stage.size)} if recipe.optimize_noise else {}
-            adam = torch.optim.Adam([latent, *(n.requires_grad_() for n in searched.values())], betas=recipe.betas)
-            sigma = statistics.z_std if stage.space == "z" else statistics.w_std
+            variables = [latent, *(buffer.requires_grad_() for buffer in searched.values())]
+            if recipe.optimizer == "adam":
+                optimizer = torch.optim.Adam(variables, betas=recipe.betas)
+            else:
+                optimizer = NormalizedGradient(latent, G.synthesis.style_scales() if stage.space == "s" else None)
+            sigma = recipe.sigma(statistics, stage.space, G)
             best = Best(latent, noise)
             for step in range(stage.num_steps):
                 t = step / stage.num_steps
                 if record.wants_snapshot():
                     with torch.no_grad():
                         record.keep_snapshot(generate(latent, noise, stage.space))
-                for group in adam.param_groups:
+                for group in optimizer.param_groups:
                     group["lr"] = stage.rate(t)
                 jitter = torch.randn(latent[:1].shape, generator=random).to(place)
                 point = latent + stage.latent_noise(t, sigma) * jitter
                 image, terms = evaluate(point, noise, stage.space, stage.size)
-                best.update(objective.score(terms), point, noise)
-                adam.zero_grad(set_to_none=True)
-                terms["loss"].sum().backward(inputs=[latent, *searched.values()])
-                adam.step()
+                best.update(quick.score(terms), point, noise)
+                optimizer.zero_grad(set_to_none=True)
+                terms["loss"].sum().backward(inputs=variables)
+                optimizer.step()
                 renormalize_noise(searched)
                 record.step(terms, stage.rate(t), image=image, latent=point, noise=noise)
     except (KeyboardInterrupt, StopSearch):
@@ -140,13 +165,12 @@ def project(
         record.close()
 
     with torch.no_grad():
-        image, terms = evaluate(latent, noise, stage.space)
+        image, terms = evaluate(latent, noise, stage.space, objective=exact)
         if stopped:  # the last step need not be the best
-            latent, noise, image, terms = _better(objective, (latent, noise, image, terms), best, evaluate, stage.space)
+            latent, noise, image, terms = _better(exact, (latent, noise, image, terms), best, evaluate, stage.space)
     return record.result(
-        ws=to_ws(G, latent, stage.space, statistics.label), latent=latent, noise=noise, image=image, target=target,
-        terms=terms, seed=seed, stopped=stopped,
-        settings=_settings(recipe, G, D, distance, statistics, runs or start) | {
+        ws=ws_of(latent, stage.space), latent=latent, noise=noise, image=image, target=target, terms=terms, seed=seed,
+        stopped=stopped, settings=_settings(recipe, G, D, distance, statistics, runs or start) | {
             "space": stage.space, "seed": seed, "device": str(place), "compile": compile,
             "dtype": str(dtype).removeprefix("torch."),
         },
@@ -167,11 +191,7 @@ def _check_keywords(changes: dict, statistics: LatentStatistics | None) -> None:
         raise unknown_name("keyword of project()", name, {*SETTINGS, *signature(project).parameters} - {"changes"})
 
 
-def _check(
-    G: Generator, target: Tensor, recipe: Recipe, statistics: LatentStatistics | None, dtype: torch.dtype
-) -> None:
-    if dtype not in (torch.float32, torch.bfloat16):
-        raise SettingError(f"A search runs in torch.float32 or torch.bfloat16, not {dtype}.")
+def _check(G: Generator, target: Tensor, recipe: Recipe, statistics: LatentStatistics | None) -> None:
     sizes = [stage.size or G.img_resolution for stage in recipe.stages]
     smallest = min(*sizes, target.shape[3])
     if smallest < 16:
@@ -246,7 +266,7 @@ def _better(
 ) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]:
     """Latent, noise, image and terms of the last step or, for every photo where that is better, of its best one."""
     latent, noise, image, terms = last
-    best_image, best_terms = evaluate(best.latent, best.noise, space)
+    best_image, best_terms = evaluate(best.latent, best.noise, space, objective=objective)
     better = ~(objective.score(terms) <= objective.score(best_terms))  # also where the last step diverged
     return (
         where(better, best.latent, latent),
@@ -265,15 +285,13 @@ def _settings(
     start: list[Projection] | Tensor | str | None,
 ) -> dict:
     """The settings as they were used, JSON-ready."""
-    fields = asdict(recipe)
-    del fields["degraded_stages"]  # the stages are those that were run
+    fields = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
+    del fields["colorless_stages"]  # the stages are those that were run
     return {
         "recipe": fields.pop("name"),
         "num_steps": recipe.num_steps,
         **fields,
         "start": "projection" if isinstance(start, list) else "latent" if isinstance(start, Tensor) else recipe.start,
-        "stages": list(fields["stages"]),
-        "betas": list(recipe.betas),
         "w_avg_samples": statistics.origin["num_samples"],
         "statistics": statistics.origin,
         "degradation": repr(degradation),

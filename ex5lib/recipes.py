@@ -5,14 +5,19 @@ is a field here; no code checks a recipe's name.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
+from torch import nn
+
+from ex5lib.degradations import hides_color
 from ex5lib.errors import SettingError, unknown_name
-from ex5lib.latents import SPACES
+from ex5lib.latents import SPACES, LatentStatistics
 from stylegan2_ada.generator import Generator
 
 STARTS = ("mean", "warm")
+OPTIMIZERS = ("adam", "normalized")
 
 
 def _check_count(num_steps: int) -> None:
@@ -35,9 +40,9 @@ class Stage:
         num_steps: length of the stage.
         size: px of the generated image; a generator without previews of that size uses the next larger one, and None
             means full size.
-        space: what is searched: "z", "w" (one w for all layers) or "w+" (one for each). A later stage may widen w to
-            w+.
-        learning_rate: Adam's peak rate.
+        space: what is searched: "z", "w" (one w for all layers), "w+" (one for each) or "s" (every channel's style,
+            at full size). A later stage may widen w to w+ and to s.
+        learning_rate: the peak rate.
         rampup, rampdown: shares of the stage over which the rate rises linearly and falls along half a cosine.
         initial_noise: standard deviation, in units of σ_w, of the Gaussian noise added to the latent at first.
         noise_ramp: share of the stage over which that noise falls to 0, quadratically.
@@ -59,12 +64,14 @@ class Stage:
         _check_count(self.num_steps)
         if self.space not in SPACES:
             raise unknown_name("latent space", self.space, SPACES)
+        if self.space == "s" and self.size is not None:
+            raise SettingError("Styles are searched at full size: leave size out of a stage in s.")
         _check_not_negative(self, ("learning_rate", "rampup", "rampdown", "initial_noise"))
         if not self.noise_ramp > 0:
             raise SettingError(f"noise_ramp must be a positive share of the steps, not {self.noise_ramp}.")
 
     def rate(self, t: float) -> float:
-        """Adam's rate at progress t in [0, 1): a linear rise, a plateau, half a cosine down to 0."""
+        """The rate at progress t in [0, 1): a linear rise, a plateau, half a cosine down to 0."""
         fall = min(1.0, (1 - t) / self.rampdown) if self.rampdown else 1.0
         rise = min(1.0, t / self.rampup) if self.rampup else 1.0
         return self.learning_rate * ((0.5 - 0.5 * math.cos(math.pi * fall)) * rise)
@@ -80,16 +87,23 @@ class Recipe:
 
     Attributes:
         name: as recorded in the settings of a result.
-        stages: for an inversion, and for a degraded photo if ``degraded_stages`` is None.
-        degraded_stages: for a degraded photo; None means ``stages``.
+        stages: the stages.
+        colorless_stages: those for a degradation that hides the colours (``degradations.hides_color``); None means
+            ``stages``.
         start: "mean" starts at w̄; "warm" at the regressed w (``WarmStart``) or at w̄, whichever image is nearer.
+        color_weight: λ_c, of the colours at 16 px.
         latent_weight: λ_w, of the latent distance.
         noise_weight: λ_n, of the noise regularisation.
         optimize_noise: whether the noise buffers are searched as well; if not, they stay as drawn and R(n) is 0.
         betas: Adam's β₁ and β₂.
+        optimizer: "adam", or "normalized": steps of the learning rate's length along the gradient, one for each w
+            of the latent (``descent.NormalizedGradient``).
         clamp: compare images clamped to [−1, 1], as they are displayed. Otherwise values beyond white can lower d.
-        comparison_size: px at which images are compared; larger ones are averaged down, previews are compared as
-            they are.
+        comparison_sizes: px at which images are compared, d being the mean; larger images are averaged down,
+            previews are compared as they are.
+        mean_absolute: measure the latent distance by its mean absolute difference (``losses.latent_distance``).
+        sigma_over_layers: scale the noise on w by σ_w of all layers together, √num_ws times that of one.
+        fill: compare images whose hidden pixels are filled with the same noise, in place of what D puts there.
         w_avg_samples: number of z from which w̄ and σ_w are estimated.
 
     Raises:
@@ -101,42 +115,69 @@ class Recipe:
 
     name: str
     stages: tuple[Stage, ...]
-    degraded_stages: tuple[Stage, ...] | None = None
+    colorless_stages: tuple[Stage, ...] | None = None
     start: str = "mean"
+    color_weight: float = 0.0
     latent_weight: float = 1e-3
     noise_weight: float = 1e5
     optimize_noise: bool = True
+    optimizer: str = "adam"
     betas: tuple[float, float] = (0.9, 0.999)
     clamp: bool = False
-    comparison_size: int = 256
+    comparison_sizes: tuple[int, ...] = (256,)
+    mean_absolute: bool = False
+    sigma_over_layers: bool = False
+    fill: bool = False
     w_avg_samples: int = 10_000
 
     def __post_init__(self):
         if not self.stages:
             raise SettingError("A recipe needs at least one stage.")
-        for stages in (self.stages, self.degraded_stages or ()):
-            spaces = [stage.space for stage in stages]
-            if "z" in spaces and len(set(spaces)) > 1:
-                raise SettingError("A stage in z cannot be combined with stages in w or w+.")
-            if spaces != sorted(spaces):  # "w" sorts before "w+"
-                raise SettingError("A stage in w cannot follow one in w+, whose layers differ.")
+        for stages in (self.stages, self.colorless_stages or ()):
+            spaces = [SPACES.index(stage.space) for stage in stages]
+            if 0 in spaces and len(set(spaces)) > 1:
+                raise SettingError("A stage in z cannot be combined with stages in other spaces.")
+            if spaces != sorted(spaces):
+                raise SettingError("A stage in a narrower space cannot follow one in a wider: w, w+, s is the order.")
         if self.start not in STARTS:
             raise unknown_name("start", self.start, STARTS)
-        _check_not_negative(self, ("latent_weight", "noise_weight"))
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
+        if self.optimizer == "normalized" and self.optimize_noise:
+            raise SettingError("Normalised gradient steps are for latents: set optimize_noise to False.")
+        _check_not_negative(self, ("color_weight", "latent_weight", "noise_weight"))
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise SettingError(f"Adam's β₁ and β₂ must lie in [0, 1), not {tuple(self.betas)}.")
         if self.w_avg_samples < 2:
             raise SettingError(f"Statistics of W need at least 2 samples, not {self.w_avg_samples}.")
-        if self.comparison_size < 16:
-            raise SettingError(f"Images are compared at 16 px or more, not {self.comparison_size}: VGG16 shrinks them.")
+        if not self.comparison_sizes or min(self.comparison_sizes) < 16:
+            raise SettingError(
+                f"Images are compared at 16 px or more, not {list(self.comparison_sizes)}: VGG16 shrinks them."
+            )
 
     @property
     def num_steps(self) -> int:
         """Total number of steps."""
         return sum(stage.num_steps for stage in self.stages)
 
+    @property
+    def terms(self) -> dict:
+        """The settings of the objective (``losses.Objective``)."""
+        return {name: getattr(self, name) for name in _OF_OBJECTIVE}
+
+    def sigma(self, statistics: LatentStatistics, space: str, G: Generator) -> float:
+        """The unit of the noise on the latent: σ_z in z; else σ_w, of one layer or of all together."""
+        if space == "z":
+            return statistics.z_std
+        return statistics.w_std * (math.sqrt(G.num_ws) if self.sigma_over_layers else 1)
+
     def planned(
-        self, G: Generator, changes: dict | None = None, *, degraded: bool, continued: str | None = None
+        self,
+        G: Generator,
+        changes: dict | None = None,
+        *,
+        degradation: nn.Module | None = None,
+        continued: str | None = None,
     ) -> "Recipe":
         """The recipe as a search runs it: with the right stages for this photo and generator, and the caller's changes.
 
@@ -145,7 +186,7 @@ class Recipe:
             changes: new values for settings (``SETTINGS``); None keeps the recipe's value. ``num_steps`` scales all
                 stages; ``space`` "z" or "w" applies to all of them, "w+" only to the last. The other settings of a
                 stage can be changed only if there is one stage.
-            degraded: whether the photo is degraded, which decides between ``stages`` and ``degraded_stages``.
+            degradation: D; whether it hides the colours decides between ``stages`` and ``colorless_stages``.
             continued: space of the result that is continued, if any: then no noise is added to the latent unless
                 asked for, and layers that differ stay different.
 
@@ -153,7 +194,11 @@ class Recipe:
             SettingError: if there is no such setting, or a value is out of range.
         """
         changes = {name: value for name, value in (changes or {}).items() if value is not None}
-        stages = self.degraded_stages if degraded and self.degraded_stages else self.stages
+        stages = self.stages
+        if self.colorless_stages and degradation is not None and hides_color(degradation):
+            stages = self.colorless_stages
+        if continued == "s":
+            raise SettingError("A search cannot continue in styles: begin at the result's ws.")
         if continued:
             stages = tuple(replace(stage, initial_noise=0.0) for stage in stages)
         if continued == "w+":  # its layers differ: one w for all of them would lose that
@@ -173,11 +218,21 @@ class Recipe:
                 stages = (replace(stages[0], **{name: value}),)
         stages = tuple(replace(stage, size=_available(G, stage.size)) for stage in stages)
         chosen = {name: value for name, value in changes.items() if name in _OF_RECIPES}
-        return replace(self, stages=stages, degraded_stages=None, **chosen)
+        if chosen.get("sigma_over_layers", self.sigma_over_layers) and not G.synthesis.demodulates:
+            chosen["sigma_over_layers"] = False
+            warnings.warn(
+                "This generator does not demodulate, so that noise of the size of all layers' σ_w together would leave "
+                "no face: the noise on w has the size of one layer's.",
+                stacklevel=3,
+            )
+        return replace(self, stages=stages, colorless_stages=None, **chosen)
 
 
 _OF_STAGES = {field.name for field in fields(Stage)}
-_OF_RECIPES = {field.name for field in fields(Recipe)} - {"name", "stages", "degraded_stages"}
+_OF_RECIPES = {field.name for field in fields(Recipe)} - {"name", "stages", "colorless_stages"}
+_OF_OBJECTIVE = (
+    "color_weight", "latent_weight", "noise_weight", "clamp", "comparison_sizes", "mean_absolute", "fill"
+)  # fmt: skip
 SETTINGS = sorted(_OF_STAGES | _OF_RECIPES)  # what ``Recipe.planned`` and ``project`` can change
 
 # Karras et al. 2020 (StyleGAN2, arXiv 1912.04958), appendix D, with the constants of NVIDIA's projector.
@@ -193,7 +248,7 @@ FAST = Recipe(
         Stage(25, 256, "w+", learning_rate=0.05, rampdown=0.5),
         Stage(55, None, "w+", learning_rate=0.08, rampdown=1.0),
     ),
-    degraded_stages=(
+    colorless_stages=(
         Stage(40, 128, "w", learning_rate=0.1, rampdown=1.0),
         Stage(15, 256, "w", learning_rate=0.05, rampdown=0.5),
         Stage(30, None, "w+", learning_rate=0.05, rampdown=1.0),
@@ -202,10 +257,35 @@ FAST = Recipe(
     clamp=True,
 )
 
+# The search of the course that this exercise comes from: W+ from the first step.
+COURSE = Recipe(
+    "course",
+    stages=(Stage(1000, space="w+", initial_noise=0.05),),
+    mean_absolute=True,
+    sigma_over_layers=True,
+)
+
+# Poirier-Ginter and Lalonde 2023, "Robust Unsupervised StyleGAN Image Restoration" (arXiv 2302.06733): three spaces,
+# each wider than the last, and smaller steps of a fixed length. The paper weights the colours by 0.1 against the sum of
+# the octaves in LPIPS; d here is their mean, without LPIPS's heads, about eight times as large: 0.1 · 8 / 5 is 0.16.
+ROBUST2023 = Recipe(
+    "robust2023",
+    stages=tuple(
+        Stage(150, space=space, learning_rate=rate, rampup=0.0, rampdown=0.0)
+        for space, rate in (("w", 0.08), ("w+", 0.02), ("s", 0.005))
+    ),
+    color_weight=0.16,
+    latent_weight=0.0,
+    optimize_noise=False,
+    optimizer="normalized",
+    comparison_sizes=(256, 128, 64, 32, 16),
+    fill=True,
+)
+
 # Takes seconds, to check that everything runs; do not expect a likeness.
 SMOKE = Recipe("smoke", stages=(Stage(8, 128),), start="warm", clamp=True, w_avg_samples=1000)
 
-RECIPES = {recipe.name: recipe for recipe in (FAST, KARRAS2020, SMOKE)}
+RECIPES = {recipe.name: recipe for recipe in (FAST, KARRAS2020, COURSE, ROBUST2023, SMOKE)}
 
 
 def pick_recipe(recipe: str | Recipe) -> Recipe:

@@ -6,48 +6,55 @@ into a depthwise and a pointwise one; demodulation is a constant, folded into th
 s = A w + b scales the input channels of every convolution.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan2_ada.generator import Generator, MappingNetwork, Noise, layer_noise
+from stylegan2_ada.generator import Generator, MappingNetwork, Noise, layer_noise, layer_styles
+from stylegan2_ada.ops import SLOPE, styled_pointwise
 
 FFHQ_CHANNELS = (512, 512, 512, 512, 256, 128, 64)
 
 
-def inverse_haar(x: Tensor) -> Tensor:
-    """One level of the inverse orthonormal Haar transform: [N, C, H, W] → [N, C/4, 2H, 2W].
+def haar_matrix(channels: int) -> Tensor:
+    """[C, C]: what one level of the inverse orthonormal Haar transform does to the C = ``channels`` of each pixel.
 
-    The first C/4 channels are the low-pass band LL; the rest, as (C/4, 3), are LH, HL and HH.
+    From the bands LL (C/4 channels) and LH, HL and HH (of one colour after the other, as (C/4, 3)) to the four new
+    pixels, top left, top right, bottom left and bottom right, of C/4 channels each.
     """
-    ll, details = x.tensor_split([x.shape[1] // 4], dim=1)
-    lh, hl, hh = details.unflatten(1, (-1, 3)).unbind(dim=2)  # each [N, C/4, H, W]
-    top, bottom = ll + lh, ll - lh
-    top_step, bottom_step = hl + hh, hl - hh
-    pixels = torch.stack([top + top_step, top - top_step, bottom + bottom_step, bottom - bottom_step], dim=2)
-    return F.pixel_shuffle(pixels.flatten(1, 2) / 2, 2)
+    signs = torch.tensor([[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]) / 2  # pixels × bands
+    out = channels // 4
+    each = torch.arange(out)
+    matrix = torch.zeros(4, out, channels)  # [pixel, new channel, old channel]
+    matrix[:, each, each] = signs[:, :1]
+    for band in range(3):
+        matrix[:, each, out + 3 * each + band] = signs[:, 1 + band : 2 + band]
+    return matrix.flatten(0, 1)
+
+
+def spread(x: Tensor) -> Tensor:
+    """[N, 4C, H, W] → [N, C, 2H, 2W]: the four new pixels, one after the other in the channels, to their places."""
+    n, channels, height, width = x.shape
+    x = x.permute(0, 2, 3, 1).reshape(n, height, width, 2, 2, channels // 4).transpose(2, 3)
+    return x.reshape(n, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
 
 class Modulation(nn.Module):
-    """x · s with s = A w + b, one factor per channel."""
+    """The style s = A w + b of a layer, one factor per channel."""
 
     def __init__(self, w_dim: int, channels: int):
         super().__init__()
         self.affine = nn.Linear(w_dim, channels)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return x * self.affine(w)[:, :, None, None]  # [N, C, H, W] · [N, C, 1, 1]
-
 
 class Pointwise(nn.Module):
-    """A 1 × 1 convolution as one matrix product: on CPUs both passes run faster than those of a convolution."""
+    """The weights of a 1 × 1 convolution."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels) * in_channels**-0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.weight @ x.flatten(2)).unflatten(2, x.shape[2:])  # [out, in] · [N, in, HW] → [N, out, H, W]
 
 
 class StyledConv(nn.Module):
@@ -72,11 +79,15 @@ class StyledConv(nn.Module):
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise", torch.randn(1, 1, resolution, resolution))
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
-        x = self.conv(self.modulation(x, w)) + self.bias
-        if noise is not None:
-            x = x + self.noise_strength * noise
-        return F.leaky_relu(x, 0.2)
+    def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
+        noise = None if noise is None else (self.noise_strength * noise).to(x.dtype)
+        weight = self.conv[0].weight.to(x.dtype)
+        if len(self.conv) == 1:
+            x = F.conv2d(x * style[:, :, None, None].to(x.dtype), weight, padding=1) + self.bias.to(x.dtype)
+            return F.leaky_relu(x if noise is None else x + noise, SLOPE)
+        # A depthwise convolution commutes with a factor per channel, so the style can wait for the pointwise one.
+        x = F.conv2d(x, weight, padding=1, groups=x.shape[1])
+        return styled_pointwise(x, self.conv[1].weight, style, self.bias.flatten(), noise, slope=SLOPE)
 
 
 class Block(nn.Module):
@@ -88,9 +99,19 @@ class Block(nn.Module):
         self.conv1 = StyledConv(w_dim, in_channels // 4, out_channels, resolution)
         self.conv2 = StyledConv(w_dim, out_channels, out_channels, resolution)
 
-    def forward(self, x: Tensor, w1: Tensor, w2: Tensor, noise1: Tensor | None, noise2: Tensor | None) -> Tensor:
-        x = inverse_haar(self.up(x, w1))
-        return self.conv2(self.conv1(x, w1, noise1), w2, noise2)
+    def forward(self, x: Tensor, styles: Sequence[Tensor], noise1: Tensor | None, noise2: Tensor | None) -> Tensor:
+        up, style1, style2 = styles
+        x = spread(styled_pointwise(x, haar_matrix(x.shape[1]).to(up), up))
+        return self.conv2(self.conv1(x, style1, noise1), style2, noise2)
+
+
+def to_image(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor) -> Tensor:
+    """Features x [N, C, R/2, R/2] → the image [N, 3, R, R], whose Haar bands are a styled product with weight [12, C].
+
+    The transform is linear, and so part of the weight and of the bias [1, 12, 1, 1].
+    """
+    haar = haar_matrix(len(weight)).to(weight)
+    return spread(styled_pointwise(x, haar @ weight, style, haar @ bias.flatten()))
 
 
 class PreviewHead(nn.Module):
@@ -121,9 +142,10 @@ class PreviewHead(nn.Module):
     def forward(self, x: Tensor, ws: Tensor) -> Tensor:
         """The preview of features x [N, C, R/2, R/2] under the remaining styles ws [N, num_ws, w_dim]."""
         inner, outer = (self.mix @ ws).unbind(dim=1)  # each [N, w_dim]
-        x = F.leaky_relu(self.squeeze(self.modulation(x, inner)) + self.bias, 0.2)
-        x = F.leaky_relu(self.conv(x), 0.2)
-        return inverse_haar(self.to_img_conv(self.to_img(x, outer)) + self.to_img_bias)
+        style = self.modulation.affine(inner)
+        x = styled_pointwise(x, self.squeeze.weight, style, self.bias.flatten(), slope=SLOPE)
+        x = F.leaky_relu(F.conv2d(x, self.conv.weight.to(x.dtype), self.conv.bias.to(x.dtype), padding=1), SLOPE)
+        return to_image(x, self.to_img_conv.weight, self.to_img.affine(outer), self.to_img_bias)
 
 
 class MobileSynthesis(nn.Module):
@@ -141,6 +163,7 @@ class MobileSynthesis(nn.Module):
     """
 
     img_channels = 3
+    demodulates = False  # by a constant: styles far from those of W make stripes, not faces
 
     def __init__(
         self,
@@ -174,6 +197,11 @@ class MobileSynthesis(nn.Module):
             raise ValueError(f"This network makes images of {self.img_resolution} px and has no preview of {size} px.")
         return size.bit_length() - 4
 
+    @property
+    def layer_resolutions(self) -> tuple[int, ...]:
+        """For each w of ws: the height and width, in px, of the finest features that it styles."""
+        return (4, *(8 * 2**i for i in range(len(self.blocks)) for _ in range(2)), self.img_resolution // 2)
+
     def styles_shared(self, size: int | None = None) -> int:
         """The number of styles, from the first, that act on an image of that size as on the full one.
 
@@ -196,13 +224,34 @@ class MobileSynthesis(nn.Module):
         """
         return {name: layer.noise.clone() for name, layer in self._noisy_layers(size).items()}
 
-    def forward(self, ws: Tensor, noise: Noise = None, size: int | None = None) -> Tensor:
+    def _affines(self, size: int | None = None) -> list[tuple[int, nn.Linear]]:
+        """For each modulation on the way to an image of that size, in order: which w it takes, and its affine map."""
+        found = [(0, self.conv.modulation.affine)]
+        for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
+            found += [(2 * i + 1, block.up.affine), (2 * i + 1, block.conv1.modulation.affine)]
+            found += [(2 * i + 2, block.conv2.modulation.affine)]
+        whole = self._blocks_for(size) == len(self.blocks)
+        return [*found, (self.num_ws - 1, self.to_img.affine)] if whole else found
+
+    def styles(self, ws: Tensor) -> Tensor:
+        """The styles [N, S] that all modulations make of ws [N, num_ws, w_dim]; ``forward`` takes them, too."""
+        return torch.cat([affine(ws[:, i]) for i, affine in self._affines()], dim=1)
+
+    def style_scales(self) -> Tensor:
+        """[S]: how far each style moves when w moves by 1 in the direction that moves it most."""
+        return torch.cat([affine.weight.norm(dim=1) for _, affine in self._affines()])
+
+    def forward(
+        self, ws: Tensor, noise: Noise = None, size: int | None = None, *, dtype: torch.dtype | None = None
+    ) -> Tensor:
         """The image of ws.
 
         Args:
-            ws: [N, num_ws, w_dim], one w per layer (W+); for W, the same w repeated.
+            ws: [N, num_ws, w_dim], one w per layer (W+); for W, the same w repeated. Or styles [N, S], for the full
+                image.
             noise: None for the built-in buffers, "none" for no noise, or {name: [1 or N, 1, h, w]}.
             size: None for the full image, or one of ``preview_sizes`` for a preview by the first layers and a head.
+            dtype: type of the features; None is that of ws.
 
         Returns:
             [N, 3, R, R], or [N, 3, size, size], in about [−1, 1].
@@ -210,18 +259,18 @@ class MobileSynthesis(nn.Module):
         Raises:
             ValueError: if ws or a noise buffer has the wrong shape, or there is no preview of that size.
         """
-        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
-            raise ValueError(f"ws must have the shape [N, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}.")
         n = {name: layer_noise(noise, name, layer.noise) for name, layer in self._noisy_layers(size).items()}
-        w = ws.unbind(dim=1)  # num_ws × [N, w_dim]
-        x = self.conv(self.const.expand(len(ws), -1, -1, -1), w[0], n["conv"])  # [N, 512, 4, 4]
+        styles = layer_styles(ws, self._affines(size), self.num_ws, self.w_dim)
+        const = self.const.to(dtype or ws.dtype).expand(len(ws), -1, -1, -1)
+        x = self.conv(const.contiguous(memory_format=torch.channels_last), styles[0], n["conv"])  # [N, 512, 4, 4]
         blocks = self.blocks[: self._blocks_for(size)]
         for i, block in enumerate(blocks):
-            x = block(x, w[2 * i + 1], w[2 * i + 2], n[f"block{i}.conv1"], n[f"block{i}.conv2"])
+            x = block(x, styles[3 * i + 1 : 3 * i + 4], n[f"block{i}.conv1"], n[f"block{i}.conv2"])
         if len(blocks) < len(self.blocks):
-            return self.previews[str(size)](x, ws[:, 2 * len(blocks) + 1 :])
-        bands = self.to_img_conv(self.to_img(x, w[-1])) + self.to_img_bias  # [N, 12, R/2, R/2]
-        return inverse_haar(bands)
+            image = self.previews[str(size)](x, ws[:, 2 * len(blocks) + 1 :])
+        else:
+            image = to_image(x, self.to_img_conv.weight, styles[-1], self.to_img_bias)
+        return image.to(ws.dtype)
 
 
 def mobile_generator(state: dict[str, Tensor], preview_sizes: tuple[int, ...] = ()) -> Generator:

@@ -1,5 +1,6 @@
 """The real networks and photos, loaded once for all tests."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from ex5lib.latents import sample_ws
 from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
 
 ROOT = Path(__file__).parents[1]
+os.environ.setdefault("EX5_DTYPE", "float32")  # the same numbers on every machine; what is quicker has its own tests
 keep_freed_memory()  # as every host of the library should: a step at full size takes half the time
 
 

@@ -2,6 +2,7 @@ import argparse
 import builtins
 import functools
 import io
+import json
 import os
 import pickle
 import struct
@@ -97,6 +98,14 @@ def test_safetensors_give_back_the_generator(tmp_path):
     assert not any(p.requires_grad for p in again.parameters())
 
 
+@pytest.mark.parametrize("length", [0x80, 0x4B50, 0x3C20])  # as a pickle, an archive and a web page begin
+def test_safetensors_are_known_whatever_the_length_of_their_header(tmp_path, length):
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    path = write(tmp_path / "g.safetensors", struct.pack("<Q", length) + header + bytes(4))
+    with pytest.raises(CheckpointError, match="tensors of another model"):
+        load_generator_file(path)
+
+
 def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
     G = load_nvidia_pickle(DATA / "resnet_16.pkl")["G_ema"]
     path = write(tmp_path / "g.safetensors", b"old")
@@ -112,10 +121,46 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_only_stylegan2_is_saved(tmp_path):
+def test_safetensors_give_back_a_mobilestylegan(tiny_generator, tmp_path):
+    synthesis = mobile.MobileSynthesis(32, (64, 64, 64), 64, preview_sizes=(32,))
+    torch.manual_seed(0)
+    G = Generator(tiny_generator.mapping, synthesis).requires_grad_(False)
+    save_generator(G, tmp_path / "g.safetensors")
+    again = load_generator_file(tmp_path / "g.safetensors")
+    ws = torch.randn(1, 8, 32)
+    for size in (None, 32):
+        assert torch.equal(again.synthesis(ws, size=size), G.synthesis(ws, size=size))
+    assert torch.equal(again.w_avg, G.w_avg)
+    assert not any(p.requires_grad for p in again.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"config": {"preview_sizes": [48]}}, "previews of \\[48\\] px"),
+        ({"config": {"preview_sizes": "ab"}}, "does not describe a generator"),
+        ({"config": {"preview_sizes": []}}, "unknown tensor synthesis.previews"),
+        ({"drop": "synthesis.const"}, "tensor synthesis.const is missing"),
+        ({"drop": "synthesis.blocks.1.up.affine.bias"}, "blocks.1.up.affine.bias is missing"),
+    ],
+)
+def test_a_broken_mobilestylegan_is_refused(tiny_generator, tmp_path, change, sentence):
+    synthesis = mobile.MobileSynthesis(32, (64, 64, 64), 64, preview_sizes=(32,))
+    state = Generator(tiny_generator.mapping, synthesis).state_dict()
+    state.pop(change.get("drop"), None)
+    config = json.dumps(change.get("config", {"preview_sizes": [32]}))
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
+    safetensors.torch.save_file(state, tmp_path / "g.safetensors", {"format": "stylegan2_ada", "config": config})
+    with pytest.raises(CheckpointError, match=sentence):
+        load_generator_file(tmp_path / "g.safetensors")
+
+
+def test_other_networks_are_not_saved(tmp_path):
     synthesis = mobile.MobileSynthesis(8, (8, 8), 8)
-    with pytest.raises(ValueError, match="MobileSynthesis"):
-        save_generator(Generator(MappingNetwork(8, 8, synthesis.num_ws), synthesis), tmp_path / "g.safetensors")
+    G = Generator(MappingNetwork(8, 8, synthesis.num_ws), synthesis)
+    G.synthesis = torch.nn.Identity()
+    with pytest.raises(ValueError, match="not Identity"):
+        save_generator(G, tmp_path / "g.safetensors")
 
 
 @pytest.mark.parametrize("legacy", [False, True])

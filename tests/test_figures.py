@@ -24,7 +24,7 @@ def run() -> Projection:
         snapshots={50: image, 0: image - 1, 10: image + 0.5},
         terms=dict.fromkeys(TERMS, 1 / (1 + steps[:, None])),
         schedule=dict.fromkeys(SCHEDULE, 1 / (1 + steps)) | {"size": np.full(50, 64)},
-        settings={"latent_weight": 0.1, "noise_weight": 0.0},
+        settings={"color_weight": 0.0, "latent_weight": 0.1, "noise_weight": 0.0},
         distances=np.ones(1),
         latent_distances=np.ones(1),
         seed=0,
@@ -49,14 +49,22 @@ def test_iterations_are_in_order_beside_the_original(run):
     _assert_nothing_is_cut_off(figure)
 
 
-def test_losses_are_weighted_as_they_enter_on_a_logarithmic_axis(run):
+def test_losses_are_the_distance_and_below_it_what_is_added_weighted(run):
     figure = ex5lib.plot_losses(run)
-    (ax,) = figure.axes
-    lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
-    assert ax.get_yscale() == "log"
-    assert len(lines) == 3  # λ_n = 0 has no line
-    np.testing.assert_allclose(lines["λ$_w$ ‖w − w̄‖"], 0.1 * run.history["latent_distance"])
+    distance, added = figure.axes
+    (line,) = distance.get_lines()
+    np.testing.assert_allclose(line.get_ydata(), run.history["distance"])
+    assert (distance.get_yscale(), added.get_yscale()) == ("linear", "log")
+    assert distance.get_ylim()[0] == 0
+    (line,) = added.get_lines()  # weights of 0 have no line
+    assert line.get_label() == "latent: λ$_w$ ‖w − w̄‖"
+    np.testing.assert_allclose(line.get_ydata(), 0.1 * run.history["latent_distance"])
     _assert_nothing_is_cut_off(figure)
+    run.settings["color_weight"], run.settings["latent_weight"] = 2.0, 0.0
+    (line,) = ex5lib.plot_losses(run).axes[1].get_lines()
+    np.testing.assert_allclose(line.get_ydata(), 2 * run.history["color_distance"])
+    run.settings["color_weight"] = 0.0
+    assert len(ex5lib.plot_losses(run).axes) == 1
 
 
 def test_alignment_figure_shows_every_face_and_the_crop(astronaut):
@@ -87,7 +95,8 @@ def test_figures_are_saved_in_the_format_of_their_suffix(run, tmp_path):
 
 def test_stages_are_parted_in_the_loss_plot(run):
     def marks() -> tuple[list[str], list[float]]:
-        (ax,) = ex5lib.plot_losses(run).axes
+        ax, below = ex5lib.plot_losses(run).axes
+        assert [line for line in below.lines if line.get_linestyle() == ":"] or not ax.texts
         dotted = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
         return [text.get_text() for text in ax.texts], dotted
 

@@ -45,13 +45,23 @@ RECIPES = {
     "stages": Recipe(
         "stages",
         stages=(Stage(5, 32, "w", learning_rate=0.05), Stage(6, None, "w+", learning_rate=0.02, rampdown=0.5)),
-        betas=(0.6, 0.8), clamp=True, latent_weight=1e-3, noise_weight=3.0, w_avg_samples=100, comparison_size=16,
+        betas=(0.6, 0.8), clamp=True, color_weight=0.2, latent_weight=1e-3, noise_weight=3.0, w_avg_samples=100,
+        comparison_sizes=(16,),
     ),
     "published": Recipe(
-        "published", stages=(Stage(8, initial_noise=0.3, noise_ramp=0.5),), w_avg_samples=100, comparison_size=32
+        "published", stages=(Stage(8, initial_noise=0.3, noise_ramp=0.5),), w_avg_samples=100, comparison_sizes=(32,)
     ),
     "noise as drawn": Recipe(
         "noise as drawn", stages=(Stage(6, None, "w+"),), optimize_noise=False, w_avg_samples=100, clamp=True
+    ),
+    "course": Recipe(
+        "course", stages=(Stage(6, None, "w+", initial_noise=0.05),), mean_absolute=True, latent_weight=0.1,
+        w_avg_samples=100,
+    ),
+    "robust": Recipe(
+        "robust", stages=tuple(Stage(4, space=space, learning_rate=0.05) for space in ("w", "w+", "s")),
+        optimizer="normalized", optimize_noise=False, comparison_sizes=(64, 32, 16), color_weight=0.5,
+        latent_weight=0.0, w_avg_samples=100,
     ),
 }  # fmt: skip
 
@@ -63,29 +73,46 @@ def plain_search(G: Generator, target: Tensor, blur, recipe: Recipe) -> tuple[Te
     n = {name: torch.randn(buffer.shape, generator=random) for name, buffer in G.noise_buffers().items()}
     w = statistics.w_avg.view(1, 1, -1).clone()
     for stage in recipe.stages:
+        if stage.space == "s":
+            ws = w.detach()
+            w, scales = G.synthesis.styles(ws), G.synthesis.style_scales()
         w = (w.expand(1, G.num_ws, -1) if stage.space == "w+" else w).detach().clone().requires_grad_()
         searched = [n[name].requires_grad_() for name in G.noise_buffers(stage.size)] if recipe.optimize_noise else []
         adam = torch.optim.Adam([w, *searched], betas=recipe.betas)
         for step in range(stage.num_steps):
             t = step / stage.num_steps
-            adam.param_groups[0]["lr"] = stage.rate(t)
+            rate = adam.param_groups[0]["lr"] = stage.rate(t)
             noisy = torch.randn(w.shape, generator=random)
             noisy = w + noisy * stage.initial_noise * statistics.w_std * max(0, 1 - t / stage.noise_ramp) ** 2
-            ws = noisy.expand(1, G.num_ws, -1)
-            used = ws
+            ws = ws if stage.space == "s" else noisy.expand(1, G.num_ws, -1)
+            used = noisy if stage.space == "s" else ws
             if stage.size == 32 and stage.space == "w+":
                 used = torch.cat([ws[:, :5], ws[:, 5:].detach()], dim=1)
             x = G.synthesis(used, noise=n, size=stage.size)
             x = x.clamp(-1, 1) if recipe.clamp else x
-            size = min(recipe.comparison_size, x.shape[-1])
-            small, y = (torch.nn.functional.avg_pool2d(i, i.shape[-1] // size) for i in (x, target))
-            loss = (blur(small) - y).square().mean() + recipe.latent_weight * latent_distance(ws, statistics.w_avg)
+            sizes = [min(size, x.shape[-1]) for size in recipe.comparison_sizes]
+
+            def down(image: Tensor, size: int) -> Tensor:
+                return torch.nn.functional.avg_pool2d(image, image.shape[-1] // size)
+
+            x = blur(down(x, sizes[0]))
+            loss = sum((down(x, size) - down(target, size)).square().mean() for size in sizes) / len(sizes)
+            loss = loss + recipe.color_weight * (down(x, 16) - down(target, 16)).abs().mean()
+            away = (
+                (ws - statistics.w_avg).abs().mean() if recipe.mean_absolute else latent_distance(ws, statistics.w_avg)
+            )
+            loss = loss + recipe.latent_weight * away
             if recipe.optimize_noise:
                 of_size = {name: n[name] for name in G.noise_buffers(stage.size)}
                 loss = loss + recipe.noise_weight * noise_regularization(of_size)
             adam.zero_grad()
             loss.sum().backward()
-            adam.step()
+            if recipe.optimizer == "adam":
+                adam.step()
+            elif stage.space == "s":
+                w.data -= rate * scales * w.grad.sign()
+            else:
+                w.data -= rate * w.grad / w.grad.norm(dim=2, keepdim=True)
             renormalize_noise({str(i): buffer for i, buffer in enumerate(searched)})
     return w.detach(), {name: buffer.detach() for name, buffer in n.items()}
 
@@ -101,7 +128,7 @@ def test_the_loop_is_the_formulas(G, name):
     torch.testing.assert_close(run.latent, w, rtol=1e-3, atol=1e-4)
     for buffer in noise:
         torch.testing.assert_close(run.noise[buffer], noise[buffer], rtol=1e-2, atol=2e-3)
-    assert (run.latent - latent_statistics(G, num_samples=100).w_avg).norm() > 0.5  # it went somewhere
+    assert (run.ws - latent_statistics(G, num_samples=100).w_avg).norm() > 0.5  # it went somewhere
     random = torch.Generator().manual_seed(0)
     drawn = {name: torch.randn(buffer.shape, generator=random) for name, buffer in G.noise_buffers().items()}
     of_size = {name: drawn[name] for name in G.noise_buffers(recipe.stages[0].size)} if recipe.optimize_noise else {}
@@ -177,7 +204,7 @@ def test_everything_is_brought_to_the_device(monkeypatch, place, compared):
     monkeypatch.setattr(projector.Recorder, "step", step)
     monkeypatch.setattr(projector.Recorder, "result", lambda _, **found: found)
     size = 32 if compared == "preview" else None
-    recipe = Recipe("two", (Stage(2, size), Stage(1, None, "w+")), comparison_size=16, clamp=True)
+    recipe = Recipe("two", (Stage(2, size), Stage(1, None, "w+")), comparison_sizes=(16,), clamp=True)
     monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, _: mode, raising=False)  # a copy stays in its mode
     monkeypatch.setattr(projector, "_on", _fake_copy)  # Module.to cannot move fake parameters
     monkeypatch.setattr(Tensor, "backward", _fake_backward)  # the real one asks for the device's stream

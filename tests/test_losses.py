@@ -7,8 +7,18 @@ import torchvision
 
 import ex5lib
 from ex5lib import weights
+from ex5lib.degradations import GaussianBlur, Inpaint
 from ex5lib.errors import SettingError
-from ex5lib.losses import VGG16_TAPS, latent_distance, noise_regularization, renormalize_noise
+from ex5lib.images import resize_area
+from ex5lib.losses import (
+    VGG16_TAPS,
+    Objective,
+    PerceptualDistance,
+    color_distance,
+    latent_distance,
+    noise_regularization,
+    renormalize_noise,
+)
 
 
 def test_vgg16_features_match_onnx_runtime(distance, reference):
@@ -100,6 +110,50 @@ def test_latent_distance_is_the_mean_of_the_layers_norms_with_no_gradient_at_the
     torch.testing.assert_close(ws.grad, torch.tensor([[[0.3, 0.4], [0.0, 0.0]]]))
 
 
+def test_mean_absolute_latent_distance_of_known_vectors():
+    ws = torch.tensor([[[4.0, 6.0], [1.0, 2.0]], [[1.0, 2.0], [1.0, 4.0]]])
+    assert latent_distance(ws, torch.tensor([1.0, 2.0]), mean_absolute=True).tolist() == [7 / 4, 2 / 4]
+
+
+def test_color_distance_sees_colours_and_no_detail():
+    grey = torch.zeros(1, 3, 64, 64)
+    stripes = torch.tensor([0.7, -0.7]).repeat(32).expand(1, 3, 64, 64)
+    assert color_distance(stripes, grey).item() == pytest.approx(0, abs=1e-6)
+    red = grey + torch.tensor([0.3, 0.0, 0.0]).view(1, 3, 1, 1)
+    assert color_distance(torch.cat([red, grey]), grey).tolist() == pytest.approx([0.1, 0.0])
+
+
+def test_the_objective_is_the_mean_over_its_sizes():
+    random = torch.Generator().manual_seed(0)
+    image, target = (torch.rand(2, 3, 64, 64, generator=random) for _ in range(2))
+    w_avg, ws = torch.zeros(4), torch.ones(2, 3, 4)
+    distance = PerceptualDistance(device="cpu")
+    objective = Objective(target, GaussianBlur(25), distance, w_avg, comparison_sizes=(32, 16), color_weight=0.5)
+    terms = objective(image, ws, {})
+    half, quarter = GaussianBlur(25)(resize_area(image, 32)), resize_area(target, 32)
+    expected = distance(half, quarter), distance(resize_area(half, 16), resize_area(quarter, 16))
+    torch.testing.assert_close(terms["distance"], sum(expected) / 2)
+    torch.testing.assert_close(terms["color_distance"], color_distance(half, target))
+    torch.testing.assert_close(
+        terms["loss"], terms["distance"] + 0.5 * terms["color_distance"] + 1e-3 * terms["latent_distance"]
+    )
+
+
+def test_a_filled_hole_says_nothing_and_has_no_edge():
+    """With the same noise in both holes, neither what lies in them nor the hole itself adds to the distance."""
+    hole = Inpaint(top=64, left=64, height=128, width=128)
+    random = torch.Generator().manual_seed(0)
+    target = torch.rand(1, 3, 64, 64, generator=random) * 2 - 1
+    image = target.clone()
+    image[:, :, 16:48, 16:48] = 1.0
+    filled = Objective(target, hole, PerceptualDistance(device="cpu"), torch.zeros(4), fill=True)
+    ws = torch.ones(1, 3, 4)
+    assert filled(image, ws, {})["distance"].item() == pytest.approx(0, abs=1e-6)
+    shown = filled.target_at(64)
+    assert torch.equal(shown[:, :, :16], target[:, :, :16])
+    assert 0.5 < shown[:, :, 16:48, 16:48].std() < 0.65  # uniform noise on [−1, 1] has √⅓
+
+
 def _noise_regularization_in_numpy(buffers: list[np.ndarray]) -> float:
     total = 0.0
     for n in buffers:
@@ -108,7 +162,7 @@ def _noise_regularization_in_numpy(buffers: list[np.ndarray]) -> float:
                 total += np.mean(n * np.roll(n, 1, axis=axis)) ** 2
             if len(n) <= 8:
                 break
-            n = 2 * n.reshape(len(n) // 2, 2, len(n) // 2, 2).mean(axis=(1, 3))
+            n = n.reshape(len(n) // 2, 2, len(n) // 2, 2).mean(axis=(1, 3))
     return total
 
 
@@ -120,8 +174,8 @@ def test_noise_regularization_matches_numpy():
 
 
 def test_noise_regularization_of_a_constant_is_known():
-    # n = 1: each level l of the pyramid is 2^l, its autocorrelation 4^l, squared 16^l, in two directions.
-    assert noise_regularization({"a": torch.ones(1, 1, 32, 32)}).item() == pytest.approx(2 * (1 + 16 + 256))
+    # n = 1: so is every level of the pyramid (32, 16 and 8 px), and its autocorrelation in both directions.
+    assert noise_regularization({"a": torch.ones(1, 1, 32, 32)}).item() == pytest.approx(2 * 3)
 
 
 def test_noise_regularization_has_an_exact_gradient():

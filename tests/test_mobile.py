@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stylegan2_ada.mobile import MobileSynthesis, inverse_haar
+from stylegan2_ada.mobile import MobileSynthesis, haar_matrix, spread
 from stylegan2_ada.readers import CheckpointError, read_openvino_ir
 
 
@@ -30,7 +30,8 @@ def test_inverse_haar_matches_transposed_convolutions_with_the_haar_basis():
     for c in range(3):
         bands = torch.stack([x[:, c], x[:, 3 + 3 * c], x[:, 4 + 3 * c], x[:, 5 + 3 * c]], dim=1)
         expected[:, c] = F.conv_transpose2d(bands, basis[:, None], stride=2)[:, 0]
-    torch.testing.assert_close(inverse_haar(x), expected)
+    made = spread(F.conv2d(x, haar_matrix(12).double()[:, :, None, None]))
+    torch.testing.assert_close(made, expected)
 
 
 def test_gradients_to_styles_and_noise_are_exact():
@@ -77,6 +78,30 @@ def test_every_layer_listens_to_its_own_style(tiny_generator):
         changed = ws.clone()
         changed[:, layer] += 1
         assert (G.synthesis(changed) - image).abs().max() > 1e-4, f"layer {layer} has no effect"
+
+
+def test_styles_can_be_given_in_place_of_ws(tiny_generator):
+    synthesis = tiny_generator.synthesis
+    ws = tiny_generator.mapping(torch.randn(1, 32))
+    styles = synthesis.styles(ws)
+    assert torch.equal(synthesis(styles), synthesis(ws))
+    scales = synthesis.style_scales()
+    jacobian = torch.autograd.functional.jacobian(lambda w: synthesis.styles(w)[0], ws)[:, 0]  # [S, num_ws, w_dim]
+    torch.testing.assert_close(scales, jacobian.flatten(1).norm(dim=1))
+    with pytest.raises(ValueError, match=r"or styles \[N, "):
+        synthesis(styles[:, 1:])
+
+
+def test_features_in_bfloat16_are_close_to_the_full_ones(generator):
+    ws = generator.mapping(torch.randn(1, 512, generator=torch.Generator().manual_seed(3)), truncation_psi=0.7)
+    ws.requires_grad_()
+    for size in (128, None):
+        images = [generator.synthesis(ws, size=size, dtype=dtype) for dtype in (None, torch.bfloat16)]
+        assert [image.dtype for image in images] == [torch.float32] * 2
+        assert (images[0] - images[1]).square().mean().sqrt() < 0.01
+        smooth = [F.avg_pool2d(image, 8).square().sum() for image in images]
+        full, half = (torch.autograd.grad(value, ws)[0].flatten() for value in smooth)
+        assert F.cosine_similarity(full, half, dim=0) > 0.999
 
 
 def test_truncation_interpolates_towards_the_mean(generator):

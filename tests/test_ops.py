@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
-from stylegan2_ada.ops import bias_act, downsample2d, fir_filter, styled_conv2d, upsample2d
+from stylegan2_ada.ops import bias_act, downsample2d, fir_filter, styled_conv2d, styled_pointwise, upsample2d
 
 FILTERS = [(1, 3, 3, 1), (1,), (1, 2), (1, 2, 4), (1, 4, 9, 2, 7), (1, 5, 2, 3, 4, 8), (1, 2, 3, 4, 5, 6, 7, 9)]
 ASYMMETRIC = (1, 2, 4, 3)
@@ -132,6 +132,22 @@ def test_styled_convolution_passes_gradcheck(batch, up, clamp, rng):
     assert gradcheck(lambda x, s, n: styled_conv2d(x, weight, s, bias, n, up=up, clamp=clamp), inputs)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("slope", [1.0, 0.2])
+@pytest.mark.parametrize("noise_batch", [0, 1, 2])
+def test_styled_pointwise_is_the_formula_and_passes_gradcheck(batch, slope, noise_batch, rng):
+    shapes = [(batch, 3, 2, 4), (5, 3), (batch, 3)]
+    shapes += [(5,), (min(noise_batch, batch), 1, 2, 4)] if noise_batch else []
+    inputs = [randn(*shape, rng=rng, requires_grad=True) for shape in shapes]
+    x, weight, styles, *rest = inputs
+    product = torch.einsum("oi,nihw->nohw", weight, x * styles[:, :, None, None])
+    for extra, shape in zip(rest, [(1, 5, 1, 1), rest[-1].shape] if rest else [], strict=True):
+        product = product + extra.view(shape)
+    made = styled_pointwise(x, weight, styles, *rest, slope=slope)
+    torch.testing.assert_close(made, torch.nn.functional.leaky_relu(product, slope))
+    assert gradcheck(lambda *inputs: styled_pointwise(*inputs, slope=slope), inputs)
+
+
 @pytest.mark.parametrize("operator", [upsample2d, downsample2d])
 def test_filters_pass_gradcheck(operator, rng):
     x = randn(2, 2, 4, 6, rng=rng, requires_grad=True)
@@ -152,10 +168,11 @@ def test_bias_and_activation_in_numbers():
     torch.testing.assert_close(bias_act(x, bias, slope=1.0, gain=2.0), torch.tensor([[-4.0, 2.0, 20.0]]))
 
 
-def test_weights_that_want_a_gradient_are_refused(rng):
-    weight = randn(3, 2, 3, 3, rng=rng, requires_grad=True)
-    with pytest.raises(ValueError, match="freeze"):
-        styled_conv2d(torch.zeros(1, 2, 4, 4), weight, torch.ones(1, 2), torch.zeros(3))
+@pytest.mark.parametrize("up", [None, fir_filter(ASYMMETRIC).double()])
+def test_styled_convolution_passes_gradcheck_for_its_weights(up, rng):
+    x, styles = randn(2, 2, 2, 2, rng=rng), randn(2, 2, rng=rng)
+    inputs = (randn(3, 2, 3, 3, rng=rng, requires_grad=True), randn(3, rng=rng, requires_grad=True))
+    assert gradcheck(lambda weight, bias: styled_conv2d(x, weight, styles, bias, up=up), inputs)
 
 
 @pytest.mark.parametrize("up", [None, fir_filter((1, 3, 3, 1))])

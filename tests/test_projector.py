@@ -82,10 +82,10 @@ def test_a_generated_image_is_found_again(search, tiny_generator):
 
 
 def test_history_holds_every_term_of_the_objective(search):
-    run = search(latent_weight=0.3, noise_weight=7.0)
+    run = search(latent_weight=0.3, noise_weight=7.0, color_weight=2.0)
     h = run.history
     assert {len(values) for values in h.values()} == {8}
-    total = h["distance"] + 0.3 * h["latent_distance"] + 7.0 * h["noise_regularization"]
+    total = h["distance"] + 2.0 * h["color_distance"] + 0.3 * h["latent_distance"] + 7.0 * h["noise_regularization"]
     np.testing.assert_allclose(h["loss"], total, rtol=1e-5)
     np.testing.assert_allclose(h["learning_rate"], [Stage(8).rate(i / 8) for i in range(8)], rtol=1e-6)
     assert (np.diff(h["seconds"]) > 0).all()
@@ -336,7 +336,7 @@ def test_a_search_can_start_from_a_truncated_seed(search, tiny_generator):
         ({"dtype": torch.float16}, e.SettingError, "float32 or torch.bfloat16"),
         ({"seed": -1}, e.SettingError, "A seed is a whole number"),
         ({"seed": 10**20}, e.SettingError, "A seed is a whole number"),
-        ({"comparison_size": 8}, e.SettingError, "16 px or more"),
+        ({"comparison_sizes": (256, 8)}, e.SettingError, "16 px or more"),
     ],
 )
 def test_bad_settings_are_refused_in_one_sentence(search, keywords, error, sentence):

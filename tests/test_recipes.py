@@ -133,8 +133,8 @@ def test_fast_widens_to_w_plus_last_where_something_is_hidden(generator):
     assert [(stage.size, stage.space) for stage in inversion.stages] == [(128, "w"), (256, "w+"), (None, "w+")]
     assert [(stage.size, stage.space) for stage in blurred.stages] == [(128, "w"), (256, "w"), (None, "w+")]
     for space in ("z", "w"):
-        assert {stage.space for stage in FAST.planned(generator, {"space": space}, degraded=False).stages} == {space}
-    assert FAST.planned(generator, {"space": "w+"}, degraded=False) == inversion
+        assert {stage.space for stage in FAST.planned(generator, {"space": space}).stages} == {space}
+    assert FAST.planned(generator, {"space": "w+"}) == inversion
 
 
 @pytest.mark.parametrize(("recipe", "as_seen"), [("fast", True), ("smoke", True), ("karras2020", False)])
@@ -154,15 +154,15 @@ def test_a_contrast_beyond_white_counts_only_where_the_paper_lets_it(skip_genera
 
 def test_a_stage_takes_the_next_larger_preview(generator, skip_generator):
     recipe = Recipe("mine", (Stage(1, 24), Stage(1, 100), Stage(1, 200)))
-    assert [stage.size for stage in recipe.planned(generator, degraded=False).stages] == [128, 128, 256]
-    assert [stage.size for stage in recipe.planned(skip_generator, degraded=False).stages] == [32, None, None]
+    assert [stage.size for stage in recipe.planned(generator).stages] == [128, 128, 256]
+    assert [stage.size for stage in recipe.planned(skip_generator).stages] == [32, None, None]
 
 
 def test_every_recipe_is_recorded_as_it_was_used(skip_generator, settings):
     target = _target(skip_generator, 4)
     for name in RECIPES:
         run = project(skip_generator, target, recipe=name, num_steps=6, betas=(0.8, 0.9), **settings)
-        planned = RECIPES[name].planned(skip_generator, {"num_steps": 6}, degraded=False)
+        planned = RECIPES[name].planned(skip_generator, {"num_steps": 6})
         assert (run.settings["recipe"], run.settings["num_steps"]) == (name, 6)
         assert run.settings["betas"] == [0.8, 0.9]
         assert run.settings["stages"] == [vars(stage) for stage in planned.stages]
@@ -172,9 +172,9 @@ def test_every_recipe_is_recorded_as_it_was_used(skip_generator, settings):
 
 def test_a_search_that_goes_on_adds_no_noise_to_w_unless_asked(generator):
     karras = RECIPES["karras2020"]
-    assert karras.planned(generator, degraded=False).stages[0].initial_noise == 0.05
-    assert karras.planned(generator, degraded=False, continued="w").stages[0].initial_noise == 0
-    changed = karras.planned(generator, {"initial_noise": 0.1}, degraded=False, continued="w")
+    assert karras.planned(generator).stages[0].initial_noise == 0.05
+    assert karras.planned(generator, continued="w").stages[0].initial_noise == 0
+    changed = karras.planned(generator, {"initial_noise": 0.1}, continued="w")
     assert changed.stages[0].initial_noise == 0.1
 
 
@@ -209,7 +209,7 @@ def test_bad_recipes_are_refused_in_one_sentence(skip_generator, settings, keywo
 def test_bad_stages_are_refused_in_one_sentence():
     for keywords, sentence in (
         ({"num_steps": 0}, "at least 1 step"),
-        ({"num_steps": 1, "space": "y"}, "Known: w, w\\+, z"),
+        ({"num_steps": 1, "space": "y"}, "Known: s, w, w\\+, z"),
         ({"num_steps": 1, "learning_rate": -1.0}, "learning_rate must be 0 or a positive number"),
         ({"num_steps": 1, "noise_ramp": 0.0}, "a positive share"),
     ):
@@ -218,11 +218,19 @@ def test_bad_stages_are_refused_in_one_sentence():
     for stages, sentence in (
         ((), "at least one stage"),
         ((Stage(1, space="z"), Stage(1, space="w+")), "cannot be combined"),
-        ((Stage(1, space="w+"), Stage(1, space="w")), "cannot follow one in w"),
+        ((Stage(1, space="w+"), Stage(1, space="w")), "narrower space cannot follow"),
     ):
         with pytest.raises(e.SettingError, match=sentence):
             Recipe("mine", stages)
-    for keywords in ({"betas": (0.9,)}, {"w_avg_samples": 1}, {"comparison_size": 8}, {"start": "median"}):
+    for keywords in (
+        {"betas": (0.9,)},
+        {"w_avg_samples": 1},
+        {"comparison_sizes": ()},
+        {"comparison_sizes": (8,)},
+        {"optimizer": "adma"},
+        {"optimizer": "normalized"},
+        {"start": "median"},
+    ):
         with pytest.raises(e.SettingError):
             Recipe("mine", (Stage(1),), **keywords)
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import ipywidgets
 from IPython.display import display
-from torch import Tensor
+from torch import Tensor, nn
 
 from ex5lib.degradations import GaussianBlur, Inpaint
 from ex5lib.devices import keep_freed_memory, pick_device
@@ -83,13 +83,13 @@ def explore(
     if not low <= latent_weight <= high:
         raise SettingError(f"The slider for latent_weight runs from {low:g} to {high:g}, without {latent_weight}.")
     pick_device(keywords.get("device", "auto"))
-    _check_keywords(G, recipe, keywords, degraded=degradation != "none")
-    keep_freed_memory()
     controls = Controls(degradation, latent_weight, kernel_size, sigma, rectangle)
+    _check_keywords(G, recipe, keywords, controls.choice().module())
+    keep_freed_memory()
     return Explorer(G, face_image, controls, keywords | {"recipe": recipe})
 
 
-def _check_keywords(G: Generator, recipe: Recipe, keywords: dict, *, degraded: bool) -> None:
+def _check_keywords(G: Generator, recipe: Recipe, keywords: dict, degradation: nn.Module) -> None:
     """Raise SettingError if a keyword is not one of ``project``, or the recipe does not take it."""
     for name in _SET_BY_EXPLORER:
         if name in keywords:
@@ -100,7 +100,8 @@ def _check_keywords(G: Generator, recipe: Recipe, keywords: dict, *, degraded: b
     start = keywords.get("start")
     if isinstance(start, str):  # which is a field of the recipe, too
         changes["start"] = start
-    recipe.planned(G, changes, degraded=degraded, continued=isinstance(start, Projection))
+    continued = start.settings["space"] if isinstance(start, Projection) else None
+    recipe.planned(G, changes, degradation=degradation, continued=continued)
 
 
 class Explorer:

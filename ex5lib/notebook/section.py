@@ -173,7 +173,7 @@ class Section:
         return max(len(stages), round(share * sum(stage.num_steps for stage in stages)))
 
     def _planned(self, recipe: str | Recipe, degradation: nn.Module) -> Recipe:
-        return pick_recipe(recipe).planned(self.G, degraded=not isinstance(degradation, Identity))
+        return pick_recipe(recipe).planned(self.G, degradation=degradation)
 
     def show(self, name: str, figure: Figure, caption: str) -> None:
         """Put a figure with its number and caption on the page, and as PNG and PDF into the section's folder."""

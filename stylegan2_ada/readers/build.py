@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from stylegan2_ada.generator import Generator, MappingNetwork
+from stylegan2_ada.mobile import MobileSynthesis
 from stylegan2_ada.networks import SynthesisNetwork
 from stylegan2_ada.ops import fir_filter
 from stylegan2_ada.readers.errors import CheckpointError
@@ -23,51 +24,88 @@ def build_generator(state: dict[str, Tensor], taps: Tensor | None, conv_clamp: f
         CheckpointError: naming the first tensor that is missing, unknown or of the wrong shape.
     """
 
-    def shape(name: str, ndim: int) -> torch.Size:
-        if name not in state:
-            raise CheckpointError(f"the tensor {name} is missing.")
-        if state[name].ndim != ndim or state[name].numel() == 0:
-            raise CheckpointError(f"its tensor {name} has the shape {list(state[name].shape)}.")
-        return state[name].shape
-
-    def count(pattern: str) -> int:
-        return len({m[1] for m in map(re.compile(pattern).match, state) if m})
-
     if taps is None or taps.ndim not in (1, 2) or not 1 <= len(taps) == taps.shape[-1] <= 64 or taps.sum() == 0:
         raise CheckpointError("it has no resample filter of 1 to 64 taps.")
     state = {**state, "synthesis.resample_filter": fir_filter(taps)}
-    num_blocks, num_layers = count(r"synthesis\.blocks\.(\d+)\."), count(r"mapping\.layers\.(\d+)\.")
-    if not 2 <= num_blocks <= 9 or num_layers == 0:
-        raise CheckpointError(f"it has {num_blocks} resolutions and {num_layers} mapping layers: not a StyleGAN2.")
-    (w_dim,) = shape("mapping.w_avg", 1)
-    hidden, in_features = shape("mapping.layers.0.weight", 2)
-    conditional = any(name.startswith("mapping.embed.") for name in state)
-    embed_features, c_dim = shape("mapping.embed.weight", 2) if conditional else (0, 0)
+    num_blocks = _count(state, r"synthesis\.blocks\.(\d+)\.")
+    if not 2 <= num_blocks <= 9:
+        raise CheckpointError(f"it has {num_blocks} resolutions: not a StyleGAN2.")
+    (w_dim,) = _shape(state, "mapping.w_avg", 1)
     has_skips = any(".skip." in name for name in state)
     has_first_colours = any(name.startswith("synthesis.blocks.0.to_rgb.") for name in state)
     with torch.device("meta"):
         synthesis = SynthesisNetwork(
             w_dim,
-            [shape(f"synthesis.blocks.{i}.conv1.weight", 4)[0] for i in range(num_blocks)],
-            shape(f"synthesis.blocks.{num_blocks - 1}.to_rgb.weight", 2)[0],
+            [_shape(state, f"synthesis.blocks.{i}.conv1.weight", 4)[0] for i in range(num_blocks)],
+            _shape(state, f"synthesis.blocks.{num_blocks - 1}.to_rgb.weight", 2)[0],
             architecture="resnet" if has_skips else "skip" if has_first_colours else "orig",
             resample_filter=[1.0] * len(state["synthesis.resample_filter"]),
             use_noise=any(name.endswith(".noise_strength") for name in state),
             conv_clamp=conv_clamp,
         )
-        mapping = MappingNetwork(
-            max(in_features - embed_features, 1),
-            w_dim,
-            synthesis.num_ws,
-            c_dim=c_dim,
-            num_layers=num_layers,
-            embed_features=embed_features,
-            layer_features=hidden,
-        )
-        generator = Generator(mapping, synthesis)
+        generator = Generator(_mapping(state, synthesis.num_ws), synthesis)
+    return _filled(generator, state)
+
+
+def build_mobile_generator(state: dict[str, Tensor], preview_sizes: tuple[int, ...]) -> Generator:
+    """The MobileStyleGAN with this state dict, frozen, in evaluation mode; its sizes are read off the tensors' shapes.
+
+    Args:
+        state: tensors by name.
+        preview_sizes: as in ``MobileSynthesis``.
+
+    Raises:
+        CheckpointError: as ``build_generator``.
+    """
+    num_blocks = _count(state, r"synthesis\.blocks\.(\d+)\.")
+    sizes = {2 ** (i + 4) for i in range(num_blocks - 1)}
+    if not 1 <= num_blocks <= 8 or not sizes.issuperset(preview_sizes):
+        raise CheckpointError(f"it has {num_blocks} blocks and previews of {list(preview_sizes)} px.")
+    (w_dim,) = _shape(state, "mapping.w_avg", 1)
+    channels = tuple(_shape(state, f"synthesis.blocks.{i}.conv2.bias", 4)[1] for i in range(num_blocks))
+    const_channels = _shape(state, "synthesis.const", 4)[1]
+    with torch.device("meta"):
+        synthesis = MobileSynthesis(w_dim, channels, const_channels, preview_sizes=preview_sizes)
+        generator = Generator(_mapping(state, synthesis.num_ws), synthesis)
+    return _filled(generator, state)
+
+
+def _shape(state: dict[str, Tensor], name: str, ndim: int) -> torch.Size:
+    if name not in state:
+        raise CheckpointError(f"the tensor {name} is missing.")
+    if state[name].ndim != ndim or state[name].numel() == 0:
+        raise CheckpointError(f"its tensor {name} has the shape {list(state[name].shape)}.")
+    return state[name].shape
+
+
+def _count(state: dict[str, Tensor], pattern: str) -> int:
+    return len({m[1] for m in map(re.compile(pattern).match, state) if m})
+
+
+def _mapping(state: dict[str, Tensor], num_ws: int) -> MappingNetwork:
+    num_layers = _count(state, r"mapping\.layers\.(\d+)\.")
+    if num_layers == 0:
+        raise CheckpointError("it has no mapping layers: not a StyleGAN2.")
+    (w_dim,) = _shape(state, "mapping.w_avg", 1)
+    hidden, in_features = _shape(state, "mapping.layers.0.weight", 2)
+    conditional = any(name.startswith("mapping.embed.") for name in state)
+    embed_features, c_dim = _shape(state, "mapping.embed.weight", 2) if conditional else (0, 0)
+    return MappingNetwork(
+        max(in_features - embed_features, 1),
+        w_dim,
+        num_ws,
+        c_dim=c_dim,
+        num_layers=num_layers,
+        embed_features=embed_features,
+        layer_features=hidden,
+    )
+
+
+def _filled(generator: Generator, state: dict[str, Tensor]) -> Generator:
+    """A generator without values, with these."""
     expected = generator.state_dict()
     for name, tensor in expected.items():
-        if shape(name, tensor.ndim) != tensor.shape:
+        if _shape(state, name, tensor.ndim) != tensor.shape:
             raise CheckpointError(f"its tensor {name} is {list(state[name].shape)}, not {list(tensor.shape)}.")
     if unknown := state.keys() - expected.keys():
         raise CheckpointError(f"it has the unknown tensor {min(unknown)[:100]}.")

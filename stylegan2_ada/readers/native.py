@@ -1,4 +1,4 @@
-"""This project's own format: a StyleGAN2 generator's state dict as safetensors, with its clamp as metadata."""
+"""This project's own format: a generator's state dict as safetensors, with what its shapes do not say as metadata."""
 
 import json
 import os
@@ -9,23 +9,29 @@ import safetensors
 import safetensors.torch
 
 from stylegan2_ada.generator import Generator
+from stylegan2_ada.mobile import MobileSynthesis
 from stylegan2_ada.networks import SynthesisNetwork
-from stylegan2_ada.readers.build import build_generator, check_tensors, finite_number
+from stylegan2_ada.readers.build import build_generator, build_mobile_generator, check_tensors, finite_number
 from stylegan2_ada.readers.errors import SUPPORTED, CheckpointError, naming
 
 _FORMAT = "stylegan2_ada"
 
 
 def save_generator(generator: Generator, path: str | Path):
-    """Write a StyleGAN2 generator as safetensors; the file appears whole or not at all.
+    """Write a StyleGAN2 or a MobileStyleGAN as safetensors; the file appears whole or not at all.
 
     Raises:
-        ValueError: if the generator is not a StyleGAN2.
+        ValueError: if the generator is neither.
     """
-    if not isinstance(generator.synthesis, SynthesisNetwork):
-        raise ValueError(f"Only StyleGAN2 generators can be saved, not {type(generator.synthesis).__name__}.")
+    synthesis = generator.synthesis
+    if isinstance(synthesis, SynthesisNetwork):
+        config = {"conv_clamp": synthesis.conv_clamp}
+    elif isinstance(synthesis, MobileSynthesis):
+        config = {"preview_sizes": list(synthesis.preview_sizes)}
+    else:
+        raise ValueError(f"Only StyleGAN2 and MobileStyleGAN can be saved, not {type(synthesis).__name__}.")
     path = Path(path)
-    metadata = {"format": _FORMAT, "config": json.dumps({"conv_clamp": generator.synthesis.conv_clamp})}
+    metadata = {"format": _FORMAT, "config": json.dumps(config)}
     tensors = {name: tensor.contiguous().cpu() for name, tensor in generator.state_dict().items()}
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -54,10 +60,14 @@ def load_safetensors(path: Path) -> Generator:
         if metadata.get("format") != _FORMAT:
             raise CheckpointError(f"it holds {len(state)} tensors of another model; supported are {SUPPORTED}.")
         check_tensors(state, path.stat().st_size)
-        taps = state.pop("synthesis.resample_filter", None)
         try:
-            clamp = json.loads(metadata["config"])["conv_clamp"]
+            config = json.loads(metadata["config"])
+            previews = [int(size) for size in config["preview_sizes"]] if "preview_sizes" in config else None
+            clamp = config["conv_clamp"] if previews is None else None
         except (KeyError, TypeError, ValueError, RecursionError):
             raise CheckpointError("its metadata does not describe a generator.") from None
+        taps = state.pop("synthesis.resample_filter", None)
         state = {name: tensor.float() for name, tensor in state.items()}
+        if previews is not None:
+            return build_mobile_generator(state, tuple(previews))
         return build_generator(state, taps, None if clamp is None else finite_number(clamp))

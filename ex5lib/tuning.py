@@ -1,0 +1,112 @@
+"""Pivotal tuning: a copy of the generator is bent a little, so that a latent that was found gives the photo itself.
+
+Roich, Mokady, Bermano and Cohen-Or 2021 (arXiv 2106.05744). A search ends at the nearest image that the generator can
+make. Tuning holds that latent, the pivot, still and moves the generator's weights instead.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ex5lib.devices import pick_device, readable_memory_errors
+from ex5lib.errors import SettingError
+from ex5lib.images import resize_area
+from ex5lib.losses import Objective, PerceptualDistance
+from ex5lib.projection import Projection, check_finite
+from stylegan2_ada.generator import Generator
+
+PIXEL_SIZE = 512  # px at which pixels are compared
+
+
+@readable_memory_errors()
+def tune(
+    G: Generator,
+    run: Projection,
+    *,
+    degradation: nn.Module | None = None,
+    num_steps: int = 50,
+    learning_rate: float = 2e-4,
+    pixel_weight: float = 1.0,
+    distance: PerceptualDistance | None = None,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+    callback: Callable[[dict], bool | None] | None = None,
+) -> tuple[Generator, Projection]:
+    """Tune a copy of the generator until the latent of a result gives its target:
+
+        min over θ of  d(D(G_θ(w, n)), y) + λ ‖D(G_θ(w, n)) − y‖² / pixels
+
+    The generator itself is never written to. Ctrl-C ends the tuning and returns what was reached.
+
+    Args:
+        G: the generator that the result was found with.
+        run: the result, of one photo or several; its latent and noise stay as they are.
+        degradation: D of that search.
+        num_steps: of Adam, its rate falling along half a cosine.
+        learning_rate: the rate at first. Well above the default, the generator forgets what faces are.
+        pixel_weight: λ; pixels are compared at 512 px, d where the search compared.
+        distance: d; by default the project's VGG16 distance.
+        device: as in ``project``.
+        progress: show a progress bar.
+        callback: called after every step with a dict: "step", "num_steps", "image", "distance" and "pixel_error",
+            averaged over the photos. Returning True ends the tuning.
+
+    Returns:
+        the tuned copy, on the CPU and frozen, and the result with its image, ``distances`` and ``settings["tune"]``.
+
+    Raises:
+        SettingError: if a number is out of range.
+        DeviceError: as in ``project``.
+        DivergedError: if the loss becomes NaN or infinite.
+    """
+    for name, value in (("num_steps", num_steps), ("learning_rate", learning_rate)):
+        if not (value > 0 and math.isfinite(value)):
+            raise SettingError(f"{name} of a tuning must be positive, not {value}.")
+    if not (pixel_weight >= 0 and math.isfinite(pixel_weight)):
+        raise SettingError(f"pixel_weight of a tuning must be 0 or a positive number, not {pixel_weight}.")
+    place = pick_device(device)
+    tuned = copy.deepcopy(G).to(place)
+    D = copy.deepcopy(degradation or nn.Identity()).to(place)
+    distance = distance or PerceptualDistance(device=place)
+    target = run.target.to(place)
+    objective = Objective(target, D, distance, tuned.w_avg, clamp=run.settings["clamp"], latent_weight=0.0)
+    latent = (run.latent if run.settings["space"] == "s" else run.ws).to(place)
+    noise = {name: buffer.to(place) for name, buffer in run.noise.items()}
+    size = min(PIXEL_SIZE, G.img_resolution, target.shape[-1])
+    pixels = resize_area(target, size)
+
+    def evaluate() -> tuple[Tensor, Tensor, Tensor]:
+        image = tuned.synthesis(latent, noise)
+        d = objective(image, run.ws.to(place), {})["distance"]
+        return image, d, (D(resize_area(image, size)) - pixels).square().mean(dim=(1, 2, 3))
+
+    optimizer = torch.optim.Adam(tuned.synthesis.requires_grad_(True).parameters(), betas=(0.9, 0.99))
+    try:
+        for step in tqdm(range(num_steps), desc="tuning", unit="step", disable=not progress):
+            optimizer.param_groups[0]["lr"] = learning_rate * (0.5 + 0.5 * math.cos(math.pi * step / num_steps))
+            image, d, error = evaluate()
+            loss = d + pixel_weight * error
+            check_finite(loss.tolist(), step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.sum().backward()
+            optimizer.step()
+            report = {"step": step, "num_steps": num_steps, "image": image.detach()}
+            report |= {"distance": d.mean().item(), "pixel_error": error.mean().item()}
+            if callback is not None and callback(report) is True:
+                break
+    except KeyboardInterrupt:
+        pass
+    tuned.eval().requires_grad_(False)
+    with torch.no_grad():
+        image, d, _ = evaluate()
+    settings = run.settings | {
+        "tune": {"num_steps": num_steps, "learning_rate": learning_rate, "pixel_weight": pixel_weight}
+    }
+    run = replace(run, image=image.cpu(), distances=np.array(d.tolist()), settings=settings)
+    return tuned.cpu(), run
