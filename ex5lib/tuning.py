@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ex5lib.devices import pick_device, readable_memory_errors
+from ex5lib.devices import pick_device, pick_dtype, readable_memory_errors
 from ex5lib.errors import SettingError
 from ex5lib.images import resize_area
 from ex5lib.losses import Objective, PerceptualDistance
@@ -35,6 +35,7 @@ def tune(
     pixel_weight: float = 1.0,
     distance: PerceptualDistance | None = None,
     device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
     progress: bool = True,
     callback: Callable[[dict], bool | None] | None = None,
 ) -> tuple[Generator, Projection]:
@@ -52,7 +53,7 @@ def tune(
         learning_rate: the rate at first. Well above the default, the generator forgets what faces are.
         pixel_weight: λ; pixels are compared at 512 px, d where the search compared.
         distance: d; by default the project's VGG16 distance.
-        device: as in ``project``.
+        device, dtype: as in ``project``.
         progress: show a progress bar.
         callback: called after every step with a dict: "step", "num_steps", "image", "distance" and "pixel_error",
             averaged over the photos. Returning True ends the tuning.
@@ -71,28 +72,31 @@ def tune(
     if not (pixel_weight >= 0 and math.isfinite(pixel_weight)):
         raise SettingError(f"pixel_weight of a tuning must be 0 or a positive number, not {pixel_weight}.")
     place = pick_device(device)
+    dtype = pick_dtype(dtype, place)
     tuned = copy.deepcopy(G).to(place)
     D = copy.deepcopy(degradation or nn.Identity()).to(place)
     distance = distance or PerceptualDistance(device=place)
     target = run.target.to(place)
-    objective = Objective(target, D, distance, tuned.w_avg, clamp=run.settings["clamp"], latent_weight=0.0)
-    latent = (run.latent if run.settings["space"] == "s" else run.ws).to(place)
+    exact = Objective(target, D, distance, tuned.w_avg, clamp=run.settings["clamp"])
+    quick = replace(exact, distance=distance.in_precision(dtype))
+    ws = run.ws.to(place)
+    latent = run.latent.to(place) if run.settings["space"] == "s" else ws
     noise = {name: buffer.to(place) for name, buffer in run.noise.items()}
     size = min(PIXEL_SIZE, G.img_resolution, target.shape[-1])
     pixels = resize_area(target, size)
 
-    def evaluate() -> tuple[Tensor, Tensor, Tensor]:
-        image = tuned.synthesis(latent, noise)
-        d = objective(image, run.ws.to(place), {})["distance"]
+    def evaluate(objective: Objective, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        image = tuned.synthesis(latent, noise, dtype=dtype)
+        d = objective(image, ws, {})["distance"]
         return image, d, (D(resize_area(image, size)) - pixels).square().mean(dim=(1, 2, 3))
 
     optimizer = torch.optim.Adam(tuned.synthesis.requires_grad_(True).parameters(), betas=(0.9, 0.99))
     try:
         for step in tqdm(range(num_steps), desc="tuning", unit="step", disable=not progress):
             optimizer.param_groups[0]["lr"] = learning_rate * (0.5 + 0.5 * math.cos(math.pi * step / num_steps))
-            image, d, error = evaluate()
+            image, d, error = evaluate(quick, dtype)
             loss = d + pixel_weight * error
-            check_finite(loss.tolist(), step)
+            check_finite(loss.detach(), step)
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             optimizer.step()
@@ -104,7 +108,7 @@ def tune(
         pass
     tuned.eval().requires_grad_(False)
     with torch.no_grad():
-        image, d, _ = evaluate()
+        image, d, _ = evaluate(exact, torch.float32)
     settings = run.settings | {
         "tune": {"num_steps": num_steps, "learning_rate": learning_rate, "pixel_weight": pixel_weight}
     }
