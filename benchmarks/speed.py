@@ -22,6 +22,7 @@ import torch
 import typer
 from torch import Tensor
 
+from benchmarks.faces import bench_face
 from benchmarks.reference_synthesis import compare_with_reference
 from ex5lib import weights
 from ex5lib.alignment import align_face
@@ -30,13 +31,11 @@ from ex5lib.errors import SettingError, unknown_name
 from ex5lib.figures import plot_quality, save_figure
 from ex5lib.files import check_writable, replacing
 from ex5lib.images import resize_area
-from ex5lib.latents import sample_ws
 from ex5lib.losses import PerceptualDistance
 from ex5lib.metrics import compare
 from ex5lib.projection import Projection
 from ex5lib.projector import project
 from ex5lib.samples import sample_photo
-from stylegan2_ada.generator import Generator
 
 RECORDS = Path(__file__).parent / "runs"
 # Targets of the comparison, and the number of steps of the published recipe in each one's recorded run.
@@ -104,15 +103,6 @@ def preview_cost(*, rounds: int = 5, device: str = "auto", generator: str = "mob
     return {f"{size} px": value for size, value in medians.items()} | ratios
 
 
-def _target(name: str, G: Generator) -> Tensor:
-    kind, _, number = name.partition("-")
-    if kind == "sample":
-        with torch.no_grad():
-            return G.synthesis(sample_ws(G, int(number), truncation_psi=0.7)).clamp(-1, 1).cpu()
-    photo = next(sample_photo().parent.glob(f"{name}.*"))
-    return align_face(photo, size=G.img_resolution).image
-
-
 def _summary(run: Projection, target: Tensor, distance: PerceptualDistance) -> dict[str, float]:
     return {
         **compare(run.image, target, distance),
@@ -125,7 +115,7 @@ def _summary(run: Projection, target: Tensor, distance: PerceptualDistance) -> d
 def record_recipe(name: str, *, device: str = "auto", generator: str = "mobile-ffhq", seed: int = 0) -> Path:
     """Run karras2020 on a target and record its settings, curves and results in benchmarks/runs/."""
     G, distance = weights.load_generator(generator, device), PerceptualDistance(device=device)
-    target = _target(name, G)
+    target = bench_face(name, G)
     run = project(G, target, num_steps=TARGETS[name], distance=distance, device=device, seed=seed)
     curves = {term: [round(float(v), 4) for v in run.history[term]] for term in ("distance", "latent_distance")}
     result = _summary(run, target, distance)
@@ -151,7 +141,7 @@ def time_to_quality(
     """
     record = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
     G, distance = weights.load_generator(generator, device), PerceptualDistance(device=device)
-    target = _target(name, G)
+    target = bench_face(name, G)
     features = distance.features(resize_area(target, 256).to(G.w_avg.device))
     looked, curve = 0.0, []
 

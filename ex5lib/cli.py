@@ -63,9 +63,15 @@ RecipeName = Annotated[
 NumSteps = Annotated[int | None, typer.Option(help="Total optimisation steps.", show_default="the recipe's")]
 LatentWeight = Annotated[
     float | None,
-    typer.Option(help="λ_w, weight of the distance from the mean latent.", show_default="the recipe's, 0.001"),
+    typer.Option(
+        help="λ_w, weight of the distance from the mean latent.",
+        show_default="the recipe's: 0.001, or 0.1 for a grey photo",
+    ),
 ]
 Space = Annotated[str | None, typer.Option(help="Latent space: z, w or w+.", show_default="the recipe's")]
+Tune = Annotated[
+    int, typer.Option(help="Steps of pivotal tuning after the search, 50 for example: the photo itself, nearly.")
+]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the networks: worth it for long searches.")]
 Video = Annotated[bool, typer.Option("--video", help="Also write the search as an animation, search.webp.")]
 Batch = Annotated[int, typer.Option(help="Photos of a folder to search at once; meant for a GPU.")]
@@ -107,6 +113,7 @@ def invert(
     class_index: ClassIndex = None,
     face: Face = None,
     aligned: Aligned = False,
+    tune: Tune = 0,
     compile: Compile = False,
     batch: Batch = 1,
     video: Video = False,
@@ -144,6 +151,7 @@ def restore(
     class_index: ClassIndex = None,
     face: Face = None,
     aligned: Aligned = False,
+    tune: Tune = 0,
     compile: Compile = False,
     batch: Batch = 1,
     video: Video = False,
@@ -302,11 +310,10 @@ def demo(
     G, distance = pretrained.load_generator(generator, device), PerceptualDistance(device=device)
     face = load_face(photo, size=G.img_resolution)
     given, found = [], []
-    for name, task in TASKS.items():
+    for name, degradation in TASKS.items():
         typer.echo(f"{name}:")
         (done,) = restore_faces(
-            [face], task.degradation, generator=G, distance=distance, recipe=recipe, num_steps=num_steps,
-            latent_weight=task.latent_weight, device=device,
+            [face], degradation, generator=G, distance=distance, recipe=recipe, num_steps=num_steps, device=device,
         )  # fmt: skip
         tell(done, out / name, done.save(out / name), _say)
         if done.run.stopped:

@@ -51,6 +51,7 @@ class Job:
     face: int | None
     aligned: bool
     already_degraded: bool
+    tune: int
     compile: bool
     batch: int
     video: bool
@@ -140,7 +141,7 @@ class Job:
             aligned, self.degradation_of(aligned[0]), generator=self.G, distance=self.distance,
             already_degraded=self.already_degraded, recipe=self.recipe, num_steps=self.num_steps, space=self.space,
             latent_weight=self.latent_weight, seed=self.seed, statistics=self.statistics, device=self.device,
-            compile=self.compile, callback=film,
+            tune=self.tune, compile=self.compile, callback=film,
         )  # fmt: skip
         for i, (folder, restoration) in enumerate(zip(folders, found, strict=True)):
             written = restoration.save(folder, request=self.request)

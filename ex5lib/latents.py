@@ -142,6 +142,18 @@ def to_ws(G: Generator, latent: Tensor, space: str, label: Tensor | None = None)
     return G.mapping(latent, None if label is None else label.to(latent).expand(len(latent), -1))
 
 
+def tied(ws: Tensor, first: int | None) -> Tensor:
+    """ws [N, num_ws, w_dim] as they are, but from layer ``first`` on they move together: each gets the mean gradient.
+
+    None ties none.
+    """
+    if first is None:
+        return ws
+    fine = ws[:, first:]
+    mean = fine.mean(dim=1, keepdim=True)
+    return torch.cat([ws[:, :first], fine.detach() + (mean - mean.detach())], dim=1)
+
+
 def for_preview(ws: Tensor, G: Generator, size: int | None, space: str) -> Tensor:
     """ws for a preview of ``size`` px during a search in ``space``: the same values, some of them without a gradient.
 

@@ -229,5 +229,5 @@ class Objective:
         if size not in self._fillings:
             random = torch.Generator().manual_seed(0)
             noise = torch.rand(3, size, size, generator=random).to(image) * 2 - 1
-            self._fillings[size] = hidden_region(self.degradation, image[:1]), noise
+            self._fillings[size] = hidden_region(self.degradation, size).to(image.device), noise
         return torch.where(*self._fillings[size], image)

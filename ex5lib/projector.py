@@ -27,6 +27,7 @@ from ex5lib.latents import (
     latent_statistics,
     seeded,
     starting_latent,
+    tied,
     to_ws,
     widened,
 )
@@ -109,7 +110,9 @@ def project(
     pivot = None  # the ws at which a search of styles begins
 
     def ws_of(latent: Tensor, space: str) -> Tensor:
-        return pivot if space == "s" else to_ws(G, latent, space, statistics.label)  # [N, num_ws, w_dim]
+        if space == "s":
+            return pivot
+        return tied(to_ws(G, latent, space, statistics.label), recipe.tied_from)  # [N, num_ws, w_dim]
 
     def generate(
         latent: Tensor, noise: Noise, space: str, size: int | None = None, dtype: torch.dtype = dtype
@@ -286,7 +289,6 @@ def _settings(
 ) -> dict:
     """The settings as they were used, JSON-ready."""
     fields = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
-    del fields["colorless_stages"]  # the stages are those that were run
     return {
         "recipe": fields.pop("name"),
         "num_steps": recipe.num_steps,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 
 from torch import nn
 
-from ex5lib.degradations import hides_color
+from ex5lib.degradations import hides_color, visible_resolution
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.latents import SPACES, LatentStatistics
 from stylegan2_ada.generator import Generator
@@ -87,12 +87,16 @@ class Recipe:
 
     Attributes:
         name: as recorded in the settings of a result.
-        stages: the stages.
-        colorless_stages: those for a degradation that hides the colours (``degradations.hides_color``); None means
-            ``stages``.
+        stages: the stages, for whatever was done to the photo.
         start: "mean" starts at w̄; "warm" at the regressed w (``WarmStart``) or at w̄, whichever image is nearer.
         color_weight: λ_c, of the colours at 16 px.
         latent_weight: λ_w, of the latent distance.
+        colorless_weight: λ_w if the degradation hides the colours (``degradations.hides_color``): what the photo does
+            not say is w̄'s to decide.
+        tied_from: the first of the layers that move together in w+, with one change of w for all; None ties none.
+        tied_beyond: sets ``tied_from`` by what the degradation hides: layers are tied whose features are more than so
+            many times finer than the finest detail that it leaves (``degradations.visible_resolution``). Alone, each
+            would fit what the photo does not show, and make stripes and stray hair.
         noise_weight: λ_n, of the noise regularisation.
         optimize_noise: whether the noise buffers are searched as well; if not, they stay as drawn and R(n) is 0.
         betas: Adam's β₁ and β₂.
@@ -115,10 +119,12 @@ class Recipe:
 
     name: str
     stages: tuple[Stage, ...]
-    colorless_stages: tuple[Stage, ...] | None = None
     start: str = "mean"
     color_weight: float = 0.0
     latent_weight: float = 1e-3
+    colorless_weight: float = 0.1
+    tied_from: int | None = None
+    tied_beyond: float | None = None
     noise_weight: float = 1e5
     optimize_noise: bool = True
     optimizer: str = "adam"
@@ -133,19 +139,18 @@ class Recipe:
     def __post_init__(self):
         if not self.stages:
             raise SettingError("A recipe needs at least one stage.")
-        for stages in (self.stages, self.colorless_stages or ()):
-            spaces = [SPACES.index(stage.space) for stage in stages]
-            if 0 in spaces and len(set(spaces)) > 1:
-                raise SettingError("A stage in z cannot be combined with stages in other spaces.")
-            if spaces != sorted(spaces):
-                raise SettingError("A stage in a narrower space cannot follow one in a wider: w, w+, s is the order.")
+        spaces = [SPACES.index(stage.space) for stage in self.stages]
+        if 0 in spaces and len(set(spaces)) > 1:
+            raise SettingError("A stage in z cannot be combined with stages in other spaces.")
+        if spaces != sorted(spaces):
+            raise SettingError("A stage in a narrower space cannot follow one in a wider: w, w+, s is the order.")
         if self.start not in STARTS:
             raise unknown_name("start", self.start, STARTS)
         if self.optimizer not in OPTIMIZERS:
             raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
         if self.optimizer == "normalized" and self.optimize_noise:
             raise SettingError("Normalised gradient steps are for latents: set optimize_noise to False.")
-        _check_not_negative(self, ("color_weight", "latent_weight", "noise_weight"))
+        _check_not_negative(self, ("color_weight", "latent_weight", "colorless_weight", "noise_weight"))
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise SettingError(f"Adam's β₁ and β₂ must lie in [0, 1), not {tuple(self.betas)}.")
         if self.w_avg_samples < 2:
@@ -186,7 +191,7 @@ class Recipe:
             changes: new values for settings (``SETTINGS``); None keeps the recipe's value. ``num_steps`` scales all
                 stages; ``space`` "z" or "w" applies to all of them, "w+" only to the last. The other settings of a
                 stage can be changed only if there is one stage.
-            degradation: D; whether it hides the colours decides between ``stages`` and ``colorless_stages``.
+            degradation: D; what it hides decides λ_w and which layers are tied, unless the changes do.
             continued: space of the result that is continued, if any: then no noise is added to the latent unless
                 asked for, and layers that differ stay different.
 
@@ -195,8 +200,6 @@ class Recipe:
         """
         changes = {name: value for name, value in (changes or {}).items() if value is not None}
         stages = self.stages
-        if self.colorless_stages and degradation is not None and hides_color(degradation):
-            stages = self.colorless_stages
         if continued == "s":
             raise SettingError("A search cannot continue in styles: begin at the result's ws.")
         if continued:
@@ -225,11 +228,18 @@ class Recipe:
                 "no face: the noise on w has the size of one layer's.",
                 stacklevel=3,
             )
-        return replace(self, stages=stages, colorless_stages=None, **chosen)
+        if degradation is not None and "latent_weight" not in chosen and hides_color(degradation):
+            chosen["latent_weight"] = self.colorless_weight
+        beyond = chosen.get("tied_beyond", self.tied_beyond)
+        if degradation is not None and beyond is not None and self.tied_from is None:
+            finest = beyond * visible_resolution(degradation)
+            fine = [i for i, resolution in enumerate(G.synthesis.layer_resolutions) if resolution > finest]
+            chosen.setdefault("tied_from", min(fine, default=None))
+        return replace(self, stages=stages, **chosen)
 
 
 _OF_STAGES = {field.name for field in fields(Stage)}
-_OF_RECIPES = {field.name for field in fields(Recipe)} - {"name", "stages", "colorless_stages"}
+_OF_RECIPES = {field.name for field in fields(Recipe)} - {"name", "stages"}
 _OF_OBJECTIVE = (
     "color_weight", "latent_weight", "noise_weight", "clamp", "comparison_sizes", "mean_absolute", "fill"
 )  # fmt: skip
@@ -239,8 +249,8 @@ SETTINGS = sorted(_OF_STAGES | _OF_RECIPES)  # what ``Recipe.planned`` and ``pro
 KARRAS2020 = Recipe("karras2020", stages=(Stage(1000, initial_noise=0.05),))
 
 # Small previews cover most of the way; the likeness comes at full size in W+. A w+ that stays near w̄ beats a w that
-# wanders far from it, even for what a degradation hides. For a degraded photo W+ comes last and at a lower rate,
-# because less of the image constrains it.
+# wanders far from it. β₂ = 0.95 forgets the first, largest gradients within a stage of 25 steps. Searching the noise
+# buffers as well would paint the photo's blur, grain and edges into them, and gains nothing for an intact photo.
 FAST = Recipe(
     "fast",
     stages=(
@@ -248,12 +258,11 @@ FAST = Recipe(
         Stage(25, 256, "w+", learning_rate=0.05, rampdown=0.5),
         Stage(55, None, "w+", learning_rate=0.08, rampdown=1.0),
     ),
-    colorless_stages=(
-        Stage(40, 128, "w", learning_rate=0.1, rampdown=1.0),
-        Stage(15, 256, "w", learning_rate=0.05, rampdown=0.5),
-        Stage(30, None, "w+", learning_rate=0.05, rampdown=1.0),
-    ),
     start="warm",
+    color_weight=1.0,
+    tied_beyond=2.0,
+    optimize_noise=False,
+    betas=(0.9, 0.95),
     clamp=True,
 )
 

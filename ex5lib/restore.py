@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ex5lib import figures, weights
+from ex5lib import figures, tuning, weights
 from ex5lib.alignment import AlignedFace, Photo, load_face
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.errors import SettingError, unknown_name
@@ -25,32 +25,19 @@ from ex5lib.projection import Projection
 from ex5lib.projector import project
 from ex5lib.recipes import Recipe
 from stylegan2_ada.generator import Generator
+from stylegan2_ada.readers import save_generator
 
-
-@dataclass(frozen=True)
-class Task:
-    """One of the exercise's tasks.
-
-    Attributes:
-        degradation: D, applied to both the photo and the generated image.
-        latent_weight: λ_w.
-    """
-
-    degradation: nn.Module
-    latent_weight: float = 1e-3
-
-
-TASKS = {
-    "inversion": Task(Identity()),
-    "deblurring": Task(GaussianBlur(kernel_size=25)),
-    "colourisation": Task(Grayscale(), 0.1),  # the report's trade-off between natural and consistent colours
-    # The mouth. A weight above the default makes the colour of the skin match the photo around the hole.
-    "inpainting": Task(Inpaint(top=164, left=84, height=44, width=88), 0.02),
+# The exercise's tasks: what is done to the photo.
+TASKS: dict[str, nn.Module] = {
+    "inversion": Identity(),
+    "deblurring": GaussianBlur(kernel_size=25),
+    "colourisation": Grayscale(),
+    "inpainting": Inpaint(top=164, left=84, height=44, width=88),  # the mouth
 }
 
 
-def pick_task(name: str) -> Task:
-    """The task of that name.
+def pick_task(name: str) -> nn.Module:
+    """The degradation of the task of that name.
 
     Raises:
         SettingError: if there is no such task.
@@ -71,6 +58,7 @@ class Restoration:
         original: [1, 3, S, S], the undegraded face; None if the photo itself was degraded.
         run: the search.
         distance: d.
+        tuned: the generator that was tuned to the photo, if one was; ``run.image`` is then its image.
     """
 
     face: AlignedFace
@@ -79,6 +67,7 @@ class Restoration:
     original: Tensor | None
     run: Projection
     distance: PerceptualDistance
+    tuned: Generator | None = None
 
     @property
     def result(self) -> Tensor:
@@ -128,7 +117,7 @@ class Restoration:
         return plots | ({"alignment": figures.plot_alignment(self.face)} if self.face.detections else {})
 
     def save(self, folder: str | Path, *, request: dict | None = None) -> list[Path]:
-        """Write everything into a folder: the projection, the images, the figures and ``metrics.json``.
+        """Write everything into a folder: projection, images, figures, tuned generator and ``metrics.json``.
 
         Args:
             folder: created if it is missing.
@@ -141,6 +130,9 @@ class Restoration:
         written = [self.run.save(folder)]
         written += [save_image(image, folder / f"{name}.png") for name, image in self.images.items()]
         written += [figures.save_figure(plot, folder / f"{name}.png") for name, plot in self.figures().items()]
+        if self.tuned is not None:
+            save_generator(self.tuned, folder / "generator.safetensors")
+            written.append(folder / "generator.safetensors")
         report = {"metrics": self.metrics, "settings": self.run.settings, "request": request or {}}
         with replacing(folder / "metrics.json") as temporary:
             temporary.write_text(json.dumps(report, indent=2), encoding="utf-8")
@@ -158,6 +150,7 @@ def restore(
     generator: str | Path | Generator = "mobile-ffhq",
     distance: PerceptualDistance | None = None,
     recipe: str | Recipe = "fast",
+    tune: int = 0,
     device: str | torch.device = "auto",
     **settings,
 ) -> Restoration:
@@ -173,6 +166,7 @@ def restore(
         generator: a name or a file, as in ``load_generator``, or a generator.
         distance: d; by default the project's VGG16 distance.
         recipe: a name in ``RECIPES``, or a ``Recipe``.
+        tune: steps of pivotal tuning (``tuning.tune``) after the search: 50 bring the photo itself; 0 does without.
         device: "auto", "cuda", "mps", "cpu" or a torch.device.
         settings: further keywords of ``project``: num_steps, latent_weight, seed, callback, …
 
@@ -189,7 +183,7 @@ def restore(
     subject = load_face(photo, face=face, aligned=aligned, size=G.img_resolution)
     (done,) = restore_faces(
         [subject], degradation, already_degraded=already_degraded, degraded_by=degraded_by, generator=G,
-        distance=distance, recipe=recipe, device=device, **settings,
+        distance=distance, recipe=recipe, tune=tune, device=device, **settings,
     )  # fmt: skip
     return done
 
@@ -203,12 +197,15 @@ def restore_faces(
     degraded_by: nn.Module | None = None,
     distance: PerceptualDistance | None = None,
     recipe: str | Recipe = "fast",
+    tune: int = 0,
     device: str | torch.device = "auto",
     **settings,
 ) -> list[Restoration]:
     """Restore several aligned faces in one search, all degraded in the same way; arguments as in ``restore``."""
     if not faces:
         raise SettingError("There is no face to restore: give at least one.")
+    if tune < 0:
+        raise SettingError(f"The steps of a tuning are 0, for none, or a positive number, not {tune}.")
     if already_degraded and degraded_by is not None:
         raise SettingError("A photo that is already degraded is not degraded again: leave out degraded_by.")
     degradation = degradation or Identity()
@@ -224,7 +221,13 @@ def restore_faces(
         generator, torch.cat(targets), degradation=degradation, distance=distance, recipe=recipe, device=device,
         **settings,
     )  # fmt: skip
+    tuned = None
+    if tune and not run.stopped:
+        progress = settings.get("progress", True)
+        tuned, run = tuning.tune(
+            generator, run, degradation=degradation, num_steps=tune, distance=distance, device=device, progress=progress
+        )
     return [
-        Restoration(face, degradation, target, None if already_degraded else face.image, one, distance)
+        Restoration(face, degradation, target, None if already_degraded else face.image, one, distance, tuned)
         for face, target, one in zip(faces, targets, run, strict=True)
     ]

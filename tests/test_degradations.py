@@ -1,5 +1,7 @@
 """Degradations against torchvision, Pillow and themselves at other resolutions."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,9 @@ from PIL import Image
 from torch import nn
 
 from ex5lib import GaussianBlur, Grayscale, Identity, Inpaint
+from ex5lib.degradations import Downsample, Jpeg, Noise, hidden_region
 from ex5lib.errors import SettingError
-from ex5lib.images import resize_area, to_uint8
+from ex5lib.images import from_uint8, resize, resize_area, to_uint8
 from ex5lib.metrics import psnr
 
 
@@ -177,3 +180,80 @@ def test_smooth_filling_continues_a_slope_and_leaves_the_rest():
     noisy = torch.rand(1, 3, 64, 64) * 2 - 1
     outside = (hole.mask_for(noisy) == 0).expand_as(noisy)
     assert torch.equal(hole.fill_smoothly(noisy)[outside], noisy[outside])
+
+
+@pytest.fixture
+def face(astronaut) -> torch.Tensor:
+    return resize_area(astronaut.image, 256)
+
+
+@pytest.mark.parametrize(("quality", "off"), [(10, 2.0), (30, 1.6), (75, 1.4), (95, 1.2)])
+def test_jpeg_is_nearly_what_the_codec_makes(face, quality, off):
+    file = io.BytesIO()
+    Image.fromarray(to_uint8(face)).save(file, "JPEG", quality=quality)
+    coded = from_uint8(np.asarray(Image.open(file)))
+    made = Jpeg(quality)(face)
+    levels = 127.5 * (made - coded).abs().mean().item()
+    assert levels < off
+    assert levels < 0.55 * 127.5 * (face - coded).abs().mean().item() or quality == 95
+    assert made.min() >= -1
+    assert made.max() <= 1
+
+
+def test_jpeg_leaves_flat_blocks_and_passes_gradients(face):
+    flat = torch.tensor([0.4, -0.2, 0.1]).view(1, 3, 1, 1).expand(1, 3, 256, 256)
+    assert (Jpeg(50)(flat) - flat).abs().max() < 0.1
+    image = face.clone().requires_grad_()
+    Jpeg(10)(image).square().sum().backward()
+    assert image.grad.isfinite().all()
+    assert (image.grad.abs().sum(1) > 0).float().mean() > 0.9
+    twice = Jpeg(10)(resize_area(face, 128))
+    assert twice.shape == (1, 3, 128, 128)
+
+
+def test_downsampling_keeps_block_means_and_hides_the_rest(face):
+    small = torch.nn.functional.avg_pool2d(face, 16)
+    expected = torch.nn.functional.interpolate(small, size=(256, 256), mode="bilinear")
+    torch.testing.assert_close(Downsample(16)(face), expected)
+    assert torch.equal(Downsample(1)(face), face)
+    fine = torch.tensor([1.0, -1.0]).repeat(128).expand(1, 3, 256, 256)
+    assert Downsample(8)(fine).abs().max() < 1e-6
+    larger = Downsample(8)(resize(face, 512))
+    assert (resize_area(larger, 256) - Downsample(8)(face)).abs().mean() < 0.01
+
+
+def test_noise_has_its_sigma_at_256_px_and_its_seed(face):
+    noisy = Noise(0.2, seed=3)(face)
+    assert (noisy - face).std() == pytest.approx(0.2, rel=0.01)
+    assert torch.equal(noisy, Noise(0.2, seed=3)(face))
+    other = Noise(0.2, seed=4)(face) - face
+    assert ((noisy - face) * other).mean().abs() < 1e-3
+    large = torch.zeros(1, 3, 1024, 1024)
+    torch.testing.assert_close(resize_area(Noise(0.2, seed=3)(large), 256), noisy - face, atol=1e-6, rtol=0)
+    assert (Noise(0.2)(large[..., :128, :128])).std() == pytest.approx(0.1, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Downsample(0), "whole factor from 1 to 64, not 0"),
+        (lambda: Downsample(2.5), "whole factor"),
+        (lambda: Jpeg(0), "from 1 to 100, not 0"),
+        (lambda: Jpeg(101), "from 1 to 100"),
+        (lambda: Noise(-0.1), "0 or a positive number"),
+    ],
+)
+def test_bad_parameters_are_refused(make, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        make()
+
+
+def test_what_is_hidden_is_found_by_asking_the_degradation():
+    hole = Inpaint(top=10, left=20, height=30, width=40)
+    region = hidden_region(torch.nn.Sequential(hole, Grayscale()))
+    expected = torch.zeros(1, 1, 256, 256, dtype=torch.bool)
+    expected[:, :, 10:40, 20:60] = True
+    assert torch.equal(region, expected)
+    assert hidden_region(hole, 64).shape == (1, 1, 64, 64)
+    for nothing in (GaussianBlur(25), Grayscale(), Downsample(16), Jpeg(10), Noise(0.2)):
+        assert not hidden_region(nothing).any()

@@ -219,7 +219,7 @@ def test_everything_is_brought_to_the_device(monkeypatch, place, compared):
         statistics = LatentStatistics(torch.zeros(32), 1.0, 1.0, torch.zeros(1, 32), None, {"num_samples": 10})
         found = project(
             G, torch.zeros(2, 3, 64, 64), degradation=D, recipe=recipe, statistics=statistics, distance=SquaredError(),
-            device=place, progress=False, snapshots=[1],
+            device=place, progress=False, snapshots=[1], latent_weight=1e-3,  # given: fake images have no contrast
         )  # fmt: skip
     assert steps == [{device}] * 3
     assert {found[name].device for name in ("ws", "latent", "image")} == {device}

@@ -1,5 +1,7 @@
 """Coarse to fine: previews, stages, batches and the warm start."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,10 @@ import torch
 import ex5lib
 from ex5lib import errors as e
 from ex5lib import project
+from ex5lib.degradations import Downsample, Jpeg, Noise
 from ex5lib.images import resize_area
-from ex5lib.recipes import FAST, RECIPES, Recipe, Stage, scaled
+from ex5lib.latents import latent_statistics
+from ex5lib.recipes import COURSE, FAST, RECIPES, Recipe, Stage, scaled
 from ex5lib.warm_start import load_warm_start
 from stylegan2_ada.networks import random_generator
 
@@ -128,13 +132,92 @@ def test_stepping_scales_with_the_stages():
     assert sum(stage.num_steps for stage in scaled(stages, 77)) == 77
 
 
-def test_fast_widens_to_w_plus_last_where_something_is_hidden(generator):
-    inversion, blurred = (FAST.planned(generator, degraded=degraded) for degraded in (False, True))
-    assert [(stage.size, stage.space) for stage in inversion.stages] == [(128, "w"), (256, "w+"), (None, "w+")]
-    assert [(stage.size, stage.space) for stage in blurred.stages] == [(128, "w"), (256, "w"), (None, "w+")]
+def test_a_space_for_all_stages_or_for_the_last(generator):
+    planned = FAST.planned(generator)
+    assert [(stage.size, stage.space) for stage in planned.stages] == [(128, "w"), (256, "w+"), (None, "w+")]
     for space in ("z", "w"):
         assert {stage.space for stage in FAST.planned(generator, {"space": space}).stages} == {space}
-    assert FAST.planned(generator, {"space": "w+"}) == inversion
+    assert FAST.planned(generator, {"space": "w+"}) == planned
+
+
+class Sepia(torch.nn.Module):
+    """A user's own degradation, which the project has never heard of: toned, and three rows are lost."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        toned = image.mean(dim=1, keepdim=True) * torch.tensor([1.0, 0.8, 0.6]).view(1, 3, 1, 1)
+        return toned * (torch.arange(image.shape[2]) > 2).view(-1, 1)
+
+
+class Overexposed(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return (image * 1.5).clamp(-1, 1)
+
+
+@pytest.mark.parametrize(
+    ("degradation", "weight"),
+    [
+        (ex5lib.Identity(), 1e-3),
+        (ex5lib.GaussianBlur(25), 1e-3),
+        (Downsample(16), 1e-3),
+        (Jpeg(10), 1e-3),
+        (Noise(0.2), 1e-3),
+        (Overexposed(), 1e-3),
+        (ex5lib.Inpaint(64, 64, 8, 8), 1e-3),
+        (ex5lib.Grayscale(), 0.1),
+        (Sepia(), 0.1),
+        (torch.nn.Sequential(ex5lib.Inpaint(64, 64, 32, 32), ex5lib.Grayscale()), 0.1),
+    ],
+)
+def test_the_latent_weighs_more_where_the_colours_are_hidden(generator, degradation, weight):
+    assert FAST.planned(generator, degradation=degradation).latent_weight == weight
+    assert FAST.planned(generator, {"latent_weight": 0.5}, degradation=degradation).latent_weight == 0.5
+
+
+@pytest.mark.parametrize(
+    ("degradation", "first"),
+    [
+        (ex5lib.Identity(), None), (ex5lib.Grayscale(), None), (ex5lib.Inpaint(64, 64, 32, 32), None), (Jpeg(10), None),
+        (ex5lib.GaussianBlur(9), 11), (ex5lib.GaussianBlur(25), 9), (ex5lib.GaussianBlur(41), 7), (Downsample(16), 7),
+        (torch.nn.Sequential(Downsample(8), ex5lib.Grayscale()), 9),
+    ],
+)  # fmt: skip
+def test_layers_far_finer_than_what_is_visible_are_tied(generator, skip_generator, degradation, first):
+    recipe = Recipe("mine", (Stage(1, space="w+"),), tied_beyond=2.0)
+    planned = recipe.planned(generator, degradation=degradation)
+    assert planned.tied_from == first
+    if first is not None:
+        resolutions = generator.synthesis.layer_resolutions
+        assert resolutions[first - 1] < resolutions[first]
+    assert recipe.planned(generator, {"tied_from": 5}, degradation=degradation).tied_from == 5
+    coarse = recipe.planned(skip_generator, degradation=degradation).tied_from
+    assert coarse == (None if first is None or first > 7 else 7)  # at 64 px there is little that is so fine
+
+
+def test_tied_layers_move_together_and_keep_their_differences(skip_generator, settings):
+    start = ex5lib.sample_ws(skip_generator, 1).repeat(1, 1, 1)
+    start[:, 7] += 0.5
+    recipe = Recipe("mine", (Stage(5, space="w+"),), tied_from=6, latent_weight=0.1)
+    run = project(skip_generator, _target(skip_generator, 4), recipe=recipe, start=start, **settings)
+    moved = run.ws - start
+    for layer in range(7, skip_generator.num_ws):
+        torch.testing.assert_close(moved[:, layer], moved[:, 6], rtol=1e-4, atol=1e-5)
+    for layer in range(6):
+        assert (moved[:, layer] - moved[:, 6]).norm() > 0.1
+    assert moved.norm(dim=2).min() > 0.1
+    assert run.settings["tied_from"] == 6
+
+
+def test_noise_of_all_layers_is_only_for_a_generator_that_stands_it(generator, skip_generator):
+    statistics = latent_statistics(skip_generator, num_samples=100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        planned = COURSE.planned(skip_generator)
+    of_all = planned.sigma(statistics, "w+", skip_generator)
+    assert of_all == pytest.approx(statistics.w_std * skip_generator.num_ws**0.5)
+    with pytest.warns(UserWarning, match="does not demodulate"):
+        planned = COURSE.planned(generator)
+    assert planned.sigma(statistics, "w+", generator) == statistics.w_std
+    assert planned.sigma(statistics, "z", generator) == statistics.z_std
 
 
 @pytest.mark.parametrize(("recipe", "as_seen"), [("fast", True), ("smoke", True), ("karras2020", False)])
@@ -166,7 +249,7 @@ def test_every_recipe_is_recorded_as_it_was_used(skip_generator, settings):
         assert (run.settings["recipe"], run.settings["num_steps"]) == (name, 6)
         assert run.settings["betas"] == [0.8, 0.9]
         assert run.settings["stages"] == [vars(stage) for stage in planned.stages]
-        for field in ("start", "clamp", "noise_weight", "optimize_noise"):
+        for field in ("start", "clamp", "noise_weight", "optimize_noise", "color_weight", "optimizer", "fill"):
             assert run.settings[field] == getattr(RECIPES[name], field)
 
 

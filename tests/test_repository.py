@@ -51,7 +51,8 @@ def test_the_repositorys_address_stands_in_one_place_and_where_it_is_written_fro
 ORDER = [
     "errors", "files", "samples", "devices", "images", "weights.registry", "weights.downloads",
     "weights.converters", "weights.fetching", "weights.loading", "weights", "alignment", "degradations", "latents",
-    "losses", "warm_start", "metrics", "recipes", "projection", "projector", "figures", "restore", "jobs",
+    "losses", "warm_start", "metrics", "recipes", "descent", "projection", "projector", "tuning", "figures", "restore",
+    "jobs",
     "notebook.claims", "notebook.frames", "notebook.controls", "notebook.screens", "notebook.explorer",
     "notebook.sweep", "notebook.upload", "notebook.section", "notebook.report", "notebook", "cli", "__main__",
 ]
@@ -87,9 +88,7 @@ def test_imports_inside_the_library_run_downward(root):
 def test_the_loop_in_the_design_is_the_code(root):
     source = (root / "ex5lib" / "projector.py").read_text(encoding="utf-8")
     quoted = re.search(r"<!-- the loop -->\n+```python\n(.*?)```", (root / "docs" / "design.md").read_text(), re.S)[1]
-    whole = (
-        source[source.index("    def generate(") : source.index("        record.close()")] + "        record.close()"
-    )
+    whole = source[source.index("    pivot = None") : source.index("        record.close()")] + "        record.close()"
     assert quoted.strip() == textwrap.dedent(whole).strip()
     source = (root / "ex5lib" / "losses.py").read_text(encoding="utf-8")
     quoted = re.search(

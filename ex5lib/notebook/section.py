@@ -125,7 +125,7 @@ class Section:
         A search that has been run to its end with the same settings is not run again.
 
         Args:
-            task: a name in ``TASKS``, which gives degradation and latent weight.
+            task: a name in ``TASKS``, which gives the degradation.
             face: another face than the section's.
             degraded_by: what degrades the photo, where that is not what the generated image is degraded with.
             changes: degradation, latent_weight or any other keyword of ``project``.
@@ -133,8 +133,8 @@ class Section:
         Raises:
             SettingError: if there is no such task, or as ``project``.
         """
-        chosen, subject = pick_task(task), face or self.face
-        settings = {"degradation": chosen.degradation, "latent_weight": chosen.latent_weight}
+        subject = face or self.face
+        settings = {"degradation": pick_task(task)}
         settings |= {"recipe": self.recipe, "seed": self.seed, "device": self.device} | changes
         settings.setdefault("num_steps", self._planned(settings["recipe"], settings["degradation"]).num_steps)
         degraded_by = degraded_by or settings["degradation"]
@@ -169,7 +169,7 @@ class Section:
         """
         if not share > 0:
             raise SettingError(f"A share of a search's steps must be positive, not {share}.")
-        stages = self._planned(self.recipe, pick_task(task).degradation).stages
+        stages = self._planned(self.recipe, pick_task(task)).stages
         return max(len(stages), round(share * sum(stage.num_steps for stage in stages)))
 
     def _planned(self, recipe: str | Recipe, degradation: nn.Module) -> Recipe:
