@@ -26,7 +26,7 @@ from benchmarks.faces import bench_face
 from benchmarks.reference_synthesis import compare_with_reference
 from ex5lib import weights
 from ex5lib.alignment import align_face
-from ex5lib.devices import keep_freed_memory, pick_device
+from ex5lib.devices import keep_freed_memory, pick_device, pick_dtype
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.figures import plot_quality, save_figure
 from ex5lib.files import check_writable, replacing
@@ -51,7 +51,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def step_cost(
-    photo: Tensor, *, rounds: int = 5, device: str = "auto", generator: str = "mobile-ffhq"
+    photo: Tensor, *, rounds: int = 5, device: str = "auto", generator: str = "mobile-ffhq", dtype: str = "auto"
 ) -> dict[str, float]:
     """Seconds of one optimisation step at the generator's full size, and of its main parts.
 
@@ -59,44 +59,56 @@ def step_cost(
     then two steps of ``project``. Returns the medians over the rounds, and their ratio.
     """
     place = pick_device(device)
+    precision = pick_dtype(dtype, place)
     G, distance = weights.load_generator(generator, place), PerceptualDistance(device=place)
+    perceived = distance.in_precision(precision)
     noise = {name: buffer.requires_grad_() for name, buffer in G.noise_buffers().items()}
     w = G.w_avg.clone().view(1, 1, -1).requires_grad_()
     small = resize_area(photo, 256).to(place)
-    features = distance.features(small)
+    features = perceived.features(small)
 
     def generate() -> None:
-        G.synthesis(w.expand(-1, G.num_ws, -1), noise=noise).sum().backward()
+        G.synthesis(w.expand(-1, G.num_ws, -1), noise=noise, dtype=precision).sum().backward()
 
     def perceive() -> None:
-        distance(small.clone().requires_grad_(), features).sum().backward()
+        perceived(small.clone().requires_grad_(), features).sum().backward()
 
-    seconds: dict[str, list[float]] = {"generator": [], "vgg16": [], "step": []}
+    def step(**settings) -> float:
+        run = project(
+            G, photo, num_steps=3, snapshots=(), w_avg_samples=100, distance=distance, device=place, dtype=precision,
+            progress=False, **settings,
+        )  # fmt: skip
+        at = run.history["seconds"]
+        return (at[2] - at[0]) / 2
+
+    seconds: dict[str, list[float]] = {"generator": [], "vgg16": [], "step": [], "step, noise as drawn": []}
     for _ in range(rounds + 1):
         seconds["generator"].append(_timed(generate))
         seconds["vgg16"].append(_timed(perceive))
-        run = project(
-            G, photo, num_steps=3, snapshots=(), w_avg_samples=100, distance=distance, device=place, progress=False
-        )
-        at = run.history["seconds"]
-        seconds["step"].append((at[2] - at[0]) / 2)
+        seconds["step"].append(step())
+        seconds["step, noise as drawn"].append(step(optimize_noise=False))
     medians = {part: statistics.median(values[1:]) for part, values in seconds.items()}  # the first round warms up
     return medians | {"step / (generator + vgg16)": medians["step"] / (medians["generator"] + medians["vgg16"])}
 
 
-def preview_cost(*, rounds: int = 5, device: str = "auto", generator: str = "mobile-ffhq") -> dict[str, float]:
+def preview_cost(
+    *, rounds: int = 5, device: str = "auto", generator: str = "mobile-ffhq", dtype: str = "auto"
+) -> dict[str, float]:
     """Seconds of a forward and backward pass to w at each preview size, and their ratio to the full size's."""
     place = pick_device(device)
+    precision = pick_dtype(dtype, place)
     G = weights.load_generator(generator, place)
     noise = G.noise_buffers()
     w = G.w_avg.clone().view(1, 1, -1).requires_grad_()
     sizes = [*(size for size in G.preview_sizes if size >= 64), G.img_resolution]
     seconds: dict[int, list[float]] = {size: [] for size in sizes}
+
+    def generate(size: int) -> None:
+        G.synthesis(w.expand(-1, G.num_ws, -1), noise, size, dtype=precision).sum().backward()
+
     for _ in range(rounds + 1):
         for size in sizes:
-            seconds[size].append(
-                _timed(lambda size=size: G.synthesis(w.expand(-1, G.num_ws, -1), noise, size).sum().backward())
-            )
+            seconds[size].append(_timed(lambda size=size: generate(size)))
     medians = {size: statistics.median(values[1:]) for size, values in seconds.items()}
     full = medians[G.img_resolution]
     ratios = {f"{size} px / {G.img_resolution} px": medians[size] / full for size in sizes[:-1]}
@@ -238,11 +250,13 @@ def run_all(
         "threads": torch.get_num_threads(),
         "memory (GiB)": psutil.virtual_memory().total / 2**30,
     }
-    step = step_cost(face, rounds=rounds, device=device, generator=generator)
-    results = {
-        "machine": machine,
-        "one step at full size (s)": step,
-        "forward and backward to w (s)": preview_cost(rounds=rounds, device=device, generator=generator),
+    types = ["float32", str(pick_dtype("auto", pick_device(device))).removeprefix("torch.")]
+    results = {"machine": machine}
+    for dtype in dict.fromkeys(types):
+        options = {"rounds": rounds, "device": device, "generator": generator, "dtype": dtype}
+        step = results[f"one step at full size, {dtype} (s)"] = step_cost(face, **options)
+        results[f"forward and backward to w, {dtype} (s)"] = preview_cost(**options)
+    results |= {
         "StyleGAN2 config F, forward and backward (s)": compare_with_reference(rounds, device=device),
         "processes": process_cost(photo_path),
     }
