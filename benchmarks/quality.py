@@ -33,7 +33,7 @@ from ex5lib.images import from_uint8, resize_area, save_image, to_uint8
 from ex5lib.losses import PerceptualDistance, latent_distance
 from ex5lib.metrics import color_difference, compare, face_mask, gradient_energy
 from ex5lib.projector import project
-from ex5lib.recipes import COURSE, FAST, KARRAS2020, ROBUST2023, Recipe, Stage
+from ex5lib.recipes import BEST, COURSE, FAST, KARRAS2020, ROBUST2023, Recipe, Stage
 from stylegan2_ada.generator import Generator
 
 TO_CHOOSE = ("astronaut", "vice-president", "sample-1", "sample-2")
@@ -106,6 +106,7 @@ _BEFORE_DEGRADED = replace(
 METHODS = {
     "fast before": Method(_BEFORE, _BEFORE_DEGRADED),
     "fast": Method(FAST),
+    "best": Method(BEST),
     "karras2020": Method(KARRAS2020),
     "course": Method(COURSE),
     "robust2023": Method(ROBUST2023),

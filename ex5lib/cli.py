@@ -58,7 +58,10 @@ Out = Annotated[Path | None, typer.Option(help="Folder to write to.", show_defau
 Face = Annotated[int | None, typer.Option(help="Index of the face, from 0, best score first.", show_default="the best")]
 Aligned = Annotated[bool, typer.Option("--aligned", help="The photo is an aligned crop: do not look for a face.")]
 RecipeName = Annotated[
-    str, typer.Option("--recipe", help="fast: coarse to fine, about a minute; karras2020: the published 1000 steps.")
+    str,
+    typer.Option(
+        "--recipe", help="fast; best, four times as long; karras2020, the published 1000 steps; course; robust2023."
+    ),
 ]
 NumSteps = Annotated[int | None, typer.Option(help="Total optimisation steps.", show_default="the recipe's")]
 LatentWeight = Annotated[

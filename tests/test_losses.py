@@ -110,6 +110,20 @@ def test_latent_distance_is_the_mean_of_the_layers_norms_with_no_gradient_at_the
     torch.testing.assert_close(ws.grad, torch.tensor([[[0.3, 0.4], [0.0, 0.0]]]))
 
 
+def test_the_distance_in_bfloat16_is_nearly_the_same(distance, astronaut):
+    photo = resize_area(astronaut.image, 256)
+    image = GaussianBlur(9)(photo).requires_grad_()
+    half = distance.in_precision(torch.bfloat16)
+    assert half is distance.in_precision(torch.bfloat16)
+    assert half.in_precision(torch.float32) is distance is distance.in_precision(torch.float32)
+    assert {p.dtype for p in distance.parameters()} == {torch.float32}
+    values = [d(image, photo) for d in (distance, half)]
+    assert values[1].dtype == torch.float32
+    assert values[1].item() == pytest.approx(values[0].item(), rel=0.01)
+    full, rough = (torch.autograd.grad(value, image)[0].flatten() for value in values)
+    assert torch.nn.functional.cosine_similarity(full, rough, dim=0) > 0.9
+
+
 def test_mean_absolute_latent_distance_of_known_vectors():
     ws = torch.tensor([[[4.0, 6.0], [1.0, 2.0]], [[1.0, 2.0], [1.0, 4.0]]])
     assert latent_distance(ws, torch.tensor([1.0, 2.0]), mean_absolute=True).tolist() == [7 / 4, 2 / 4]

@@ -202,6 +202,17 @@ def test_a_block_in_half_precision_is_close_to_the_full_one(skip):
     assert relative(half[1], full[1]) < 2e-2
 
 
+@pytest.mark.parametrize("architecture", ["skip", "resnet"])
+def test_features_in_bfloat16_are_close_to_the_full_ones(architecture):
+    G = small_generator(architecture=architecture)
+    ws = random_ws(G).requires_grad_()
+    images = [G.synthesis(ws, dtype=dtype) for dtype in (None, torch.bfloat16)]
+    assert images[1].dtype == torch.float32
+    assert 1e-4 < relative(images[1], images[0]) < 2e-2
+    full, half = (torch.autograd.grad(image.square().sum(), ws)[0] for image in images)
+    assert relative(half, full) < 5e-2
+
+
 def test_synthesis_computes_in_float64_when_asked():
     G = small_generator().double()
     ws = random_ws(G).double()

@@ -3,13 +3,16 @@
 import copy
 import dataclasses
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 import ex5lib
-from ex5lib import GaussianBlur, Projection, project
+from ex5lib import GaussianBlur, Projection, devices, project
 from ex5lib import errors as e
 from ex5lib.images import resize_area
 from ex5lib.latents import latent_statistics
@@ -333,7 +336,7 @@ def test_a_search_can_start_from_a_truncated_seed(search, tiny_generator):
         ({"learning_rate": 1e30}, e.DivergedError, "lower the learning rate"),
         ({"learning_rate": 1e30, "num_steps": 2}, e.DivergedError, "lower the learning rate"),
         ({"betas": (0.9, 1.0)}, e.SettingError, "β₁ and β₂"),
-        ({"dtype": torch.float16}, e.SettingError, "float32 or torch.bfloat16"),
+        ({"dtype": torch.float16}, e.SettingError, "float32 or bfloat16, not torch.float16"),
         ({"seed": -1}, e.SettingError, "A seed is a whole number"),
         ({"seed": 10**20}, e.SettingError, "A seed is a whole number"),
         ({"comparison_sizes": (256, 8)}, e.SettingError, "16 px or more"),
@@ -404,7 +407,7 @@ def test_a_projection_by_another_generator_cannot_be_continued(search, root, dis
         project(other, first.target, start=start, distance=distance, device="cpu", progress=False)
 
 
-def test_stylegan2_keeps_its_precision_in_autocast(root, distance):
+def test_stylegan2_can_be_searched_in_bfloat16(root, distance):
     G = ex5lib.load_generator(root / "tests" / "data" / "uncond_32.pkl", device="cpu")
     target = G.synthesis(ex5lib.sample_ws(G, 3)).clamp(-1, 1)
     settings = {"num_steps": 5, "w_avg_samples": 100, "distance": distance, "device": "cpu", "progress": False}
@@ -418,3 +421,34 @@ def test_half_precision_stays_near_float32(search):
     assert half.distance == pytest.approx(exact.distance, rel=0.2)
     assert half.distance != exact.distance
     assert half.image.dtype == torch.float32
+    assert half.settings["dtype"] == "bfloat16"
+
+
+def test_the_result_of_a_search_in_bfloat16_is_made_in_float32(tiny_generator, search, distance):
+    run = search(num_steps=3, dtype="bfloat16")
+    with torch.no_grad():
+        image = tiny_generator.synthesis(run.ws, run.noise)
+    torch.testing.assert_close(run.image, image, rtol=1e-5, atol=1e-5)
+    assert run.distance == pytest.approx(distance(image, run.target).item(), rel=1e-5)
+
+
+def test_the_type_is_chosen_by_the_processor_and_the_environment(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda:0")
+    monkeypatch.delenv("EX5_DTYPE", raising=False)
+    for has, wanted in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(devices, "_has_bfloat16", lambda has=has: has)
+        assert devices.pick_dtype("auto", cpu) == wanted
+        assert devices.pick_dtype("auto", gpu) == torch.float32
+        assert devices.pick_dtype("bfloat16", gpu) == devices.pick_dtype(torch.bfloat16, cpu) == torch.bfloat16
+    monkeypatch.setenv("EX5_DTYPE", "bfloat16")
+    assert devices.pick_dtype("auto", cpu) == torch.bfloat16
+    for wrong in ("float16", "nn", torch.float64):
+        with pytest.raises(e.SettingError, match="float32 or bfloat16"):
+            devices.pick_dtype(wrong, cpu)
+
+
+def test_a_processor_held_to_avx2_does_not_get_bfloat16():
+    code = "from ex5lib.devices import _has_bfloat16; print(_has_bfloat16())"
+    environment = os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
