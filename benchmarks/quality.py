@@ -93,7 +93,19 @@ class Method:
 
 # The recipe "fast" before it was chosen on this bench: noise searched, Adam's usual β₂, no term for the colours, and a
 # shorter schedule for whatever was degraded.
-_BEFORE = replace(FAST, name="fast before", color_weight=0.0, optimize_noise=True, betas=(0.9, 0.999))
+_BEFORE = replace(
+    FAST,
+    name="fast before",
+    stages=(
+        Stage(30, 128, "w", learning_rate=0.1, rampdown=1.0),
+        Stage(25, 256, "w+", learning_rate=0.05, rampdown=0.5),
+        Stage(55, None, "w+", learning_rate=0.08, rampdown=1.0),
+    ),
+    color_weight=0.0,
+    tied_beyond=None,
+    optimize_noise=True,
+    betas=(0.9, 0.999),
+)
 _BEFORE_DEGRADED = replace(
     _BEFORE,
     stages=(

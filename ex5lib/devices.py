@@ -1,5 +1,6 @@
 """Choosing a device, with clear errors when it is missing or out of memory."""
 
+import copy
 import ctypes
 import os
 import platform
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 
 import torch
+from torch import nn
 
 from ex5lib.errors import DeviceError, SettingError
 
@@ -37,6 +39,12 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     if picked.type != "cpu" and picked.index is None:
         picked = torch.device(picked.type, torch.cuda.current_device() if picked.type == "cuda" else 0)
     return picked
+
+
+def on_device(place: torch.device, module: nn.Module) -> nn.Module:
+    """The module itself if it is there already, else a copy, so that the caller's stays where it is."""
+    there = all(tensor.device == place for tensor in (*module.parameters(), *module.buffers()))
+    return module if there else copy.deepcopy(module).to(place)
 
 
 def pick_dtype(dtype: str | torch.dtype, place: torch.device) -> torch.dtype:

@@ -193,6 +193,8 @@ def tell(restoration: Restoration, folder: Path, written: Sequence[Path], say: C
     if run.stopped:
         say(f"stopped after {run.num_steps} of {run.settings['num_steps']} steps")
     say(f"written to {folder}: " + ", ".join(sorted(path.name for path in written)))
+    if tuning := run.settings.get("tune"):
+        say(f"  tuned for {tuning['done']} of {tuning['num_steps']} steps")
     for name, values in restoration.metrics.items():
         say(f"  {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
 
@@ -214,7 +216,9 @@ def is_done(folder: Path, request: dict) -> bool:
     """Whether a folder holds the result of a finished search for the same request."""
     try:
         report = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        finished = report["metrics"]["search"]["num_steps"] == report["settings"]["num_steps"]
-        return finished and report["request"] == request
+        settings = report["settings"]
+        finished = report["metrics"]["search"]["num_steps"] == settings["num_steps"]
+        tuning = settings.get("tune", {"done": 0, "num_steps": 0})
+        return finished and tuning["done"] == tuning["num_steps"] and report["request"] == request
     except (OSError, ValueError, KeyError, TypeError):
         return False

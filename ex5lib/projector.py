@@ -7,7 +7,6 @@ image before it is compared with the degraded target y. How long, how fast, in w
 is the recipe's business (``recipes``); the terms are in ``losses``.
 """
 
-import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ex5lib.descent import NormalizedGradient
-from ex5lib.devices import check_compiler, pick_device, pick_dtype, readable_memory_errors
+from ex5lib.devices import check_compiler, on_device, pick_device, pick_dtype, readable_memory_errors
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.images import checked_target
 from ex5lib.latents import (
@@ -90,8 +89,8 @@ def project(
     began = time.perf_counter()
     place, target = pick_device(device), checked_target(target)
     dtype = pick_dtype(dtype, place)
-    G, D = _on(place, G), _on(place, degradation or nn.Identity())
-    distance = _on(place, distance or PerceptualDistance(device=place))
+    G, D = on_device(place, G), on_device(place, degradation or nn.Identity())
+    distance = on_device(place, distance or PerceptualDistance(device=place))
     _check_keywords(changes, statistics)
     if isinstance(start, str):
         changes["start"] = start
@@ -178,12 +177,6 @@ def project(
             "dtype": str(dtype).removeprefix("torch."),
         },
     )  # fmt: skip
-
-
-def _on(place: torch.device, module: nn.Module) -> nn.Module:
-    """The module itself if it is there already, else a copy, so that the caller's stays where it is."""
-    there = all(tensor.device == place for tensor in (*module.parameters(), *module.buffers()))
-    return module if there else copy.deepcopy(module).to(place)
 
 
 def _check_keywords(changes: dict, statistics: LatentStatistics | None) -> None:

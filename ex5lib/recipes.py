@@ -255,8 +255,8 @@ FAST = Recipe(
     "fast",
     stages=(
         Stage(30, 128, "w", learning_rate=0.1, rampdown=1.0),
-        Stage(25, 256, "w+", learning_rate=0.05, rampdown=0.5),
-        Stage(55, None, "w+", learning_rate=0.08, rampdown=1.0),
+        Stage(30, 256, "w+", learning_rate=0.05, rampdown=0.5),
+        Stage(90, None, "w+", learning_rate=0.08, rampdown=1.0),
     ),
     start="warm",
     color_weight=1.0,
@@ -266,7 +266,7 @@ FAST = Recipe(
     clamp=True,
 )
 
-# The same in four times as many steps.
+# The same in three times as many steps.
 BEST = replace(
     FAST,
     name="best",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ex5lib.devices import pick_device, pick_dtype, readable_memory_errors
+from ex5lib.devices import on_device, pick_device, pick_dtype, readable_memory_errors
 from ex5lib.errors import SettingError
 from ex5lib.images import resize_area
 from ex5lib.losses import Objective, PerceptualDistance
@@ -74,8 +74,8 @@ def tune(
     place = pick_device(device)
     dtype = pick_dtype(dtype, place)
     tuned = copy.deepcopy(G).to(place)
-    D = copy.deepcopy(degradation or nn.Identity()).to(place)
-    distance = distance or PerceptualDistance(device=place)
+    D = on_device(place, degradation or nn.Identity())
+    distance = on_device(place, distance or PerceptualDistance(device=place))
     target = run.target.to(place)
     exact = Objective(target, D, distance, tuned.w_avg, clamp=run.settings["clamp"])
     quick = replace(exact, distance=distance.in_precision(dtype))
@@ -90,6 +90,7 @@ def tune(
         d = objective(image, ws, {})["distance"]
         return image, d, (D(resize_area(image, size)) - pixels).square().mean(dim=(1, 2, 3))
 
+    done = 0
     optimizer = torch.optim.Adam(tuned.synthesis.requires_grad_(True).parameters(), betas=(0.9, 0.99))
     try:
         for step in tqdm(range(num_steps), desc="tuning", unit="step", disable=not progress):
@@ -100,6 +101,7 @@ def tune(
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             optimizer.step()
+            done += 1
             report = {"step": step, "num_steps": num_steps, "image": image.detach()}
             report |= {"distance": d.mean().item(), "pixel_error": error.mean().item()}
             if callback is not None and callback(report) is True:
@@ -109,8 +111,7 @@ def tune(
     tuned.eval().requires_grad_(False)
     with torch.no_grad():
         image, d, _ = evaluate(exact, torch.float32)
-    settings = run.settings | {
-        "tune": {"num_steps": num_steps, "learning_rate": learning_rate, "pixel_weight": pixel_weight}
-    }
+    tuning = {"num_steps": num_steps, "learning_rate": learning_rate, "pixel_weight": pixel_weight, "done": done}
+    settings = run.settings | {"tune": tuning}
     run = replace(run, image=image.cpu(), distances=np.array(d.tolist()), settings=settings)
     return tuned.cpu(), run

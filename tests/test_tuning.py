@@ -54,7 +54,7 @@ def test_tuning_gives_the_photo_and_leaves_the_generator_alone(tiny_generator, s
     with torch.no_grad():
         torch.testing.assert_close(tuned.synthesis(latent, run.noise), done.image)
     assert torch.equal(done.ws, run.ws)
-    assert done.settings["tune"] == {"num_steps": 15, "learning_rate": rate, "pixel_weight": 1.0}
+    assert done.settings["tune"] == {"num_steps": 15, "learning_rate": rate, "pixel_weight": 1.0, "done": 15}
     assert "tune" not in run.settings
 
 
@@ -89,10 +89,11 @@ def test_a_callback_or_an_interrupt_ends_the_tuning_with_what_was_reached(tiny_g
             raise KeyboardInterrupt
 
     kept = [
-        tune(tiny_generator, run, num_steps=9, callback=callback, **settings)[1].distance
+        tune(tiny_generator, run, num_steps=9, callback=callback, **settings)[1]
         for callback in (lambda report: report["step"] == 2, interrupt)
     ]
-    assert kept[0] == kept[1] < run.distance
+    assert kept[0].distance == kept[1].distance != run.distance
+    assert {one.settings["tune"]["done"] for one in kept} == {3}
 
 
 @pytest.mark.parametrize(
