@@ -108,23 +108,21 @@ def project(
         synthesis, quick = torch.compile(synthesis), replace(quick, distance=torch.compile(quick.distance))
     pivot = None  # the ws at which a search of styles begins
 
-    def ws_of(latent: Tensor, space: str) -> Tensor:
-        if space == "s":
-            return pivot
-        return tied(to_ws(G, latent, space, statistics.label), recipe.tied_from)  # [N, num_ws, w_dim]
-
     def generate(
         latent: Tensor, noise: Noise, space: str, size: int | None = None, dtype: torch.dtype = dtype
-    ) -> Tensor:
-        styles = latent if space == "s" else for_preview(ws_of(latent, space), G, size, space)
-        return synthesis(styles, noise=noise, size=size, dtype=dtype)  # x = G(w, n)
+    ) -> tuple[Tensor, Tensor]:
+        if space == "s":
+            return synthesis(latent, noise=noise, dtype=dtype), pivot
+        ws = tied(to_ws(G, latent, space, statistics.label), recipe.tied_from)  # [N, num_ws, w_dim]
+        ws = for_preview(ws, G, size, space)
+        return synthesis(ws, noise=noise, size=size, dtype=dtype), ws  # x = G(w, n)
 
     def evaluate(
         latent: Tensor, noise: Noise, space: str, size: int | None = None, objective: Objective = quick
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        image = generate(latent, noise, space, size, torch.float32 if objective is exact else dtype)
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        image, ws = generate(latent, noise, space, size, torch.float32 if objective is exact else dtype)
         searched = {name: noise[name] for name in G.noise_buffers(size)} if recipe.optimize_noise else {}
-        return image, objective(image, ws_of(latent, space), searched)  # d(D(x), y), ‖w − w̄‖, R(n) … and their sum L
+        return image, ws, objective(image, ws, searched)  # d(D(x), y), ‖w − w̄‖, R(n) … and their sum L
 
     random = seeded(seed)
     noise = {name: buffer.to(place) for name, buffer in _first_noise(G, runs, len(target), random).items()}
@@ -149,12 +147,12 @@ def project(
                 t = step / stage.num_steps
                 if record.wants_snapshot():
                     with torch.no_grad():
-                        record.keep_snapshot(generate(latent, noise, stage.space))
+                        record.keep_snapshot(generate(latent, noise, stage.space)[0])
                 for group in optimizer.param_groups:
                     group["lr"] = stage.rate(t)
                 jitter = torch.randn(latent[:1].shape, generator=random).to(place)
                 point = latent + stage.latent_noise(t, sigma) * jitter
-                image, terms = evaluate(point, noise, stage.space, stage.size)
+                image, _, terms = evaluate(point, noise, stage.space, stage.size)
                 best.update(quick.score(terms), point, noise)
                 optimizer.zero_grad(set_to_none=True)
                 terms["loss"].sum().backward(inputs=variables)
@@ -167,11 +165,12 @@ def project(
         record.close()
 
     with torch.no_grad():
-        image, terms = evaluate(latent, noise, stage.space, objective=exact)
+        image, ws, terms = evaluate(latent, noise, stage.space, objective=exact)
         if stopped:  # the last step need not be the best
-            latent, noise, image, terms = _better(exact, (latent, noise, image, terms), best, evaluate, stage.space)
+            last = latent, noise, image, ws, terms
+            latent, noise, image, ws, terms = _better(exact, last, best, evaluate, stage.space)
     return record.result(
-        ws=ws_of(latent, stage.space), latent=latent, noise=noise, image=image, target=target, terms=terms, seed=seed,
+        ws=ws, latent=latent, noise=noise, image=image, target=target, terms=terms, seed=seed,
         stopped=stopped, settings=_settings(recipe, G, D, distance, statistics, runs or start) | {
             "space": stage.space, "seed": seed, "device": str(place), "compile": compile,
             "dtype": str(dtype).removeprefix("torch."),
@@ -249,25 +248,26 @@ def _first_latent(
     regressed = regression(objective.target, objective.distance)[:, None]  # [N, 1, w_dim]
     with torch.no_grad():
         size = recipe.stages[0].size
-        of_mean, of_regressed = (objective.score(evaluate(w, noise, "w", size)[1]) for w in (mean, regressed))
+        of_mean, of_regressed = (objective.score(evaluate(w, noise, "w", size)[-1]) for w in (mean, regressed))
     return starting_latent(G, where(of_regressed < of_mean, regressed, mean), space, count)
 
 
 def _better(
     objective: Objective,
-    last: tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]],
+    last: tuple[Tensor, dict[str, Tensor], Tensor, Tensor, dict[str, Tensor]],
     best: Best,
     evaluate: Callable,
     space: str,
-) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]:
-    """Latent, noise, image and terms of the last step or, for every photo where that is better, of its best one."""
-    latent, noise, image, terms = last
-    best_image, best_terms = evaluate(best.latent, best.noise, space, objective=objective)
+) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor, dict[str, Tensor]]:
+    """Latent, noise, image, ws and terms of the last step or, for every photo where that is better, of its best one."""
+    latent, noise, image, ws, terms = last
+    best_image, best_ws, best_terms = evaluate(best.latent, best.noise, space, objective=objective)
     better = ~(objective.score(terms) <= objective.score(best_terms))  # also where the last step diverged
     return (
         where(better, best.latent, latent),
         {name: where(better, best.noise[name], buffer) for name, buffer in noise.items()},
         where(better, best_image, image),
+        where(better, best_ws, ws),
         {name: where(better, best_terms[name], value) for name, value in terms.items()},
     )
 

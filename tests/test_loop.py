@@ -8,7 +8,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import ex5lib
-from ex5lib import project, projector
+from ex5lib import devices, project, projector
 from ex5lib.latents import LatentStatistics, latent_statistics
 from ex5lib.losses import latent_distance, noise_regularization, renormalize_noise
 from ex5lib.recipes import Recipe, Stage
@@ -138,11 +138,11 @@ def test_the_loop_is_the_formulas(G, name):
 
 def test_a_preview_does_not_move_the_styles_that_it_only_guesses_at(G):
     assert G.synthesis.styles_shared(32) == 5
-    recipe = Recipe("preview", (Stage(6, 32, "w+"),), latent_weight=0.0, w_avg_samples=100)
+    recipe = Recipe("preview", (Stage(6, 32, "w+"),), latent_weight=0.1, w_avg_samples=100)
     target = G.synthesis(ex5lib.sample_ws(G, 11)).clamp(-1, 1)
-    run = project(G, target, recipe=recipe, distance=SquaredError(), device="cpu", progress=False)
-    start = latent_statistics(G, num_samples=100).w_avg.expand(1, 8, -1)
-    assert torch.equal(run.ws[:, 5:], start[:, 5:])
+    start = ex5lib.sample_ws(G, 3)
+    run = project(G, target, recipe=recipe, start=start, distance=SquaredError(), device="cpu", progress=False)
+    assert torch.equal(run.ws[:, 5:], start[:, 5:])  # nor does λ_w pull them to the mean
     assert (run.ws[:, :5] - start[:, :5]).norm(dim=2).min() > 0.05
 
 
@@ -184,8 +184,8 @@ def _fake_backward(loss: Tensor, inputs: list[Tensor]) -> None:
 
 def test_a_module_that_is_elsewhere_is_copied_and_left_where_it_is(tiny_generator):
     here, there = torch.device("cpu"), torch.device("meta")
-    assert projector._on(here, tiny_generator) is tiny_generator
-    copied = projector._on(there, tiny_generator)
+    assert devices.on_device(here, tiny_generator) is tiny_generator
+    copied = devices.on_device(there, tiny_generator)
     assert {tensor.device for tensor in copied.state_dict().values()} == {there}
     assert {tensor.device for tensor in tiny_generator.state_dict().values()} == {here}
 
@@ -206,7 +206,7 @@ def test_everything_is_brought_to_the_device(monkeypatch, place, compared):
     size = 32 if compared == "preview" else None
     recipe = Recipe("two", (Stage(2, size), Stage(1, None, "w+")), comparison_sizes=(16,), clamp=True)
     monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, _: mode, raising=False)  # a copy stays in its mode
-    monkeypatch.setattr(projector, "_on", _fake_copy)  # Module.to cannot move fake parameters
+    monkeypatch.setattr(projector, "on_device", _fake_copy)  # Module.to cannot move fake parameters
     monkeypatch.setattr(Tensor, "backward", _fake_backward)  # the real one asks for the device's stream
     monkeypatch.setattr(projector, "checked_target", lambda target: target)  # it reads values, and a fake has none
     hole = ex5lib.Inpaint(top=4, left=4, height=9, width=9)
