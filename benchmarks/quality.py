@@ -30,7 +30,7 @@ from ex5lib.devices import keep_freed_memory
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.files import replacing
 from ex5lib.images import from_uint8, resize_area, save_image, to_uint8
-from ex5lib.losses import PerceptualDistance, latent_distance
+from ex5lib.losses import PerceptualDistance
 from ex5lib.metrics import color_difference, compare, face_mask, gradient_energy
 from ex5lib.projector import project
 from ex5lib.recipes import BEST, COURSE, FAST, KARRAS2020, ROBUST2023, Recipe, Stage
@@ -152,7 +152,7 @@ def run_cell(
     measures = compare(run.image, face, distance) | {
         "delta_e": color_difference(result, original, face_mask(face)),
         "gradient_energy": gradient_energy(run.image) / gradient_energy(face),
-        "latent_distance": latent_distance(run.ws, G.w_avg).item(),
+        "latent_distance": run.latent_distance,
         "target_distance": run.distance,
         "steps": run.num_steps,
         "seconds": run.seconds,

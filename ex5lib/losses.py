@@ -115,14 +115,19 @@ def color_distance(image: Tensor, target: Tensor) -> Tensor:
     return (a - b).abs().mean(dim=(1, 2, 3))
 
 
-def latent_distance(ws: Tensor, w_avg: Tensor, *, mean_absolute: bool = False) -> Tensor:
+def latent_distance(
+    ws: Tensor, w_avg: Tensor, *, mean_absolute: bool = False, layer_weights: Tensor | None = None
+) -> Tensor:
     """‖w − w̄‖₂ [N] of ws [N, L, w_dim]; in W+ the mean of the layers' norms. Its gradient at w = w̄ is 0.
 
-    With ``mean_absolute`` it is the mean absolute difference of all L · w_dim elements instead.
+    Args:
+        ws, w_avg: w_avg is [w_dim].
+        mean_absolute: take each layer's mean absolute difference in place of its norm.
+        layer_weights: [L], factors of the layers; None is 1 for all.
     """
-    if mean_absolute:
-        return (ws - w_avg).abs().mean(dim=(1, 2))
-    return torch.linalg.vector_norm(ws - w_avg, dim=2).mean(dim=1)
+    away = ws - w_avg
+    layers = away.abs().mean(dim=2) if mean_absolute else torch.linalg.vector_norm(away, dim=2)
+    return (layers if layer_weights is None else layers * layer_weights).mean(dim=1)
 
 
 def noise_regularization(noise: dict[str, Tensor]) -> Tensor:
@@ -163,7 +168,7 @@ class Objective:
         color_weight, latent_weight, noise_weight: λ_c, λ_w, λ_n.
         clamp: compare images clamped to [−1, 1], as they are displayed.
         comparison_sizes: px at which images are compared, unless x or y is smaller; d is the mean over the sizes.
-        mean_absolute: as in ``latent_distance``.
+        mean_absolute, layer_weights: as in ``latent_distance``.
         fill: compare images whose hidden pixels (``degradations.hidden_region``) are filled with the same noise.
     """
 
@@ -177,6 +182,7 @@ class Objective:
     clamp: bool = False
     comparison_sizes: tuple[int, ...] = (256,)
     mean_absolute: bool = False
+    layer_weights: Tensor | None = None
     fill: bool = False
     _targets: dict[int, Tensor] = field(init=False, default_factory=dict, repr=False)
     _features: dict[tuple[int, int], list[Tensor]] = field(init=False, default_factory=dict, repr=False)
@@ -199,7 +205,7 @@ class Objective:
         d = torch.stack(distances).mean(dim=0).float()
         c = color_distance(degraded, self.target_at(sizes[-1]))
         r = noise_regularization(noise).to(d).expand(len(d))
-        latent = latent_distance(ws, self.w_avg, mean_absolute=self.mean_absolute)
+        latent = latent_distance(ws, self.w_avg, mean_absolute=self.mean_absolute, layer_weights=self.layer_weights)
         terms = {"distance": d, "color_distance": c, "latent_distance": latent, "noise_regularization": r}
         return {"loss": self.score(terms) + self.noise_weight * r, **terms}
 

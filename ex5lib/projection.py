@@ -36,9 +36,10 @@ class Projection:
         image: [N, 3, R, R], G(ws, noise), undegraded.
         target: [N, 3, H, H], the degraded target.
         snapshots: {step: [N, 3, R, R]}: the image after that many steps.
-        terms: {name: [num_steps, N]}: every term of the objective at every step, before that step's update.
+        terms: {name: [num_steps, N]}: every term of the objective at every step, before that step's update; the latent
+            distance as the objective weighs its layers.
         schedule: {name: [num_steps]}: learning_rate, size (px of the image compared) and seconds since the start.
-        distances, latent_distances: [N], of ``image`` and ``ws``; d at the comparison size.
+        distances, latent_distances: [N], of ``image`` and ``ws``: d at the comparison size, and ‖w − w̄‖.
         settings: every setting as it was used, JSON-ready.
         seed: of the noise and the statistics of W.
         seconds: duration of the search.
@@ -280,9 +281,10 @@ class Recorder:
         image: Tensor,
         target: Tensor,
         terms: dict[str, Tensor],
+        latent_distances: Tensor,
         **about,
     ) -> Projection:
-        """The Projection of the final point, with the ``terms`` evaluated there; ``about`` holds its plain fields.
+        """The Projection of the final point, with the ``terms`` and ‖w − w̄‖ there; ``about`` holds its plain fields.
 
         Raises:
             DivergedError: if the loss at that point is NaN or infinite.
@@ -302,7 +304,7 @@ class Recorder:
             terms={name: rows[:, i] for i, name in enumerate(TERMS)},
             schedule={name: schedule[:, i] for i, name in enumerate(SCHEDULE)},
             distances=np.array(terms["distance"].tolist()),
-            latent_distances=np.array(terms["latent_distance"].tolist()),
+            latent_distances=np.array(latent_distances.tolist()),
             seconds=self.seconds,
             **about,
         )

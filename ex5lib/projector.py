@@ -30,7 +30,7 @@ from ex5lib.latents import (
     to_ws,
     widened,
 )
-from ex5lib.losses import Objective, PerceptualDistance, renormalize_noise
+from ex5lib.losses import Objective, PerceptualDistance, latent_distance, renormalize_noise
 from ex5lib.projection import Best, Projection, Recorder, StopSearch, where
 from ex5lib.recipes import SETTINGS, Recipe, pick_recipe
 from ex5lib.warm_start import load_warm_start
@@ -101,7 +101,11 @@ def project(
     if compile:
         check_compiler(place)
     statistics = statistics or latent_statistics(G, num_samples=recipe.w_avg_samples, seed=seed)
-    exact = Objective(target.to(place), D, distance, statistics.w_avg.to(place), **recipe.terms)
+    layers = recipe.layer_weights(G.num_ws)
+    exact = Objective(
+        target.to(place), D, distance, statistics.w_avg.to(place),
+        layer_weights=None if layers is None else layers.to(place), **recipe.terms,
+    )  # fmt: skip
     quick = exact if dtype == torch.float32 else replace(exact, distance=distance.in_precision(dtype))
     synthesis = G.synthesis
     if compile:
@@ -171,6 +175,7 @@ def project(
             latent, noise, image, ws, terms = _better(exact, last, best, evaluate, stage.space)
     return record.result(
         ws=ws, latent=latent, noise=noise, image=image, target=target, terms=terms, seed=seed,
+        latent_distances=latent_distance(ws, statistics.w_avg.to(ws)),
         stopped=stopped, settings=_settings(recipe, G, D, distance, statistics, runs or start) | {
             "space": stage.space, "seed": seed, "device": str(place), "compile": compile,
             "dtype": str(dtype).removeprefix("torch."),

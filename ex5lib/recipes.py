@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ex5lib.degradations import hides_color, visible_resolution
 from ex5lib.errors import SettingError, unknown_name
@@ -18,6 +19,7 @@ from stylegan2_ada.generator import Generator
 
 STARTS = ("mean", "warm")
 OPTIMIZERS = ("adam", "normalized")
+COARSE_SIZE = 32  # px: up to here a StyleGAN's layers make pose and shape, beyond it colours and texture
 
 
 def _check_count(num_steps: int) -> None:
@@ -91,8 +93,11 @@ class Recipe:
         start: "mean" starts at w̄; "warm" at the regressed w (``WarmStart``) or at w̄, whichever image is nearer.
         color_weight: λ_c, of the colours at 16 px.
         latent_weight: λ_w, of the latent distance.
-        colorless_weight: λ_w if the degradation hides the colours (``degradations.hides_color``): what the photo does
-            not say is w̄'s to decide.
+        colorless_weight: λ_w of the layers that make the colours, if the degradation hides them
+            (``degradations.hides_color``): what the photo does not say is w̄'s to decide. None leaves it as it is.
+        color_layers: the first of those layers; they have features finer than 32 px, where a StyleGAN keeps its colours
+            (Karras et al. 2019, arXiv 1812.04948, section 3.1). Set by what the degradation hides; None gives all
+            layers ``latent_weight``.
         tied_from: the first of the layers that move together in w+, with one change of w for all; None ties none.
         tied_beyond: sets ``tied_from`` by what the degradation hides: layers are tied whose features are more than so
             many times finer than the finest detail that it leaves (``degradations.visible_resolution``). Alone, each
@@ -122,7 +127,8 @@ class Recipe:
     start: str = "mean"
     color_weight: float = 0.0
     latent_weight: float = 1e-3
-    colorless_weight: float = 0.1
+    colorless_weight: float | None = 0.2
+    color_layers: int | None = None
     tied_from: int | None = None
     tied_beyond: float | None = None
     noise_weight: float = 1e5
@@ -150,7 +156,9 @@ class Recipe:
             raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
         if self.optimizer == "normalized" and self.optimize_noise:
             raise SettingError("Normalised gradient steps are for latents: set optimize_noise to False.")
-        _check_not_negative(self, ("color_weight", "latent_weight", "colorless_weight", "noise_weight"))
+        _check_not_negative(self, ("color_weight", "latent_weight", "noise_weight"))
+        if self.colorless_weight is not None:
+            _check_not_negative(self, ("colorless_weight",))
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise SettingError(f"Adam's β₁ and β₂ must lie in [0, 1), not {tuple(self.betas)}.")
         if self.w_avg_samples < 2:
@@ -169,6 +177,14 @@ class Recipe:
     def terms(self) -> dict:
         """The settings of the objective (``losses.Objective``)."""
         return {name: getattr(self, name) for name in _OF_OBJECTIVE}
+
+    def layer_weights(self, num_ws: int) -> Tensor | None:
+        """[num_ws]: the factors by which layers' λ_w differ from ``latent_weight``; None if none does."""
+        if self.color_layers is None or not self.latent_weight:
+            return None
+        weights = torch.ones(num_ws)
+        weights[self.color_layers :] = self.colorless_weight / self.latent_weight
+        return weights
 
     def sigma(self, statistics: LatentStatistics, space: str, G: Generator) -> float:
         """The unit of the noise on the latent: σ_z in z; else σ_w, of one layer or of all together."""
@@ -228,13 +244,12 @@ class Recipe:
                 "no face: the noise on w has the size of one layer's.",
                 stacklevel=3,
             )
-        if degradation is not None and "latent_weight" not in chosen and hides_color(degradation):
-            chosen["latent_weight"] = self.colorless_weight
+        asked = {"latent_weight", "color_layers"} & chosen.keys()  # a weight that is given is that of all layers
+        if degradation is not None and self.colorless_weight is not None and not asked and hides_color(degradation):
+            chosen["color_layers"] = _finer_than(G, COARSE_SIZE)
         beyond = chosen.get("tied_beyond", self.tied_beyond)
         if degradation is not None and beyond is not None and self.tied_from is None:
-            finest = beyond * visible_resolution(degradation)
-            fine = [i for i, resolution in enumerate(G.synthesis.layer_resolutions) if resolution > finest]
-            chosen.setdefault("tied_from", min(fine, default=None))
+            chosen.setdefault("tied_from", _finer_than(G, beyond * visible_resolution(degradation)))
         return replace(self, stages=stages, **chosen)
 
 
@@ -296,6 +311,7 @@ ROBUST2023 = Recipe(
     ),
     color_weight=0.16,
     latent_weight=0.0,
+    colorless_weight=None,
     optimize_noise=False,
     optimizer="normalized",
     comparison_sizes=(256, 128, 64, 32, 16),
@@ -335,6 +351,11 @@ def scaled(stages: Sequence[Stage], num_steps: int) -> tuple[Stage, ...]:
     shares = [max(1, round(stage.num_steps * num_steps / total)) for stage in stages]
     shares[shares.index(max(shares))] += num_steps - sum(shares)
     return tuple(replace(stage, num_steps=share) for stage, share in zip(stages, shares, strict=True))
+
+
+def _finer_than(G: Generator, size: float) -> int | None:
+    """The first layer with features finer than ``size`` px, if there is one."""
+    return next((i for i, resolution in enumerate(G.synthesis.layer_resolutions) if resolution > size), None)
 
 
 def _in_space(stages: Sequence[Stage], space: str) -> tuple[Stage, ...]:

@@ -129,6 +129,12 @@ def test_mean_absolute_latent_distance_of_known_vectors():
     assert latent_distance(ws, torch.tensor([1.0, 2.0]), mean_absolute=True).tolist() == [7 / 4, 2 / 4]
 
 
+def test_layers_may_weigh_differently():
+    ws = torch.tensor([[[4.0, 6.0], [1.0, 4.0]]])  # norms 5 and 2
+    weights = torch.tensor([1.0, 10.0])
+    assert latent_distance(ws, torch.tensor([1.0, 2.0]), layer_weights=weights).tolist() == [12.5]
+
+
 def test_color_distance_sees_colours_and_no_detail():
     grey = torch.zeros(1, 3, 64, 64)
     stripes = torch.tensor([0.7, -0.7]).repeat(32).expand(1, 3, 64, 64)

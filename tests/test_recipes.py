@@ -154,23 +154,31 @@ class Overexposed(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("degradation", "weight"),
+    ("degradation", "hidden"),
     [
-        (ex5lib.Identity(), 1e-3),
-        (ex5lib.GaussianBlur(25), 1e-3),
-        (Downsample(16), 1e-3),
-        (Jpeg(10), 1e-3),
-        (Noise(0.2), 1e-3),
-        (Overexposed(), 1e-3),
-        (ex5lib.Inpaint(64, 64, 8, 8), 1e-3),
-        (ex5lib.Grayscale(), 0.1),
-        (Sepia(), 0.1),
-        (torch.nn.Sequential(ex5lib.Inpaint(64, 64, 32, 32), ex5lib.Grayscale()), 0.1),
+        (ex5lib.Identity(), False),
+        (ex5lib.GaussianBlur(25), False),
+        (Downsample(16), False),
+        (Jpeg(10), False),
+        (Noise(0.2), False),
+        (Overexposed(), False),
+        (ex5lib.Inpaint(64, 64, 8, 8), False),
+        (ex5lib.Grayscale(), True),
+        (Sepia(), True),
+        (torch.nn.Sequential(ex5lib.Inpaint(64, 64, 32, 32), ex5lib.Grayscale()), True),
     ],
 )
-def test_the_latent_weighs_more_where_the_colours_are_hidden(generator, degradation, weight):
-    assert FAST.planned(generator, degradation=degradation).latent_weight == weight
-    assert FAST.planned(generator, {"latent_weight": 0.5}, degradation=degradation).latent_weight == 0.5
+def test_the_layers_that_make_colours_are_held_where_the_colours_are_hidden(generator, degradation, hidden):
+    planned = FAST.planned(generator, degradation=degradation)
+    assert planned.latent_weight == 1e-3
+    weights = planned.layer_weights(16)
+    if hidden:
+        assert generator.synthesis.layer_resolutions[6:8] == (32, 64)
+        np.testing.assert_allclose(weights, [1] * 7 + [200] * 9, rtol=1e-6)
+    else:
+        assert weights is None
+    given = FAST.planned(generator, {"latent_weight": 0.5}, degradation=degradation)  # of all layers
+    assert (given.latent_weight, given.layer_weights(16)) == (0.5, None)
 
 
 @pytest.mark.parametrize(

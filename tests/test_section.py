@@ -72,9 +72,10 @@ def test_another_face_is_searched_for_and_compared_with_itself(section, root):
     assert section.searches[0]["name"] == "inpainting, 2 steps, another photo"
 
 
-def test_the_searches_have_the_reports_weights(section):
-    weights = {name: section.run(name, num_steps=1).run.settings["latent_weight"] for name in TASKS}
-    assert weights == {"inversion": 1e-3, "deblurring": 1e-3, "colourisation": 0.1, "inpainting": 0.02}
+def test_a_search_has_the_weights_that_the_degradation_asks_for(section):
+    held = {name: section.run(name, num_steps=1).run.settings["color_layers"] for name in TASKS}
+    assert held.pop("colourisation") is not None
+    assert set(held.values()) == {None}
     with pytest.raises(SettingError, match='did you mean "inpainting"'):
         section.run("inpaint")
 
