@@ -56,7 +56,8 @@ def step_cost(
     """Seconds of one optimisation step at the generator's full size, and of its main parts.
 
     Every round times the generator's own forward and backward pass (to w and the noise), then VGG16's (to the image),
-    then two steps of ``project``. Returns the medians over the rounds, and their ratio.
+    then two steps of ``project``, with the noise searched and with the noise as drawn. Returns the medians over the
+    rounds, and their ratio.
     """
     place = pick_device(device)
     precision = pick_dtype(dtype, place)

@@ -3,7 +3,7 @@
 import importlib
 
 from ex5lib.alignment import align_face
-from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
+from ex5lib.degradations import Downsample, GaussianBlur, Grayscale, Identity, Inpaint, Jpeg, Noise
 from ex5lib.errors import Ex5Error
 from ex5lib.figures import plot_iterations, plot_losses
 from ex5lib.images import load_image, save_image
@@ -18,11 +18,14 @@ from ex5lib.weights import load_generator
 __version__ = "0.2.0"
 
 __all__ = [
+    "Downsample",
     "Ex5Error",
     "GaussianBlur",
     "Grayscale",
     "Identity",
     "Inpaint",
+    "Jpeg",
+    "Noise",
     "PerceptualDistance",
     "Projection",
     "Recipe",

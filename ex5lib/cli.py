@@ -60,7 +60,7 @@ Aligned = Annotated[bool, typer.Option("--aligned", help="The photo is an aligne
 RecipeName = Annotated[
     str,
     typer.Option(
-        "--recipe", help="fast; best, four times as long; karras2020, the published 1000 steps; course; robust2023."
+        "--recipe", help="fast; best, three times as long; karras2020, the published 1000 steps; course; robust2023."
     ),
 ]
 NumSteps = Annotated[int | None, typer.Option(help="Total optimisation steps.", show_default="the recipe's")]
@@ -68,10 +68,12 @@ LatentWeight = Annotated[
     float | None,
     typer.Option(
         help="λ_w, weight of the distance from the mean latent.",
-        show_default="the recipe's: 0.001, or 0.1 for a grey photo",
+        show_default="the recipe's, 0.001",
     ),
 ]
-Space = Annotated[str | None, typer.Option(help="Latent space: z, w or w+.", show_default="the recipe's")]
+Space = Annotated[
+    str | None, typer.Option(help="Latent space: z, w, w+ or s (every channel's style).", show_default="the recipe's")
+]
 Tune = Annotated[
     int, typer.Option(help="Steps of pivotal tuning after the search, 50 for example: the photo itself, nearly.")
 ]

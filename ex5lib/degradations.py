@@ -292,10 +292,11 @@ class Noise(nn.Module):
         self.register_buffer("field", field, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """[N, 3, S, S] → the same shape, not clamped."""
+        """[N, 3, S, S] → the same shape, clamped to [−1, 1]."""
         size = image.shape[-1]
         mode = "nearest" if size >= REFERENCE_SIZE else "area"  # a larger image has the noise of 256 px, in blocks
-        return image + self.sigma * F.interpolate(self.field.to(image), size=(size, size), mode=mode)
+        noisy = image + self.sigma * F.interpolate(self.field.to(image), size=(size, size), mode=mode)
+        return noisy.clamp(-1, 1)  # as in any file
 
     def extra_repr(self) -> str:
         return f"sigma={self.sigma:g}, seed={self.seed}"
@@ -320,10 +321,10 @@ def hides_color(degradation: nn.Module) -> bool:
     number (a luma, however weighted or toned), its second singular value is 0; the bound is a tenth of the first.
     """
     colors = 0.5 * torch.eye(3, device=_place(degradation))[:, :, None, None]
-    colors = colors.expand(-1, -1, REFERENCE_SIZE, REFERENCE_SIZE).split(1)
+    colors = colors.repeat(1, 1, REFERENCE_SIZE, REFERENCE_SIZE).split(1)
     responses = [(degradation(color) - degradation(-color)).mean(dim=(2, 3)) for color in colors]
     singular = torch.linalg.svdvals(torch.cat(responses).cpu())
-    return bool(singular[1] < 0.1 * singular[0])
+    return bool(singular[1] < max(0.1 * singular[0], 1e-3))
 
 
 @torch.no_grad()
@@ -338,7 +339,7 @@ def visible_resolution(degradation: nn.Module) -> int:
         contrasts = []
         for phase in (0.0, 0.5):
             wave = 0.5 * (math.pi * (position * resolution / REFERENCE_SIZE + phase - 0.5)).cos()
-            for grating in (wave.expand(1, 3, REFERENCE_SIZE, -1), wave[:, None].expand(1, 3, -1, REFERENCE_SIZE)):
+            for grating in (wave.repeat(1, 3, REFERENCE_SIZE, 1), wave[:, None].repeat(1, 3, 1, REFERENCE_SIZE)):
                 contrasts.append((degradation(grating) - degradation(-grating)).square().mean().item())
         if sum(contrasts) / len(contrasts) > 0.1**2 * 0.5:
             return resolution

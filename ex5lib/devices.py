@@ -1,4 +1,4 @@
-"""Choosing a device, with clear errors when it is missing or out of memory."""
+"""Choosing a device and a type, with clear errors when one is missing or out of memory."""
 
 import copy
 import ctypes
@@ -56,16 +56,19 @@ def pick_dtype(dtype: str | torch.dtype, place: torch.device) -> torch.dtype:
     Raises:
         SettingError: if it is another type.
     """
-    if dtype == "auto":
-        dtype = os.environ.get("EX5_DTYPE") or ("bfloat16" if place.type == "cpu" and _has_bfloat16() else "float32")
-    picked = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if picked not in (torch.float32, torch.bfloat16):
-        raise SettingError(f"A search runs in float32 or bfloat16, not {dtype}.")
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    asked = os.environ.get("EX5_DTYPE", "auto") if dtype == "auto" else dtype
+    if asked == "auto":
+        asked = "bfloat16" if place.type == "cpu" and _has_bfloat16() else "float32"
+    picked = known.get(asked, asked)
+    if picked not in known.values():
+        where = ", the value of EX5_DTYPE" if dtype == "auto" else ""
+        raise SettingError(f"A search runs in float32 or bfloat16, not {asked}{where}.")
     return picked
 
 
 def _has_bfloat16() -> bool:
-    if torch.backends.cpu.get_cpu_capability() == "AVX2":  # all that PyTorch may use, if ATEN_CPU_CAPABILITY says so
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):  # ATEN_CPU_CAPABILITY may allow less
         return False
     return any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))
 

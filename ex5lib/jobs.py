@@ -58,6 +58,8 @@ class Job:
 
     def __post_init__(self):
         pick_recipe(self.recipe)
+        if self.tune < 0:
+            raise SettingError(f"The steps of a tuning are 0, for none, or a positive number, not {self.tune}.")
         if self.batch < 1:
             raise SettingError(f"A batch needs at least 1 photo, not {self.batch}.")
 

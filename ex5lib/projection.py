@@ -30,10 +30,10 @@ class Projection:
     ``len(run)`` is N; ``run[i]`` is the i-th photo's own result, and iterating yields all of them.
 
     Attributes:
-        ws: [N, num_ws, w_dim], what the generator was given.
-        latent: the searched variable: z [N, z_dim], w [N, 1, w_dim] or w+ [N, num_ws, w_dim].
+        ws: [N, num_ws, w_dim], what the generator was given; of a search in styles, what they started from.
+        latent: the searched variable: z [N, z_dim], w [N, 1, w_dim], w+ [N, num_ws, w_dim] or styles s [N, S].
         noise: {name: [N, 1, h, w]}.
-        image: [N, 3, R, R], G(ws, noise), undegraded.
+        image: [N, 3, R, R], G(ws, noise), or G(latent, noise) of styles, undegraded.
         target: [N, 3, H, H], the degraded target.
         snapshots: {step: [N, 3, R, R]}: the image after that many steps.
         terms: {name: [num_steps, N]}: every term of the objective at every step, before that step's update; the latent

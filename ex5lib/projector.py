@@ -69,7 +69,8 @@ def project(
             (``starting_latent`` gives the shapes); "mean" or "warm"; None leaves it to the recipe.
         seed: of the noise buffers, the noise on w and the statistics.
         statistics: w̄ and σ_w of another class or distribution (``latent_statistics``).
-        distance: d; by default the project's VGG16 distance.
+        distance: d; by default the project's VGG16 distance. One of your own needs the methods of PerceptualDistance:
+            features, forward and, for bfloat16, in_precision; and ``kind``, its name.
         snapshots: steps whose image is kept; None means 0, 10, 20, 40 and 100 % of them.
         device: "auto", "cuda", "mps", "cpu" or a torch.device. What is elsewhere is copied there.
         dtype: in which the networks compute: "auto" (``devices.pick_dtype``), float32 or bfloat16. Latents, sums and
@@ -134,11 +135,13 @@ def project(
     record = Recorder(recipe.num_steps, began, snapshots=snapshots, progress=progress, callback=callback)
     stopped, stage, best = False, recipe.stages[0], Best(latent, noise)
     try:
-        for stage in recipe.stages:
-            if stage.space == "s" and pivot is None:
-                pivot = widened(latent, "w+", G.num_ws)
-                latent = G.synthesis.styles(pivot)  # [N, S]
-            latent = widened(latent, stage.space, G.num_ws).requires_grad_()
+        for following in recipe.stages:
+            ws, begun = pivot, latent
+            if following.space == "s" and pivot is None:
+                ws = widened(latent, "w+", G.num_ws)
+                begun = G.synthesis.styles(ws)  # [N, S]
+            begun = widened(begun, following.space, G.num_ws).requires_grad_()
+            stage, pivot, latent, best = following, ws, begun, Best(begun, noise)  # at once: Ctrl-C may come any time
             searched = {name: noise[name] for name in G.noise_buffers(stage.size)} if recipe.optimize_noise else {}
             variables = [latent, *(buffer.requires_grad_() for buffer in searched.values())]
             if recipe.optimizer == "adam":
@@ -146,7 +149,6 @@ def project(
             else:
                 optimizer = NormalizedGradient(latent, G.synthesis.style_scales() if stage.space == "s" else None)
             sigma = recipe.sigma(statistics, stage.space, G)
-            best = Best(latent, noise)
             for step in range(stage.num_steps):
                 t = step / stage.num_steps
                 if record.wants_snapshot():

@@ -36,7 +36,7 @@ def _check_not_negative(settings: object, names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Stage:
-    """One leg of a search, with a fresh Adam and a learning-rate schedule of its own.
+    """One leg of a search, with a fresh optimiser and a learning-rate schedule of its own.
 
     Attributes:
         num_steps: length of the stage.
@@ -66,8 +66,8 @@ class Stage:
         _check_count(self.num_steps)
         if self.space not in SPACES:
             raise unknown_name("latent space", self.space, SPACES)
-        if self.space == "s" and self.size is not None:
-            raise SettingError("Styles are searched at full size: leave size out of a stage in s.")
+        if self.space == "s" and (self.size is not None or self.initial_noise):
+            raise SettingError("Styles are searched at full size, without noise on them: leave both out of the stage.")
         _check_not_negative(self, ("learning_rate", "rampup", "rampdown", "initial_noise"))
         if not self.noise_ramp > 0:
             raise SettingError(f"noise_ramp must be a positive share of the steps, not {self.noise_ramp}.")
@@ -101,7 +101,8 @@ class Recipe:
         tied_from: the first of the layers that move together in w+, with one change of w for all; None ties none.
         tied_beyond: sets ``tied_from`` by what the degradation hides: layers are tied whose features are more than so
             many times finer than the finest detail that it leaves (``degradations.visible_resolution``). Alone, each
-            would fit what the photo does not show, and make stripes and stray hair.
+            would fit what the photo does not show, and make stripes and stray hair. In a preview all follow those that
+            it shows.
         noise_weight: λ_n, of the noise regularisation.
         optimize_noise: whether the noise buffers are searched as well; if not, they stay as drawn and R(n) is 0.
         betas: Adam's β₁ and β₂.
@@ -127,7 +128,7 @@ class Recipe:
     start: str = "mean"
     color_weight: float = 0.0
     latent_weight: float = 1e-3
-    colorless_weight: float | None = 0.2
+    colorless_weight: float | None = None
     color_layers: int | None = None
     tied_from: int | None = None
     tied_beyond: float | None = None
@@ -157,8 +158,11 @@ class Recipe:
         if self.optimizer == "normalized" and self.optimize_noise:
             raise SettingError("Normalised gradient steps are for latents: set optimize_noise to False.")
         _check_not_negative(self, ("color_weight", "latent_weight", "noise_weight"))
-        if self.colorless_weight is not None:
-            _check_not_negative(self, ("colorless_weight",))
+        for name in ("colorless_weight", "tied_beyond", "tied_from", "color_layers"):
+            if getattr(self, name) is not None:
+                _check_not_negative(self, (name,))
+        if self.color_layers is not None and not (self.colorless_weight and self.latent_weight):
+            raise SettingError("color_layers needs a latent_weight and a colorless_weight above 0.")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise SettingError(f"Adam's β₁ and β₂ must lie in [0, 1), not {tuple(self.betas)}.")
         if self.w_avg_samples < 2:
@@ -180,7 +184,7 @@ class Recipe:
 
     def layer_weights(self, num_ws: int) -> Tensor | None:
         """[num_ws]: the factors by which layers' λ_w differ from ``latent_weight``; None if none does."""
-        if self.color_layers is None or not self.latent_weight:
+        if self.color_layers is None:
             return None
         weights = torch.ones(num_ws)
         weights[self.color_layers :] = self.colorless_weight / self.latent_weight
@@ -205,8 +209,8 @@ class Recipe:
         Args:
             G: the generator; the stages get sizes that it can preview.
             changes: new values for settings (``SETTINGS``); None keeps the recipe's value. ``num_steps`` scales all
-                stages; ``space`` "z" or "w" applies to all of them, "w+" only to the last. The other settings of a
-                stage can be changed only if there is one stage.
+                stages; ``space`` "z" or "w" applies to all of them, "w+" or "s" only to the last. The other settings
+                of a stage can be changed only if there is one stage.
             degradation: D; what it hides decides λ_w and which layers are tied, unless the changes do.
             continued: space of the result that is continued, if any: then no noise is added to the latent unless
                 asked for, and layers that differ stay different.
@@ -244,8 +248,10 @@ class Recipe:
                 "no face: the noise on w has the size of one layer's.",
                 stacklevel=3,
             )
-        asked = {"latent_weight", "color_layers"} & chosen.keys()  # a weight that is given is that of all layers
-        if degradation is not None and self.colorless_weight is not None and not asked and hides_color(degradation):
+        of_all = "latent_weight" in chosen and "colorless_weight" not in chosen  # a weight that is given
+        held = replace(self, **chosen)
+        can_be_held = held.colorless_weight and held.latent_weight and held.color_layers is None and not of_all
+        if can_be_held and degradation is not None and hides_color(degradation):
             chosen["color_layers"] = _finer_than(G, COARSE_SIZE)
         beyond = chosen.get("tied_beyond", self.tied_beyond)
         if degradation is not None and beyond is not None and self.tied_from is None:
@@ -264,7 +270,7 @@ SETTINGS = sorted(_OF_STAGES | _OF_RECIPES)  # what ``Recipe.planned`` and ``pro
 KARRAS2020 = Recipe("karras2020", stages=(Stage(1000, initial_noise=0.05),))
 
 # Small previews cover most of the way; the likeness comes at full size in W+. A w+ that stays near w̄ beats a w that
-# wanders far from it. β₂ = 0.95 forgets the first, largest gradients within a stage of 25 steps. Searching the noise
+# wanders far from it. β₂ = 0.95 forgets the first, largest gradients within a stage of 30 steps. Searching the noise
 # buffers as well would paint the photo's blur, grain and edges into them, and gains nothing for an intact photo.
 FAST = Recipe(
     "fast",
@@ -275,6 +281,7 @@ FAST = Recipe(
     ),
     start="warm",
     color_weight=1.0,
+    colorless_weight=0.2,
     tied_beyond=2.0,
     optimize_noise=False,
     betas=(0.9, 0.95),
@@ -311,7 +318,6 @@ ROBUST2023 = Recipe(
     ),
     color_weight=0.16,
     latent_weight=0.0,
-    colorless_weight=None,
     optimize_noise=False,
     optimizer="normalized",
     comparison_sizes=(256, 128, 64, 32, 16),
@@ -361,6 +367,8 @@ def _finer_than(G: Generator, size: float) -> int | None:
 def _in_space(stages: Sequence[Stage], space: str) -> tuple[Stage, ...]:
     if space == "w+":
         return (*stages[:-1], replace(stages[-1], space=space))
+    if space == "s":
+        return (*stages[:-1], replace(stages[-1], space=space, size=None, initial_noise=0.0))
     return tuple(replace(stage, space=space) for stage in stages)
 
 

@@ -58,7 +58,7 @@ class Restoration:
         original: [1, 3, S, S], the undegraded face; None if the photo itself was degraded.
         run: the search.
         distance: d.
-        tuned: the generator that was tuned to the photo, if one was; ``run.image`` is then its image.
+        tuned: the generator that was tuned to this photo, if one was; ``run.image`` is then its image.
     """
 
     face: AlignedFace
@@ -204,8 +204,8 @@ def restore_faces(
     """Restore several aligned faces in one search, all degraded in the same way; arguments as in ``restore``."""
     if not faces:
         raise SettingError("There is no face to restore: give at least one.")
-    if tune < 0:
-        raise SettingError(f"The steps of a tuning are 0, for none, or a positive number, not {tune}.")
+    if not isinstance(tune, int) or tune < 0:
+        raise SettingError(f"The steps of a tuning are 0, for none, or a positive whole number, not {tune}.")
     if already_degraded and degraded_by is not None:
         raise SettingError("A photo that is already degraded is not degraded again: leave out degraded_by.")
     degradation = degradation or Identity()
@@ -221,13 +221,14 @@ def restore_faces(
         generator, torch.cat(targets), degradation=degradation, distance=distance, recipe=recipe, device=device,
         **settings,
     )  # fmt: skip
-    tuned = None
+    found = [(None, one) for one in run]
     if tune and not run.stopped:
-        progress = settings.get("progress", True)
-        tuned, run = tuning.tune(
-            generator, run, degradation=degradation, num_steps=tune, distance=distance, device=device, progress=progress
-        )
+        options = {"progress": settings.get("progress", True), "dtype": settings.get("dtype", "auto"), "device": device}
+        found = [  # one by one: each photo gets a generator of its own
+            tuning.tune(generator, one, degradation=degradation, num_steps=tune, distance=distance, **options)
+            for one in run
+        ]
     return [
         Restoration(face, degradation, target, None if already_degraded else face.image, one, distance, tuned)
-        for face, target, one in zip(faces, targets, run, strict=True)
+        for face, target, (tuned, one) in zip(faces, targets, found, strict=True)
     ]

@@ -20,6 +20,7 @@ from ex5lib.images import resize_area
 from ex5lib.losses import Objective, PerceptualDistance
 from ex5lib.projection import Projection, check_finite
 from stylegan2_ada.generator import Generator
+from stylegan2_ada.mobile import MobileSynthesis
 
 PIXEL_SIZE = 512  # px at which pixels are compared
 
@@ -60,25 +61,32 @@ def tune(
 
     Returns:
         the tuned copy, on the CPU and frozen, and the result with its image, ``distances`` and ``settings["tune"]``.
+        A MobileStyleGAN's copy has no previews, since their heads stand in for layers that have moved.
 
     Raises:
         SettingError: if a number is out of range.
         DeviceError: as in ``project``.
         DivergedError: if the loss becomes NaN or infinite.
     """
-    for name, value in (("num_steps", num_steps), ("learning_rate", learning_rate)):
-        if not (value > 0 and math.isfinite(value)):
-            raise SettingError(f"{name} of a tuning must be positive, not {value}.")
+    if not isinstance(num_steps, int) or num_steps < 1:
+        raise SettingError(f"A tuning needs at least 1 step, and a whole number of steps, not {num_steps}.")
+    if not (learning_rate > 0 and math.isfinite(learning_rate)):
+        raise SettingError(f"learning_rate of a tuning must be positive, not {learning_rate}.")
+    if run.ws.shape[1:] != (G.num_ws, G.w_dim):
+        raise SettingError("The result is a projection by another generator: tune the one that it was found with.")
     if not (pixel_weight >= 0 and math.isfinite(pixel_weight)):
         raise SettingError(f"pixel_weight of a tuning must be 0 or a positive number, not {pixel_weight}.")
     place = pick_device(device)
     dtype = pick_dtype(dtype, place)
     tuned = copy.deepcopy(G).to(place)
+    if isinstance(tuned.synthesis, MobileSynthesis):
+        tuned.synthesis.drop_previews()
     D = on_device(place, degradation or nn.Identity())
     distance = on_device(place, distance or PerceptualDistance(device=place))
     target = run.target.to(place)
-    exact = Objective(target, D, distance, tuned.w_avg, clamp=run.settings["clamp"])
-    quick = replace(exact, distance=distance.in_precision(dtype))
+    compared = {name: run.settings[name] for name in ("clamp", "comparison_sizes", "fill")}
+    exact = Objective(target, D, distance, tuned.w_avg, **compared)
+    quick = exact if dtype == torch.float32 else replace(exact, distance=distance.in_precision(dtype))
     ws = run.ws.to(place)
     latent = run.latent.to(place) if run.settings["space"] == "s" else ws
     noise = {name: buffer.to(place) for name, buffer in run.noise.items()}
@@ -111,6 +119,7 @@ def tune(
     tuned.eval().requires_grad_(False)
     with torch.no_grad():
         image, d, _ = evaluate(exact, torch.float32)
+    check_finite(d, done)
     tuning = {"num_steps": num_steps, "learning_rate": learning_rate, "pixel_weight": pixel_weight, "done": done}
     settings = run.settings | {"tune": tuning}
     run = replace(run, image=image.cpu(), distances=np.array(d.tolist()), settings=settings)

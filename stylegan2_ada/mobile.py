@@ -42,7 +42,7 @@ def spread(x: Tensor) -> Tensor:
 
 
 class Modulation(nn.Module):
-    """The style s = A w + b of a layer, one factor per channel."""
+    """The style s = A w + b of a layer, one factor per channel. A module for the sake of the weights' names."""
 
     def __init__(self, w_dim: int, channels: int):
         super().__init__()
@@ -50,7 +50,7 @@ class Modulation(nn.Module):
 
 
 class Pointwise(nn.Module):
-    """The weights of a 1 × 1 convolution."""
+    """The weights of a 1 × 1 convolution. A module for the sake of their names."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -188,6 +188,10 @@ class MobileSynthesis(nn.Module):
         for size in preview_sizes:
             used = self._blocks_for(size)
             self.previews[str(size)] = PreviewHead(w_dim, channels[used - 1], self.num_ws - 2 * used - 1)
+
+    def drop_previews(self) -> None:
+        """Remove the preview heads, which stand in for this network's layers as they were when the heads were made."""
+        self.previews, self.preview_sizes = nn.ModuleDict(), ()
 
     def _blocks_for(self, size: int | None) -> int:
         """The number of blocks that an image of that size goes through."""

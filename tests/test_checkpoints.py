@@ -139,6 +139,7 @@ def test_safetensors_give_back_a_mobilestylegan(tiny_generator, tmp_path):
     [
         ({"config": {"preview_sizes": [48]}}, "previews of \\[48\\] px"),
         ({"config": {"preview_sizes": "ab"}}, "does not describe a generator"),
+        ({"config": {"preview_sizes": [float("inf")]}}, "does not describe a generator"),
         ({"config": {"preview_sizes": []}}, "unknown tensor synthesis.previews"),
         ({"drop": "synthesis.const"}, "tensor synthesis.const is missing"),
         ({"drop": "synthesis.blocks.1.up.affine.bias"}, "blocks.1.up.affine.bias is missing"),

@@ -224,12 +224,13 @@ def test_downsampling_keeps_block_means_and_hides_the_rest(face):
 
 def test_noise_has_its_sigma_at_256_px_and_its_seed(face):
     noisy = Noise(0.2, seed=3)(face)
-    assert (noisy - face).std() == pytest.approx(0.2, rel=0.01)
+    assert (noisy - face)[face.abs() < 0.3].std() == pytest.approx(0.2, rel=0.02)
+    assert noisy.abs().max() == 1  # as in a file
     assert torch.equal(noisy, Noise(0.2, seed=3)(face))
     other = Noise(0.2, seed=4)(face) - face
-    assert ((noisy - face) * other).mean().abs() < 1e-3
+    assert ((noisy - face) * other)[face.abs() < 0.3].mean().abs() < 2e-3
     large = torch.zeros(1, 3, 1024, 1024)
-    torch.testing.assert_close(resize_area(Noise(0.2, seed=3)(large), 256), noisy - face, atol=1e-6, rtol=0)
+    torch.testing.assert_close(resize_area(Noise(0.2, seed=3)(large), 256), Noise(0.2, seed=3)(large[..., ::4, ::4]))
     assert (Noise(0.2)(large[..., :128, :128])).std() == pytest.approx(0.1, rel=0.02)
 
 

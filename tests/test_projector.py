@@ -442,6 +442,9 @@ def test_the_type_is_chosen_by_the_processor_and_the_environment(monkeypatch):
         assert devices.pick_dtype("bfloat16", gpu) == devices.pick_dtype(torch.bfloat16, cpu) == torch.bfloat16
     monkeypatch.setenv("EX5_DTYPE", "bfloat16")
     assert devices.pick_dtype("auto", cpu) == torch.bfloat16
+    monkeypatch.setenv("EX5_DTYPE", "fp16")
+    with pytest.raises(e.SettingError, match="not fp16, the value of EX5_DTYPE"):
+        devices.pick_dtype("auto", cpu)
     for wrong in ("float16", "nn", torch.float64):
         with pytest.raises(e.SettingError, match="float32 or bfloat16"):
             devices.pick_dtype(wrong, cpu)

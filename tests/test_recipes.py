@@ -1,6 +1,7 @@
 """Coarse to fine: previews, stages, batches and the warm start."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,7 +169,7 @@ class Overexposed(torch.nn.Module):
         (torch.nn.Sequential(ex5lib.Inpaint(64, 64, 32, 32), ex5lib.Grayscale()), True),
     ],
 )
-def test_the_layers_that_make_colours_are_held_where_the_colours_are_hidden(generator, degradation, hidden):
+def test_the_layers_that_make_colours_are_held_where_they_are_hidden(generator, skip_generator, degradation, hidden):
     planned = FAST.planned(generator, degradation=degradation)
     assert planned.latent_weight == 1e-3
     weights = planned.layer_weights(16)
@@ -179,6 +180,12 @@ def test_the_layers_that_make_colours_are_held_where_the_colours_are_hidden(gene
         assert weights is None
     given = FAST.planned(generator, {"latent_weight": 0.5}, degradation=degradation)  # of all layers
     assert (given.latent_weight, given.layer_weights(16)) == (0.5, None)
+    both = FAST.planned(generator, {"latent_weight": 0.5, "colorless_weight": 1.0}, degradation=degradation)
+    assert (both.layer_weights(16) is None) != hidden
+    of_ones_own = replace(FAST, color_layers=3).planned(generator, degradation=degradation)
+    assert of_ones_own.layer_weights(16)[2:4].tolist() == [1, pytest.approx(200)]
+    for name in ("karras2020", "course", "robust2023"):  # as published
+        assert RECIPES[name].planned(skip_generator, degradation=degradation).layer_weights(10) is None
 
 
 @pytest.mark.parametrize(
@@ -321,6 +328,8 @@ def test_bad_stages_are_refused_in_one_sentence():
         {"optimizer": "adma"},
         {"optimizer": "normalized"},
         {"start": "median"},
+        {"tied_beyond": -1.0},
+        {"color_layers": 7},  # without a weight of their own
     ):
         with pytest.raises(e.SettingError):
             Recipe("mine", (Stage(1),), **keywords)

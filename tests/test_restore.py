@@ -67,6 +67,18 @@ def test_a_generator_can_be_tuned_to_the_photo_and_is_saved_beside_the_result(qu
         ex5lib.restore(astronaut, hole, tune=-1, **quick)
 
 
+def test_every_photo_of_a_batch_gets_a_generator_of_its_own(quick, small, astronaut):
+    with torch.no_grad():
+        other = small.synthesis(ex5lib.sample_ws(small, 1)).clamp(-1, 1)
+    faces = [ex5lib.alignment.load_face(image, aligned=True, size=32) for image in (astronaut.image, resize(other, 64))]
+    both = restore_faces(faces, tune=2, **quick)
+    for face, together in zip(faces, both, strict=True):
+        (alone,) = restore_faces([face], tune=2, **quick)
+        assert (together.result - alone.result).abs().mean() < 0.02
+    weights = [one.tuned.synthesis.blocks[0].conv1.weight for one in both]
+    assert not torch.equal(*weights)
+
+
 def test_an_aligned_crop_keeps_its_pixels(quick, astronaut):
     found = ex5lib.restore(astronaut.image, **quick)
     said = ex5lib.restore(astronaut.image, aligned=True, **quick)

@@ -117,8 +117,8 @@ def test_a_number_of_steps_is_a_share_of_the_recipes_own_for_that_task(root, sec
     with pytest.raises(SettingError, match="positive, not 0"):
         section.num_steps(0)
     fast = ex5lib.Section("3.2", root / "data" / "astronaut.png", recipe="fast", device="cpu")
-    assert [fast.num_steps(share) for share in (0.05, 1, 2)] == [6, 110, 220]
-    assert fast.num_steps(0.5, "deblurring") == 42
+    assert [fast.num_steps(share) for share in (0.05, 1, 2)] == [8, 150, 300]
+    assert fast.num_steps(0.5, "deblurring") == 75
     assert fast.num_steps(0.001) == len(FAST.stages)
 
 
@@ -128,7 +128,7 @@ def test_the_environment_overrides_a_notebooks_recipe(monkeypatch):
     monkeypatch.setenv("EX5_RECIPE", "smoke")
     assert notebook_recipe("karras2020") == "smoke"
     monkeypatch.setenv("EX5_RECIPE", "slow")
-    with pytest.raises(SettingError, match="Known: fast, karras2020, smoke"):
+    with pytest.raises(SettingError, match="Known: best, course, fast, karras2020, robust2023, smoke"):
         notebook_recipe("karras2020")
 
 

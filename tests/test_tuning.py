@@ -10,6 +10,7 @@ from ex5lib.projection import Projection
 from ex5lib.projector import project
 from ex5lib.recipes import Recipe, Stage
 from ex5lib.tuning import tune
+from stylegan2_ada import Generator, MobileSynthesis
 from stylegan2_ada.networks import random_generator
 from stylegan2_ada.readers import load_generator_file, save_generator
 
@@ -96,10 +97,33 @@ def test_a_callback_or_an_interrupt_ends_the_tuning_with_what_was_reached(tiny_g
     assert {one.settings["tune"]["done"] for one in kept} == {3}
 
 
+def test_images_are_compared_as_in_the_search(tiny_generator, settings):
+    hole = ex5lib.Inpaint(64, 64, 128, 128)
+    target = hole(tiny_generator.synthesis(ex5lib.sample_ws(tiny_generator, 4)).clamp(-1, 1))
+    recipe = Recipe("two", (Stage(2),), clamp=True, fill=True, comparison_sizes=(64, 32), w_avg_samples=100)
+    run, reports = project(tiny_generator, target, degradation=hole, recipe=recipe, **settings), []
+    tune(tiny_generator, run, degradation=hole, num_steps=1, callback=reports.append, **settings)
+    assert reports[0]["distance"] == pytest.approx(run.distance, rel=1e-4)
+
+
+def test_a_tuned_copy_has_no_previews_of_what_it_was(tiny_generator, settings):
+    synthesis = MobileSynthesis(32, (64, 64, 64), 64, preview_sizes=(32,))
+    G = Generator(tiny_generator.mapping, synthesis).requires_grad_(False)
+    tuned, _ = tune(G, _searched(G, settings), num_steps=1, **settings)
+    assert (G.preview_sizes, tuned.preview_sizes) == ((32,), ())
+
+
+def test_a_result_of_another_generator_is_refused(tiny_generator, stylegan2, settings):
+    with pytest.raises(e.SettingError, match="by another generator"):
+        tune(stylegan2, _searched(tiny_generator, settings), **settings)
+
+
 @pytest.mark.parametrize(
     ("keywords", "error", "sentence"),
     [
-        ({"num_steps": 0}, e.SettingError, "num_steps of a tuning must be positive"),
+        ({"num_steps": 0}, e.SettingError, "at least 1 step"),
+        ({"num_steps": 2.5}, e.SettingError, "whole number of steps"),
+        ({"num_steps": 1, "learning_rate": 1e30}, e.DivergedError, "lower the learning rate"),
         ({"learning_rate": -1.0}, e.SettingError, "learning_rate of a tuning must be positive"),
         ({"pixel_weight": float("nan")}, e.SettingError, "pixel_weight of a tuning"),
         ({"learning_rate": 1e30}, e.DivergedError, "lower the learning rate"),

@@ -55,7 +55,7 @@ def explore(
         G: the generator.
         face_image: an aligned face [1, 3, S, S] in [−1, 1], undegraded.
         degradation: "none", "blur", "grayscale" or "inpaint"; like those below, only where its control starts.
-        latent_weight: λ_w, from 1e-7 to 10; None is the recipe's.
+        latent_weight: λ_w, from 1e-7 to 10; None leaves it to the recipe until the slider is moved.
         kernel_size, sigma: of the blur, px at 256 px; where sigma is None it follows the kernel size.
         rectangle: top, left, height and width of the hole, px at 256 px.
         recipe: a name in ``RECIPES``, or a ``Recipe``.
@@ -78,15 +78,16 @@ def explore(
     GaussianBlur(kernel_size, sigma)  # the sliders would move values that make no sense without a word
     Inpaint(*rectangle)
     recipe = pick_recipe(recipe)
-    latent_weight = recipe.latent_weight if latent_weight is None else latent_weight
     low, high = (10.0**exponent for exponent in WEIGHT_EXPONENTS)
-    if not low <= latent_weight <= high:
+    if latent_weight is not None and not low <= latent_weight <= high:
         raise SettingError(f"The slider for latent_weight runs from {low:g} to {high:g}, without {latent_weight}.")
     pick_device(keywords.get("device", "auto"))
-    controls = Controls(degradation, latent_weight, kernel_size, sigma, rectangle)
+    weight = min(max(recipe.latent_weight, low), high) if latent_weight is None else latent_weight
+    controls = Controls(degradation, weight, kernel_size, sigma, rectangle)
     _check_keywords(G, recipe, keywords, controls.choice().module())
     keep_freed_memory()
-    return Explorer(G, face_image, controls, keywords | {"recipe": recipe})
+    own_weight = controls.choice().latent_weight if latent_weight is None else None
+    return Explorer(G, face_image, controls, keywords | {"recipe": recipe}, own_weight)
 
 
 def _check_keywords(G: Generator, recipe: Recipe, keywords: dict, degradation: nn.Module) -> None:
@@ -119,7 +120,10 @@ class Explorer:
     # search would only slow down the new one.
     _active: ClassVar[weakref.ref | None] = None
 
-    def __init__(self, G: Generator, face_image: Tensor, controls: Controls, keywords: dict):
+    def __init__(
+        self, G: Generator, face_image: Tensor, controls: Controls, keywords: dict, own_weight: float | None = None
+    ):
+        self._own_weight = own_weight  # where the slider leaves λ_w to the recipe
         self._G, self._face, self._keywords = G, face_image, dict(keywords)
         if self._keywords.get("distance") is None:  # loaded once, not for every search
             self._keywords["distance"] = PerceptualDistance(device=self._keywords.get("device", "auto"))
@@ -288,7 +292,7 @@ class Explorer:
                 self._G,
                 degradation(self._face),
                 degradation=degradation,
-                latent_weight=choice.latent_weight,
+                latent_weight=None if choice.latent_weight == self._own_weight else choice.latent_weight,
                 snapshots=(),  # a full-size image takes longer than many of the steps on previews
                 progress=False,
                 callback=after_step,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ex5lib import weights
 from ex5lib.alignment import AlignedFace, align_face
-from ex5lib.degradations import GaussianBlur, Grayscale, Identity
+from ex5lib.degradations import Downsample, GaussianBlur, Grayscale, Identity, Jpeg, Noise
 from ex5lib.devices import keep_freed_memory, pick_device
 from ex5lib.errors import SettingError
 from ex5lib.figures import save_figure
@@ -225,7 +225,8 @@ class Section:
 
 def _identity(value: object) -> object:
     """What tells a setting from others: of plain data and our own degradations their text, else the object itself."""
-    complete = isinstance(value, GaussianBlur | Grayscale | Identity) or getattr(value, "rectangle", None)
+    plain = GaussianBlur | Grayscale | Identity | Downsample | Jpeg | Noise  # all that they are is in their text
+    complete = isinstance(value, plain) or getattr(value, "rectangle", None)
     opaque = callable(value) or isinstance(value, Tensor | Projection | LatentStatistics)
     return value if opaque and not complete else repr(value)
 

@@ -1,4 +1,4 @@
-"""From a state dict in this project's names to a generator: the last step of every StyleGAN2 reader."""
+"""From a state dict in this project's names to a generator: the last step of every reader of generators."""
 
 import re
 
@@ -64,6 +64,8 @@ def build_mobile_generator(state: dict[str, Tensor], preview_sizes: tuple[int, .
     (w_dim,) = _shape(state, "mapping.w_avg", 1)
     channels = tuple(_shape(state, f"synthesis.blocks.{i}.conv2.bias", 4)[1] for i in range(num_blocks))
     const_channels = _shape(state, "synthesis.const", 4)[1]
+    if any(width % 4 for width in (const_channels, *channels)):
+        raise CheckpointError(f"its layers have {[const_channels, *channels]} channels, which are not multiples of 4.")
     with torch.device("meta"):
         synthesis = MobileSynthesis(w_dim, channels, const_channels, preview_sizes=preview_sizes)
         generator = Generator(_mapping(state, synthesis.num_ws), synthesis)
@@ -85,7 +87,7 @@ def _count(state: dict[str, Tensor], pattern: str) -> int:
 def _mapping(state: dict[str, Tensor], num_ws: int) -> MappingNetwork:
     num_layers = _count(state, r"mapping\.layers\.(\d+)\.")
     if num_layers == 0:
-        raise CheckpointError("it has no mapping layers: not a StyleGAN2.")
+        raise CheckpointError("it has no mapping layers: not a StyleGAN.")
     (w_dim,) = _shape(state, "mapping.w_avg", 1)
     hidden, in_features = _shape(state, "mapping.layers.0.weight", 2)
     conditional = any(name.startswith("mapping.embed.") for name in state)

@@ -64,7 +64,7 @@ def load_safetensors(path: Path) -> Generator:
             config = json.loads(metadata["config"])
             previews = [int(size) for size in config["preview_sizes"]] if "preview_sizes" in config else None
             clamp = config["conv_clamp"] if previews is None else None
-        except (KeyError, TypeError, ValueError, RecursionError):
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise CheckpointError("its metadata does not describe a generator.") from None
         taps = state.pop("synthesis.resample_filter", None)
         state = {name: tensor.float() for name, tensor in state.items()}
