@@ -137,6 +137,8 @@ def test_the_algorithm_is_told_as_the_recipe_runs_it():
         page = report.render({"3.9": notebook}, [section], about, with_what_was_seen=False)
         assert ("predicts from those features" in page) == warm
         assert f"Map {samples} random z" in page
+        assert ("c</i>(<i>D" in page) == (recipe == "fast")  # the colours' term
+        assert ("autocorrelation R(n)" in page) == ("optimised along with w" in page) == (recipe != "fast")
 
 
 def test_an_installed_package_says_in_one_sentence_what_the_report_needs(tmp_path, monkeypatch):
