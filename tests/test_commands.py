@@ -255,7 +255,7 @@ def test_fetch_names_the_files(call):
         (["invert", "PHOTO", "--generator", "mobile-fhq"], 'did you mean "mobile-ffhq"'),
         (["invert", "PHOTO", "--device", "gpu"], "use auto, cuda, mps or cpu"),
         (["invert", "ALIGNED", "--aligned", "--num-steps", "0"], "at least 1 step"),
-        (["invert", "ALIGNED", "--aligned", "--space", "y"], "Known: w, w+, z"),
+        (["invert", "ALIGNED", "--aligned", "--space", "y"], "Known: s, w, w+, z"),
         (["invert", "OFFICER", "--aligned"], "is not square"),
         (["restore", "PHOTO", "--degradation", "greyscale"], 'did you mean "grayscale"'),
         (["restore", "PHOTO", "--degradation", "blur", "--kernel-size", "8"], "0 or an odd number"),
