@@ -32,7 +32,7 @@ def tune(
     *,
     degradation: nn.Module | None = None,
     num_steps: int = 50,
-    learning_rate: float = 2e-4,
+    learning_rate: float = 1e-4,
     pixel_weight: float = 1.0,
     distance: PerceptualDistance | None = None,
     device: str | torch.device = "auto",
@@ -51,7 +51,7 @@ def tune(
         run: the result, of one photo or several; its latent and noise stay as they are.
         degradation: D of that search.
         num_steps: of Adam, its rate falling along half a cosine.
-        learning_rate: the rate at first. Well above the default, the generator forgets what faces are.
+        learning_rate: the rate at first. At four times the default the generator forgets what faces are.
         pixel_weight: λ; pixels are compared at 512 px, d where the search compared.
         distance: d; by default the project's VGG16 distance.
         device, dtype: as in ``project``.
