@@ -34,11 +34,11 @@ from ex5lib.degradations import (
     Inpaint,
     Jpeg,
     Noise,
-    hides_color,
 )
 from ex5lib.devices import keep_freed_memory
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.files import replacing
+from ex5lib.hidden import hides_color
 from ex5lib.images import from_uint8, resize_area, save_image, to_uint8
 from ex5lib.losses import PerceptualDistance
 from ex5lib.metrics import color_difference, compare, face_mask, gradient_energy

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ex5lib import weights
-from ex5lib.degradations import hidden_region
 from ex5lib.errors import unknown_name
+from ex5lib.hidden import hidden_region
 from ex5lib.images import check_image, resize_area
 
 # The last ReLU of each block in torchvision's vgg16().features.
@@ -169,7 +169,7 @@ class Objective:
         clamp: compare images clamped to [−1, 1], as they are displayed.
         comparison_sizes: px at which images are compared, unless x or y is smaller; d is the mean over the sizes.
         mean_absolute, layer_weights: as in ``latent_distance``.
-        fill: compare images whose hidden pixels (``degradations.hidden_region``) are filled with the same noise.
+        fill: compare images whose hidden pixels (``hidden.hidden_region``) are filled with the same noise.
     """
 
     target: Tensor

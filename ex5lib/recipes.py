@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
-from ex5lib.degradations import hides_color, visible_resolution
 from ex5lib.errors import SettingError, unknown_name
+from ex5lib.hidden import hides_color, visible_resolution
 from ex5lib.latents import SPACES, LatentStatistics
 from stylegan2_ada.generator import Generator
 
@@ -94,13 +94,13 @@ class Recipe:
         color_weight: λ_c, of the colours at 16 px.
         latent_weight: λ_w, of the latent distance.
         colorless_weight: λ_w of the layers that make the colours, if the degradation hides them
-            (``degradations.hides_color``): what the photo does not say is w̄'s to decide. None leaves it as it is.
+            (``hidden.hides_color``): what the photo does not say is w̄'s to decide. None leaves it as it is.
         color_layers: the first of those layers; they have features finer than 32 px, where a StyleGAN keeps its colours
             (Karras et al. 2019, arXiv 1812.04948, section 3.1). Set by what the degradation hides; None gives all
             layers ``latent_weight``.
         tied_from: the first of the layers that move together in w+, with one change of w for all; None ties none.
         tied_beyond: sets ``tied_from`` by what the degradation hides: layers are tied whose features are more than so
-            many times finer than the finest detail that it leaves (``degradations.visible_resolution``). Alone, each
+            many times finer than the finest detail that it leaves (``hidden.visible_resolution``). Alone, each
             would fit what the photo does not show, and make stripes and stray hair. In a preview all follow those that
             it shows.
         noise_weight: λ_n, of the noise regularisation.

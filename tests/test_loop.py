@@ -58,6 +58,10 @@ RECIPES = {
         "course", stages=(Stage(6, None, "w+", initial_noise=0.05),), mean_absolute=True, latent_weight=0.1,
         w_avg_samples=100,
     ),
+    "held": Recipe(
+        "held", stages=(Stage(6, None, "w+"),), color_layers=3, colorless_weight=0.5, latent_weight=0.1,
+        optimize_noise=False, w_avg_samples=100,
+    ),
     "robust": Recipe(
         "robust", stages=tuple(Stage(4, space=space, learning_rate=0.05) for space in ("w", "w+", "s")),
         optimizer="normalized", optimize_noise=False, comparison_sizes=(64, 32, 16), color_weight=0.5,
@@ -101,7 +105,12 @@ def plain_search(G: Generator, target: Tensor, blur, recipe: Recipe) -> tuple[Te
             away = (
                 (ws - statistics.w_avg).abs().mean() if recipe.mean_absolute else latent_distance(ws, statistics.w_avg)
             )
-            loss = loss + recipe.latent_weight * away
+            if recipe.color_layers:
+                norms = (ws - statistics.w_avg).norm(dim=2)
+                held, free = norms[:, recipe.color_layers :], norms[:, : recipe.color_layers]
+                loss = loss + (recipe.colorless_weight * held.sum() + recipe.latent_weight * free.sum()) / G.num_ws
+            else:
+                loss = loss + recipe.latent_weight * away
             if recipe.optimize_noise:
                 of_size = {name: n[name] for name in G.noise_buffers(stage.size)}
                 loss = loss + recipe.noise_weight * noise_regularization(of_size)
