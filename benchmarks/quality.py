@@ -43,7 +43,8 @@ from ex5lib.images import from_uint8, resize_area, save_image, to_uint8
 from ex5lib.losses import PerceptualDistance
 from ex5lib.metrics import color_difference, compare, face_mask, gradient_energy
 from ex5lib.projector import project
-from ex5lib.recipes import BEST, COURSE, FAST, KARRAS2020, ROBUST2023, Recipe, Stage
+from ex5lib.recipes import BEST, COURSE, FAST, KARRAS2020, ROBUST2023, Recipe
+from ex5lib.stages import Stage
 from stylegan2_ada.generator import Generator
 
 TO_CHOOSE = ("astronaut", "vice-president", "sample-1", "sample-2")

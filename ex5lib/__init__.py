@@ -11,8 +11,9 @@ from ex5lib.latents import sample_ws
 from ex5lib.losses import PerceptualDistance
 from ex5lib.projection import Projection
 from ex5lib.projector import project
-from ex5lib.recipes import Recipe, Stage
+from ex5lib.recipes import Recipe
 from ex5lib.restore import restore
+from ex5lib.stages import Stage
 from ex5lib.weights import load_generator
 
 __version__ = "0.2.0"

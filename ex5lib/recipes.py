@@ -6,7 +6,6 @@ is a field here; no code checks a recipe's name.
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -15,72 +14,12 @@ from torch import Tensor, nn
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.hidden import hides_color, visible_resolution
 from ex5lib.latents import SPACES, LatentStatistics
+from ex5lib.stages import Stage, available, check_not_negative, in_space, scaled
 from stylegan2_ada.generator import Generator
 
 STARTS = ("mean", "warm")
 OPTIMIZERS = ("adam", "normalized")
 COARSE_SIZE = 32  # px: up to here a StyleGAN's layers make pose and shape, beyond it colours and texture
-
-
-def _check_count(num_steps: int) -> None:
-    if not isinstance(num_steps, int) or num_steps < 1:
-        raise SettingError(f"A search needs at least 1 step, and a whole number of steps, not {num_steps}.")
-
-
-def _check_not_negative(settings: object, names: Sequence[str]) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if not (value >= 0 and math.isfinite(value)):
-            raise SettingError(f"{name} must be 0 or a positive number, not {value}.")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One leg of a search, with a fresh optimiser and a learning-rate schedule of its own.
-
-    Attributes:
-        num_steps: length of the stage.
-        size: px of the generated image; a generator without previews of that size uses the next larger one, and None
-            means full size.
-        space: what is searched: "z", "w" (one w for all layers), "w+" (one for each) or "s" (every channel's style,
-            at full size). A later stage may widen w to w+ and to s.
-        learning_rate: the peak rate.
-        rampup, rampdown: shares of the stage over which the rate rises linearly and falls along half a cosine.
-        initial_noise: standard deviation, in units of σ_w, of the Gaussian noise added to the latent at first.
-        noise_ramp: share of the stage over which that noise falls to 0, quadratically.
-
-    Raises:
-        SettingError: if a value is out of range.
-    """
-
-    num_steps: int
-    size: int | None = None
-    space: str = "w"
-    learning_rate: float = 0.1
-    rampup: float = 0.05
-    rampdown: float = 0.25
-    initial_noise: float = 0.0
-    noise_ramp: float = 0.75
-
-    def __post_init__(self):
-        _check_count(self.num_steps)
-        if self.space not in SPACES:
-            raise unknown_name("latent space", self.space, SPACES)
-        if self.space == "s" and (self.size is not None or self.initial_noise):
-            raise SettingError("Styles are searched at full size, without noise on them: leave both out of the stage.")
-        _check_not_negative(self, ("learning_rate", "rampup", "rampdown", "initial_noise"))
-        if not self.noise_ramp > 0:
-            raise SettingError(f"noise_ramp must be a positive share of the steps, not {self.noise_ramp}.")
-
-    def rate(self, t: float) -> float:
-        """The rate at progress t in [0, 1): a linear rise, a plateau, half a cosine down to 0."""
-        fall = min(1.0, (1 - t) / self.rampdown) if self.rampdown else 1.0
-        rise = min(1.0, t / self.rampup) if self.rampup else 1.0
-        return self.learning_rate * ((0.5 - 0.5 * math.cos(math.pi * fall)) * rise)
-
-    def latent_noise(self, t: float, sigma: float) -> float:
-        """Standard deviation of the noise added at progress t in [0, 1); ``sigma`` is that of the latents."""
-        return self.initial_noise * sigma * max(0.0, 1 - t / self.noise_ramp) ** 2
 
 
 @dataclass(frozen=True)
@@ -157,10 +96,10 @@ class Recipe:
             raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
         if self.optimizer == "normalized" and self.optimize_noise:
             raise SettingError("Normalised gradient steps are for latents: set optimize_noise to False.")
-        _check_not_negative(self, ("color_weight", "latent_weight", "noise_weight"))
+        check_not_negative(self, ("color_weight", "latent_weight", "noise_weight"))
         for name in ("colorless_weight", "tied_beyond", "tied_from", "color_layers"):
             if getattr(self, name) is not None:
-                _check_not_negative(self, (name,))
+                check_not_negative(self, (name,))
         if self.color_layers is not None and not (self.colorless_weight and self.latent_weight):
             raise SettingError("color_layers needs a latent_weight and a colorless_weight above 0.")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -230,7 +169,7 @@ class Recipe:
             if name not in SETTINGS:
                 raise unknown_name("setting of a search", name, SETTINGS)
             if name == "space":
-                stages = _in_space(stages, value)
+                stages = in_space(stages, value)
             elif name == "num_steps":
                 stages = scaled(stages, value)
             elif name in _OF_STAGES and len(stages) > 1:
@@ -239,7 +178,7 @@ class Recipe:
                 )
             elif name in _OF_STAGES:
                 stages = (replace(stages[0], **{name: value}),)
-        stages = tuple(replace(stage, size=_available(G, stage.size)) for stage in stages)
+        stages = tuple(replace(stage, size=available(G, stage.size)) for stage in stages)
         chosen = {name: value for name, value in changes.items() if name in _OF_RECIPES}
         if chosen.get("sigma_over_layers", self.sigma_over_layers) and not G.synthesis.demodulates:
             chosen["sigma_over_layers"] = False
@@ -343,35 +282,6 @@ def pick_recipe(recipe: str | Recipe) -> Recipe:
     return RECIPES[recipe]
 
 
-def scaled(stages: Sequence[Stage], num_steps: int) -> tuple[Stage, ...]:
-    """The same stages scaled to ``num_steps`` steps in total, at least one each.
-
-    Raises:
-        SettingError: if there are fewer steps than stages.
-    """
-    _check_count(num_steps)
-    if num_steps < len(stages):
-        least = "1 step" if len(stages) == 1 else f"{len(stages)} steps, one for each stage"
-        raise SettingError(f"A search with this recipe needs at least {least}, not {num_steps}.")
-    total = sum(stage.num_steps for stage in stages)
-    shares = [max(1, round(stage.num_steps * num_steps / total)) for stage in stages]
-    shares[shares.index(max(shares))] += num_steps - sum(shares)
-    return tuple(replace(stage, num_steps=share) for stage, share in zip(stages, shares, strict=True))
-
-
 def _finer_than(G: Generator, size: float) -> int | None:
     """The first layer with features finer than ``size`` px, if there is one."""
     return next((i for i, resolution in enumerate(G.synthesis.layer_resolutions) if resolution > size), None)
-
-
-def _in_space(stages: Sequence[Stage], space: str) -> tuple[Stage, ...]:
-    if space == "w+":
-        return (*stages[:-1], replace(stages[-1], space=space))
-    if space == "s":
-        return (*stages[:-1], replace(stages[-1], space=space, size=None, initial_noise=0.0))
-    return tuple(replace(stage, space=space) for stage in stages)
-
-
-def _available(G: Generator, size: int | None) -> int | None:
-    """The size of the smallest preview of at least ``size`` px; None, the full size, if there is none."""
-    return None if size is None else min((other for other in G.preview_sizes if other >= size), default=None)

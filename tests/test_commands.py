@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import ex5lib
 from ex5lib.cli import app
 from ex5lib.images import resize, resize_area
-from ex5lib.recipes import Stage
+from ex5lib.stages import Stage
 
 
 @pytest.fixture

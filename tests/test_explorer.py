@@ -23,8 +23,10 @@ from ex5lib import explore, project
 from ex5lib.errors import Ex5Error, SettingError
 from ex5lib.images import resize, to_uint8
 from ex5lib.notebook.explorer import Explorer
-from ex5lib.recipes import SMOKE
+from ex5lib.recipes import SMOKE, Recipe
+from ex5lib.stages import Stage
 from stylegan2_ada import Generator
+from stylegan2_ada.networks import random_generator
 
 LONG = 2000  # steps: a search that no test lets come to its end
 PATIENCE = 120  # seconds after which a search that must come to an end counts as hung
@@ -62,9 +64,9 @@ def small(root) -> Generator:
 def make(small, face, distance):
     made: list[Explorer] = []
 
-    def _make(**settings) -> Explorer:
+    def _make(G: Generator = small, **settings) -> Explorer:
         settings = {"recipe": "smoke", "w_avg_samples": 200, "device": "cpu", "distance": distance} | settings
-        made.append(explore(small, face, **settings))
+        made.append(explore(G, face, **settings))
         return made[-1]
 
     yield _make
@@ -287,6 +289,20 @@ def test_only_the_sliders_of_the_degradation_are_there(make):
     assert parameters.children == ()
     target = _pixels(explorer.screen.images["target"].value)
     assert np.ptp(target, axis=2).max() <= 2
+
+
+def test_a_weight_that_was_not_touched_is_the_recipes_business(make):
+    """For a grey photo the recipe holds the colours by a weight of their own; one that is chosen is for all layers."""
+    recipe = Recipe("mine", (Stage(2, space="w+"),), colorless_weight=0.2, w_avg_samples=200, optimize_noise=False)
+    G = random_generator(torch.Generator().manual_seed(3), 64, channel_base=1024, channel_max=32, z_dim=32, w_dim=32)
+    first = next(i for i, size in enumerate(G.synthesis.layer_resolutions) if size > 32)
+    explorer = make(G, recipe=recipe, degradation="grayscale")
+    for weight, held_from in ((recipe.latent_weight, first), (0.5, None), (recipe.latent_weight, first)):
+        explorer.controls.latent_weight.value = weight
+        explorer.run_button.click()
+        assert explorer.wait(PATIENCE)
+        settings = explorer.result.settings
+        assert (settings["latent_weight"], settings["color_layers"]) == (pytest.approx(weight, rel=1e-3), held_from)
 
 
 @pytest.mark.parametrize("mode", ["worker", "callback"])

@@ -11,7 +11,8 @@ import ex5lib
 from ex5lib import devices, project, projector
 from ex5lib.latents import LatentStatistics, latent_statistics
 from ex5lib.losses import latent_distance, noise_regularization, renormalize_noise
-from ex5lib.recipes import Recipe, Stage
+from ex5lib.recipes import Recipe
+from ex5lib.stages import Stage
 from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
 
 

@@ -228,6 +228,8 @@ def test_styles_can_be_given_in_place_of_ws(architecture):
     assert torch.equal(G.synthesis(styles), G.synthesis(ws))
     for i in range(styles.shape[1]):  # each of them counts
         assert not torch.equal(G.synthesis(styles + torch.eye(styles.shape[1])[i]), G.synthesis(ws))
+    jacobian = torch.autograd.functional.jacobian(lambda w: G.synthesis.styles(w)[0], ws)[:, 0]  # [S, num_ws, w_dim]
+    torch.testing.assert_close(G.synthesis.style_scales(), jacobian.flatten(1).norm(dim=1))
     with pytest.raises(ValueError, match=rf"or styles \[N, {styles.shape[1]}\]"):
         G.synthesis(styles[:, 1:])
 

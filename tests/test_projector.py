@@ -17,7 +17,8 @@ from ex5lib import errors as e
 from ex5lib.images import resize_area
 from ex5lib.latents import latent_statistics
 from ex5lib.losses import latent_distance, noise_regularization
-from ex5lib.recipes import Stage
+from ex5lib.recipes import Recipe
+from ex5lib.stages import Stage
 from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
 
 
@@ -245,6 +246,23 @@ def test_ctrl_c_at_any_moment_leaves_a_whole_result(search, tiny_generator, monk
     assert run.num_steps == 3
     assert {len(values) for values in run.history.values()} == {3}
     monkeypatch.undo()
+    torch.testing.assert_close(tiny_generator.synthesis(run.ws, run.noise), run.image)
+
+
+@pytest.mark.parametrize("name", ["styles", "style_scales"])
+def test_ctrl_c_at_the_change_to_styles_keeps_what_was_found_in_w(search, tiny_generator, monkeypatch, name):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    recipe = Recipe(
+        "mine", tuple(Stage(4, space=space) for space in ("w", "w+", "s")), optimizer="normalized", optimize_noise=False
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny_generator.synthesis, name, interrupted)
+        run = search(recipe=recipe, num_steps=None)
+    assert (run.stopped, run.num_steps) == (True, 8)
+    before = search(recipe=dataclasses.replace(recipe, stages=recipe.stages[:2]), num_steps=None)
+    torch.testing.assert_close(run.ws, before.ws)
     torch.testing.assert_close(tiny_generator.synthesis(run.ws, run.noise), run.image)
 
 

@@ -13,7 +13,8 @@ from ex5lib import project
 from ex5lib.degradations import Downsample, Jpeg, Noise
 from ex5lib.images import resize_area
 from ex5lib.latents import latent_statistics
-from ex5lib.recipes import COURSE, FAST, RECIPES, Recipe, Stage, scaled
+from ex5lib.recipes import COURSE, FAST, RECIPES, Recipe
+from ex5lib.stages import Stage, scaled
 from ex5lib.warm_start import load_warm_start
 from stylegan2_ada.networks import random_generator
 
@@ -220,6 +221,39 @@ def test_tied_layers_move_together_and_keep_their_differences(skip_generator, se
         assert (moved[:, layer] - moved[:, 6]).norm() > 0.1
     assert moved.norm(dim=2).min() > 0.1
     assert run.settings["tied_from"] == 6
+
+
+def test_tied_layers_that_a_preview_skips_follow_the_one_that_it_shows(skip_generator, settings):
+    """Else the layers that are tied would come apart at the first stage, of which they see nothing."""
+    shown = skip_generator.synthesis.styles_shared(16)
+    recipe = Recipe("mine", (Stage(5, 16, "w+"),), tied_from=shown - 1, latent_weight=0.0, optimize_noise=False)
+    run = project(skip_generator, _target(skip_generator, 4), recipe=recipe, **settings)
+    mean = latent_statistics(skip_generator, num_samples=200, seed=0).w_avg
+    moved = run.ws - mean
+    assert moved[:, shown - 1].norm() > 0.1
+    for layer in range(shown, skip_generator.num_ws):
+        torch.testing.assert_close(moved[:, layer], moved[:, shown - 1], rtol=1e-4, atol=1e-5)
+    free = project(skip_generator, run.target, recipe=replace(recipe, tied_from=None), **settings)
+    assert (free.ws[:, shown:] == mean).all()
+
+
+@pytest.mark.parametrize("name", ["course", "robust2023"])
+def test_a_published_search_comes_nearer_to_a_damaged_photo(tiny_generator, settings, name):
+    degradation = torch.nn.Sequential(ex5lib.GaussianBlur(9), ex5lib.Inpaint(64, 64, 64, 64), ex5lib.Grayscale())
+    target = degradation(_target(tiny_generator, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the course's noise on w is not for this network
+        run = project(
+            tiny_generator,
+            target,
+            degradation=degradation,
+            recipe=name,
+            num_steps=30,
+            **settings | {"w_avg_samples": 200},
+        )
+    assert run.history["distance"][-1] < 0.9 * run.history["distance"][0]
+    assert run.settings["space"] == RECIPES[name].stages[-1].space
+    assert run.settings["tied_from"] is None
 
 
 def test_noise_of_all_layers_is_only_for_a_generator_that_stands_it(generator, skip_generator):

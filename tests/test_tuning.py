@@ -8,7 +8,8 @@ import ex5lib
 from ex5lib import errors as e
 from ex5lib.projection import Projection
 from ex5lib.projector import project
-from ex5lib.recipes import Recipe, Stage
+from ex5lib.recipes import Recipe
+from ex5lib.stages import Stage
 from ex5lib.tuning import tune
 from stylegan2_ada import Generator, MobileSynthesis
 from stylegan2_ada.networks import random_generator
