@@ -14,7 +14,7 @@ import io
 import json
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -104,7 +104,17 @@ class Method:
     @property
     def digest(self) -> str:
         """Tells a method from what had its name before."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
+        return hashlib.sha256(repr(_as_set(self)).encode()).hexdigest()[:12]
+
+
+def _as_set(settings: object) -> object:
+    """Settings without those that are at their defaults, so that a new one does not make all methods others."""
+    if isinstance(settings, tuple):
+        return tuple(map(_as_set, settings))
+    if not is_dataclass(settings):
+        return settings
+    values = ((field.name, getattr(settings, field.name), field.default) for field in fields(settings))
+    return {name: _as_set(value) for name, value, default in values if value != default}
 
 
 # The recipe "fast" before it was chosen on this bench: noise searched, Adam's usual β₂, no term for the colours, and a
@@ -118,6 +128,7 @@ _BEFORE = replace(
         Stage(55, None, "w+", learning_rate=0.08, rampdown=1.0),
     ),
     color_weight=0.0,
+    colorless_weight=None,
     tied_beyond=None,
     optimize_noise=True,
     betas=(0.9, 0.999),

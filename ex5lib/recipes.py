@@ -220,7 +220,7 @@ FAST = Recipe(
     ),
     start="warm",
     color_weight=1.0,
-    colorless_weight=0.2,
+    colorless_weight=0.4,
     tied_beyond=2.0,
     optimize_noise=False,
     betas=(0.9, 0.95),

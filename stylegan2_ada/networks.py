@@ -159,7 +159,7 @@ class SynthesisNetwork(nn.Module):
         use_noise: add noise after every convolution.
         conv_clamp: largest magnitude of features and colours; None does not clamp.
         num_fp16_res: number of resolutions, from the finest down, that a GPU computes in ``half_dtype``; a CPU
-            stays in float32. Needs a network that was trained with a ``conv_clamp``.
+            does not. Needs a network that was trained with a ``conv_clamp``.
         half_dtype: torch.float16 or torch.bfloat16.
 
     ``num_fp16_res`` and ``half_dtype`` are attributes and may be changed at any time.

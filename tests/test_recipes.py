@@ -176,7 +176,7 @@ def test_the_layers_that_make_colours_are_held_where_they_are_hidden(generator, 
     weights = planned.layer_weights(16)
     if hidden:
         assert generator.synthesis.layer_resolutions[6:8] == (32, 64)
-        np.testing.assert_allclose(weights, [1] * 7 + [200] * 9, rtol=1e-6)
+        np.testing.assert_allclose(weights, [1] * 7 + [400] * 9, rtol=1e-6)
     else:
         assert weights is None
     given = FAST.planned(generator, {"latent_weight": 0.5}, degradation=degradation)  # of all layers
@@ -184,7 +184,7 @@ def test_the_layers_that_make_colours_are_held_where_they_are_hidden(generator, 
     both = FAST.planned(generator, {"latent_weight": 0.5, "colorless_weight": 1.0}, degradation=degradation)
     assert (both.layer_weights(16) is None) != hidden
     of_ones_own = replace(FAST, color_layers=3).planned(generator, degradation=degradation)
-    assert of_ones_own.layer_weights(16)[2:4].tolist() == [1, pytest.approx(200)]
+    assert of_ones_own.layer_weights(16)[2:4].tolist() == [1, pytest.approx(400)]
     for name in ("karras2020", "course", "robust2023"):  # as published
         assert RECIPES[name].planned(skip_generator, degradation=degradation).layer_weights(10) is None
 

@@ -56,7 +56,7 @@ class Section:
         number: of the section, which numbers its figures: "3.2".
         photo: path of the photo.
         generator: a name or a file, as ``load_generator`` takes it.
-        recipe: "fast", "karras2020" or "smoke"; EX5_RECIPE overrides it.
+        recipe: the name of a recipe; EX5_RECIPE overrides it.
         out: folder for the figures as PNG and PDF and the numbers as JSON; None writes nothing.
         seed: of every search.
         device: as ``project`` takes it.

@@ -29,13 +29,13 @@ def load_generator(name: str | Path = "mobile-ffhq", device: str | torch.device 
     Args:
         name: "mobile-ffhq", FFHQ faces at 1024 px, the project's own choice; "ffhq", NVIDIA's StyleGAN2-ADA,
             downloaded from NVIDIA on first use; or the path of your own file: NVIDIA's .pkl, rosinality's .pt or a
-            converted .safetensors. Files are parsed; nothing in them is ever executed.
+            .safetensors, converted or tuned. Files are parsed; nothing in them is ever executed.
         device: "auto", "cuda", "mps", "cpu" or a torch.device.
 
     Raises:
         SettingError: if there is no generator of that name.
         DeviceError: if the machine lacks the device.
-        WeightsError: as ``fetch``, or if a file of your own holds no StyleGAN2 generator.
+        WeightsError: as ``fetch``, or if a file of your own holds no generator of these kinds.
     """
     picked = pick_device(device)
     try:

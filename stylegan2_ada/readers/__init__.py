@@ -39,7 +39,7 @@ def load_generator_file(path: str | Path) -> Generator:
     """The generator in a file: NVIDIA's ``.pkl`` (its G_ema), rosinality's ``.pt`` or our ``.safetensors``.
 
     Returns:
-        A StyleGAN2 generator in float32, frozen, in evaluation mode, on the CPU.
+        A StyleGAN2 or, from a ``.safetensors``, a MobileStyleGAN: in float32, frozen, in evaluation mode, on the CPU.
 
     Raises:
         CheckpointError: if the file is missing, is not what its suffix says, or holds no such generator.
