@@ -61,15 +61,18 @@ class GaussianBlur(nn.Module):
         """[N, C, H, W] → the same shape."""
         if self.kernel_size <= 1:
             return image
-        channels = image.shape[1]
-        taps = self.kernel(image.shape[-1] / REFERENCE_SIZE).to(image)
-        radius = len(taps) // 2
-        image = F.pad(image, [radius] * 4, mode="reflect")
-        image = F.conv2d(image, taps.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
-        return F.conv2d(image, taps.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+        return blurred(image, self.kernel(image.shape[-1] / REFERENCE_SIZE).to(image))
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, sigma={self.sigma:g}"
+
+
+def blurred(image: Tensor, taps: Tensor) -> Tensor:
+    """An image [N, C, H, W] filtered along rows and columns by the same taps [2r + 1], reflected at its borders."""
+    channels, radius = image.shape[1], len(taps) // 2
+    image = F.pad(image, [radius] * 4, mode="reflect")
+    image = F.conv2d(image, taps.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    return F.conv2d(image, taps.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
 
 
 class Grayscale(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ex5lib.degradations import REFERENCE_SIZE
+from ex5lib.unknown import unknown_parameters
 
 
 @torch.no_grad()
@@ -25,7 +26,15 @@ def hides_color(degradation: nn.Module) -> bool:
 
     D's response to the three primaries, averaged over the image, is a 3 × 3 matrix. If all that it keeps is one
     number (a luma, however weighted or toned), its second singular value is 0; the bound is a tenth of the first.
+    Colours are hidden, too, by a D with unknown parameters that could tint a grey image.
     """
+    if unknown := list(unknown_parameters(degradation).values()):
+        with torch.enable_grad():
+            grey = torch.full((1, 3, REFERENCE_SIZE, REFERENCE_SIZE), 0.5, device=_place(degradation))
+            red, green, blue = degradation(grey).mean(dim=(0, 2, 3))
+            tints = [torch.autograd.grad(tint, unknown, retain_graph=True) for tint in (red - green, blue - green)]
+        if any(slope.abs().max() > 1e-3 for slopes in tints for slope in slopes):
+            return True
     colors = 0.5 * torch.eye(3, device=_place(degradation))[:, :, None, None]
     colors = colors.repeat(1, 1, REFERENCE_SIZE, REFERENCE_SIZE).split(1)
     responses = [(degradation(color) - degradation(-color)).mean(dim=(2, 3)) for color in colors]

@@ -7,6 +7,7 @@ image before it is compared with the degraded target y. How long, how fast, in w
 is the recipe's business (``recipes``); the terms are in ``losses``.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
@@ -33,8 +34,11 @@ from ex5lib.latents import (
 from ex5lib.losses import Objective, PerceptualDistance, latent_distance, renormalize_noise
 from ex5lib.projection import Best, Projection, Recorder, StopSearch, where
 from ex5lib.recipes import SETTINGS, Recipe, pick_recipe
+from ex5lib.unknown import unknown_parameters
 from ex5lib.warm_start import load_warm_start
 from stylegan2_ada.generator import Generator, Noise
+
+UNKNOWN_RATE = 0.05  # Adam's, for the unknown parameters of a degradation
 
 
 @readable_memory_errors()
@@ -97,7 +101,11 @@ def project(
         changes["start"] = start
     runs = _continued(start)
     continued = max((run.settings["space"] for run in runs), key=SPACES.index, default=None)
-    recipe = pick_recipe(recipe).planned(G, changes, degradation=D, continued=continued)
+    if unknown_parameters(D):
+        D = copy.deepcopy(D).requires_grad_()
+    unknown = unknown_parameters(D)  # found together with w
+    asked = pick_recipe(recipe)
+    recipe = asked.planned(G, changes, degradation=D, continued=continued)
     _check(G, target, recipe, statistics)
     if compile:
         check_compiler(place)
@@ -145,24 +153,30 @@ def project(
             searched = {name: noise[name] for name in G.noise_buffers(stage.size)} if recipe.optimize_noise else {}
             variables = [latent, *(buffer.requires_grad_() for buffer in searched.values())]
             if recipe.optimizer == "adam":
-                optimizer = torch.optim.Adam(variables, betas=recipe.betas)
+                optimizers = [torch.optim.Adam(variables, betas=recipe.betas)]
             else:
-                optimizer = NormalizedGradient(latent, G.synthesis.style_scales() if stage.space == "s" else None)
+                optimizers = [NormalizedGradient(latent, G.synthesis.style_scales() if stage.space == "s" else None)]
+            if unknown:
+                optimizers.append(torch.optim.Adam(unknown.values(), lr=UNKNOWN_RATE, betas=(0.9, 0.95)))
             sigma = recipe.sigma(statistics, stage.space, G)
+            if unknown:  # what it hides is clearer than it was
+                recipe = asked.planned(G, changes, degradation=D, continued=continued)
             for step in range(stage.num_steps):
                 t = step / stage.num_steps
                 if record.wants_snapshot():
                     with torch.no_grad():
                         record.keep_snapshot(generate(latent, noise, stage.space)[0])
-                for group in optimizer.param_groups:
+                for group in optimizers[0].param_groups:
                     group["lr"] = stage.rate(t)
                 jitter = torch.randn(latent[:1].shape, generator=random).to(place)
                 point = latent + stage.latent_noise(t, sigma) * jitter
                 image, _, terms = evaluate(point, noise, stage.space, stage.size)
                 best.update(quick.score(terms), point, noise)
-                optimizer.zero_grad(set_to_none=True)
-                terms["loss"].sum().backward(inputs=variables)
-                optimizer.step()
+                for optimizer in optimizers:
+                    optimizer.zero_grad(set_to_none=True)
+                terms["loss"].sum().backward(inputs=[*variables, *unknown.values()])
+                for optimizer in optimizers:
+                    optimizer.step()
                 renormalize_noise(searched)
                 record.step(terms, stage.rate(t), image=image, latent=point, noise=noise)
     except (KeyboardInterrupt, StopSearch):
@@ -181,6 +195,7 @@ def project(
         stopped=stopped, settings=_settings(recipe, G, D, distance, statistics, runs or start) | {
             "space": stage.space, "seed": seed, "device": str(place), "compile": compile,
             "dtype": str(dtype).removeprefix("torch."),
+            "found": {name: parameter.tolist() for name, parameter in unknown.items()},
         },
     )  # fmt: skip
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ex5lib import figures, tuning, weights
 from ex5lib.alignment import AlignedFace, Photo, load_face
-from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
+from ex5lib.damage import examine, proposed
+from ex5lib.degradations import REFERENCE_SIZE, GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.files import replacing
 from ex5lib.images import save_image
@@ -24,6 +25,7 @@ from ex5lib.metrics import compare
 from ex5lib.projection import Projection
 from ex5lib.projector import project
 from ex5lib.recipes import Recipe
+from ex5lib.unknown import with_found
 from stylegan2_ada.generator import Generator
 from stylegan2_ada.readers import save_generator
 
@@ -53,7 +55,7 @@ class Restoration:
 
     Attributes:
         face: the aligned face; ``face.photo`` is the whole photo.
-        degradation: D, as applied to the generated image.
+        degradation: D, as applied to the generated image; what was unknown of it is as found.
         target: y [1, 3, S, S], the degraded face that the search tried to match.
         original: [1, 3, S, S], the undegraded face; None if the photo itself was degraded.
         run: the search.
@@ -141,7 +143,7 @@ class Restoration:
 
 def restore(
     photo: Photo | AlignedFace,
-    degradation: nn.Module | None = None,
+    degradation: nn.Module | str | None = None,
     *,
     already_degraded: bool = False,
     degraded_by: nn.Module | None = None,
@@ -158,7 +160,8 @@ def restore(
 
     Args:
         photo: the path of an image file, a PIL image, a tensor [1, 3, H, W], or an aligned face.
-        degradation: D, any module from images to images; None inverts the photo as it is.
+        degradation: D, any module from images to images; None inverts the photo as it is, and "auto", for a photo that
+            is already degraded, is what ``damage.examine`` proposes.
         already_degraded: whether the photo itself is degraded, so that there is no original to compare with.
         degraded_by: degrades the photo in place of ``degradation``, which then applies only to the generated image.
         face: index of the face, from 0, best score first; None takes the best.
@@ -180,7 +183,15 @@ def restore(
         >>> done.metrics["result and original"]["psnr"], done.save("results/me")
     """
     G = generator if isinstance(generator, Generator) else weights.load_generator(generator, device)
-    subject = load_face(photo, face=face, aligned=aligned, size=G.img_resolution)
+    if isinstance(degradation, str) and degradation != "auto":
+        raise SettingError(f'A degradation is a module, or "auto", not "{degradation}".')
+    if degradation == "auto" and not already_degraded:
+        raise SettingError('What an intact photo suffers from is nothing: "auto" needs already_degraded=True.')
+    # A generator smaller than the photo would hide what the photo suffers from.
+    size = max(G.img_resolution, REFERENCE_SIZE) if degradation == "auto" else G.img_resolution
+    subject = load_face(photo, face=face, aligned=aligned, size=size)
+    if degradation == "auto":
+        degradation = proposed(examine(subject))
     (done,) = restore_faces(
         [subject], degradation, already_degraded=already_degraded, degraded_by=degraded_by, generator=G,
         distance=distance, recipe=recipe, tune=tune, device=device, **settings,
@@ -221,6 +232,8 @@ def restore_faces(
         generator, torch.cat(targets), degradation=degradation, distance=distance, recipe=recipe, device=device,
         **settings,
     )  # fmt: skip
+    if run.settings["found"]:
+        degradation = with_found(degradation, run.settings["found"])
     found = [(None, one) for one in run]
     if tune and not run.stopped:
         options = {"progress": settings.get("progress", True), "dtype": settings.get("dtype", "auto"), "device": device}

@@ -1,0 +1,160 @@
+"""What a photo suffers from, judged by the photo alone: a proposal, with its reasons, that the user may overrule."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ex5lib.alignment import AlignedFace
+from ex5lib.degradations import REFERENCE_SIZE, Downsample, Grayscale, Identity, Inpaint, Jpeg
+from ex5lib.images import resize, resize_area, to_uint8
+from ex5lib.metrics import face_mask
+from ex5lib.unknown import UnknownBlur, UnknownColors
+
+_SLOPE = 3.2  # of sharp faces' radial power spectra at 256 px: from 2.5 to 3.4 over photos and generated faces
+_LEVEL = 2 / 255  # one level of 8 bits, for images in [−1, 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Damage:
+    """Something that a photo suffers from.
+
+    Attributes:
+        degradation: what would have done it to an intact photo.
+        reason: why it is thought so, one sentence with its number.
+    """
+
+    degradation: nn.Module
+    reason: str
+
+
+def examine(face: AlignedFace) -> list[Damage]:
+    """What an aligned face suffers from, in the order in which it would have happened to an intact one.
+
+    Returns:
+        an empty list if nothing was found.
+    """
+    side = float(np.linalg.norm(face.quad[3] - face.quad[0]))  # px of the photo
+    small = resize(resize_area(face.image, REFERENCE_SIZE), REFERENCE_SIZE)
+    hole = painted_region(small)
+    filled = small if hole is None else Inpaint(mask=hole).fill_smoothly(small)
+    found = []
+    factor = round(REFERENCE_SIZE / side)
+    if factor > 1:
+        found.append(Damage(Downsample(factor), f"the face is only {side:.0f} px wide, forehead to chin and beyond"))
+    elif (sigma := blur_sigma(filled)) > 1.2:
+        found.append(Damage(UnknownBlur(sigma), f"it lacks fine detail, as if blurred by σ = {sigma:.1f} px"))
+    chroma, left = _chroma(small, hole)
+    if chroma < 3:
+        found.append(
+            Damage(Grayscale(), f"it is grey: no colour is more than about {max(chroma, 1):.0f} levels from it")
+        )
+    elif left < 2.6:
+        reason = f"it has one tint: its colours follow from the luminance to within {left:.0f} levels"
+        found.append(Damage(UnknownColors(), reason))
+    if hole is not None:
+        found.append(Damage(Inpaint(mask=hole), f"{100 * hole.mean().item():.1f} % of it is painted in one colour"))
+    if 0.6 <= side / REFERENCE_SIZE <= 1.7 and (quality := jpeg_quality(face.photo)):
+        found.append(Damage(Jpeg(quality), f"it was saved as JPEG at quality {quality}, and shows the blocks"))
+    return found
+
+
+def proposed(damages: list[Damage]) -> nn.Module:
+    """One degradation that does all of it."""
+    degradations = [damage.degradation for damage in damages]
+    return degradations[0] if len(degradations) == 1 else nn.Sequential(*degradations) if degradations else Identity()
+
+
+def blur_sigma(face: Tensor) -> float:
+    """The σ of a Gaussian blur, in px at 256 px, that explains a face's power spectrum; 0 if it is sharp.
+
+    Spectra of sharp faces fall as f^−3.2; a blur multiplies them by exp(−(2πσf)²). The logarithm of their quotient is
+    a straight line in f², whose slope gives σ. Frequencies are used up to where the blur meets the noise of rounding.
+
+    Args:
+        face: [1, 3, 256, 256].
+    """
+    luma = Grayscale()(face)[0, 0].double()
+    size = luma.shape[-1]
+    window = torch.hann_window(size, periodic=False).to(luma)
+    window = window[:, None] * window
+    luma = (luma - (luma * window).sum() / window.sum()) * window
+    power = torch.fft.rfft2(luma).abs().square() / window.square().sum()
+    frequency = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None]) * size  # cycles
+    ring = frequency.round().long()
+    total = torch.zeros(size).double().index_add(0, ring.flatten(), power.flatten())
+    mean = total / ring.flatten().bincount(minlength=size).clamp(min=1)
+    cycles = torch.arange(size).double()
+    floor = max(4 * _LEVEL**2 / 12, 2 * mean[110:120].mean().item())
+    drowned = (mean[6:100] < floor).nonzero()
+    last = 6 + (drowned[0].item() if len(drowned) else 94)
+    cycles, mean = cycles[6:last], mean[6:last]
+    x = (2 * torch.pi * cycles / size).square()
+    y = mean.log() + _SLOPE * cycles.log()
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
+    return max(-slope.item(), 0.0) ** 0.5
+
+
+def painted_region(face: Tensor) -> Tensor | None:
+    """The part of a face that is painted in one colour, as a mask [1, 1, S, S]; None if there is none.
+
+    Nothing in a photo of a face is constant to a level over a few hundred pixels and ends abruptly, except a white or
+    black background and what somebody has painted; only what reaches into the face counts.
+
+    Args:
+        face: [1, 3, S, S].
+    """
+    from scipy.ndimage import binary_dilation, binary_fill_holes, label, maximum_filter, minimum_filter
+
+    pixels = to_uint8(face).astype(int)
+    span = np.stack([maximum_filter(c, 3) - minimum_filter(c, 3) for c in np.moveaxis(pixels, 2, 0)]).max(axis=0)
+    regions, count = label(span <= 2)
+    inside = face_mask(face, pixels.shape[0])[0, 0].numpy() > 0.5
+    mask = np.zeros(regions.shape, bool)
+    for number in range(1, count + 1):
+        region = regions == number
+        if region.sum() < 1.5e-3 * region.size or (region & inside).sum() < 0.2 * region.sum():
+            continue
+        colour = np.median(pixels[region], axis=0)
+        alike = binary_dilation(region, iterations=2) & (np.abs(pixels - colour).max(axis=2) <= 12)
+        ring = binary_dilation(alike, iterations=3) & ~binary_dilation(alike)
+        if np.abs(pixels[region] - colour).max() <= 4 and np.abs(pixels[ring] - colour).mean() > 20:
+            mask |= binary_fill_holes(binary_dilation(alike, iterations=2))
+    return torch.from_numpy(mask).float()[None, None] if mask.any() else None
+
+
+def jpeg_quality(photo: Tensor) -> int | None:
+    """The quality, from 1 to 40, at which a photo was saved as JPEG; None if it was better or cannot be told.
+
+    The coefficients of its 8 × 8 blocks are then multiples of that quality's steps. Those of an intact photo are as far
+    from them as chance has it, by 1/12 in the mean square of a step.
+
+    Args:
+        photo: [1, 3, H, W], not scaled or turned since.
+    """
+    luma = Grayscale()(photo)[0, 0] * 127.5 - 0.5
+    height, width = (side // 8 * 8 for side in luma.shape)
+    codec = Jpeg(1)
+    blocks = luma[:height, :width].unflatten(1, (-1, 8)).unflatten(0, (-1, 8)).transpose(1, 2)
+    coefficients = codec.dct @ blocks @ codec.dct.mT  # [H/8, W/8, 8, 8]
+    low = torch.tensor([[1 <= u + v <= 4 for u in range(8)] for v in range(8)])  # where faces have energy
+    for quality in range(1, 41):  # finer steps that divide the true ones would fit as well, so from the coarsest
+        levels = (coefficients / Jpeg(quality).steps[0])[..., low]
+        levels = levels[levels.abs() > 0.5]  # a coefficient of 0 is a multiple of anything
+        if len(levels) > 100 and (levels - levels.round()).square().mean() < 0.02:
+            return quality
+    return None
+
+
+def _chroma(face: Tensor, hole: Tensor | None) -> tuple[float, float]:
+    """Root mean square of the chroma in levels of 8 bits, and of what a cubic in the luma leaves of it."""
+    r, g, b = face[0].flatten(1).numpy() * 127.5
+    luma = 0.299 * r + 0.587 * g + 0.114 * b
+    chroma = np.stack([0.564 * (b - luma), 0.713 * (r - luma)], axis=1)
+    if hole is not None:
+        known = hole.flatten().numpy() < 0.5
+        luma, chroma = luma[known], chroma[known]
+    basis = np.vander(luma / 127.5, 4)
+    left = chroma - basis @ np.linalg.lstsq(basis, chroma, rcond=None)[0]
+    return tuple(float(np.sqrt(np.square(values).sum(axis=1).mean())) for values in (chroma, left))

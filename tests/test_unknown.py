@@ -1,0 +1,199 @@
+"""Degradations whose parameters are found with w, and what a photo says about its damage."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import ex5lib
+from ex5lib import GaussianBlur, Grayscale, Identity, Inpaint, project
+from ex5lib.alignment import load_face
+from ex5lib.damage import blur_sigma, examine, proposed
+from ex5lib.degradations import Downsample, Jpeg, Noise
+from ex5lib.errors import SettingError
+from ex5lib.hidden import hides_color
+from ex5lib.images import from_uint8, resize_area, to_uint8
+from ex5lib.metrics import psnr
+from ex5lib.recipes import FAST, Recipe
+from ex5lib.stages import Stage
+from ex5lib.unknown import UnknownBlur, UnknownColors, unknown_parameters, with_found
+
+MOUTH = Inpaint(top=164, left=84, height=44, width=88)
+SEPIA = torch.tensor([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])  # of colours in [0, 1]
+
+
+class Sepia(nn.Module):
+    def forward(self, image):
+        return torch.einsum("ij,njhw->nihw", SEPIA, (image + 1) / 2).clamp(0, 1) * 1.6 - 1
+
+
+class Coded(nn.Module):
+    """What the real codec makes of an image."""
+
+    def __init__(self, quality):
+        super().__init__()
+        self.quality = quality
+
+    def forward(self, image):
+        file = io.BytesIO()
+        Image.fromarray(to_uint8(image)).save(file, "JPEG", quality=self.quality)
+        return from_uint8(np.asarray(Image.open(file)))
+
+
+@pytest.fixture(scope="module")
+def faces(root, samples) -> dict[str, torch.Tensor]:
+    """Aligned faces at 256 px: photos and generated ones."""
+    photos = {name: load_face(root / "data" / name).image for name in ("astronaut.png", "officer.jpg", "president.jpg")}
+    return {
+        name: resize_area(face, 256) for name, face in (photos | {f"sample {i}": samples[i] for i in range(8)}).items()
+    }
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_an_unknown_blur_is_the_known_one_of_its_sigma(faces, size):
+    image = resize_area(faces["astronaut.png"], size)
+    for sigma in (1.0, 4.1):
+        known = GaussianBlur(2 * int(np.ceil(3 * sigma)) + 1, sigma)
+        assert psnr(UnknownBlur(sigma)(image).detach(), known(image)) > 55
+    blur = UnknownBlur(16).double()
+    small = image[:, :, -24:, -24:].double()  # 1.5 px of 24
+    slope = torch.autograd.grad(blur(small).square().sum(), blur.log_sigma)[0]
+    sharper, softer = (UnknownBlur(16 * np.exp(step)).double()(small).square().sum() for step in (-1e-4, 1e-4))
+    assert slope.item() == pytest.approx(((softer - sharper) / 2e-4).item(), rel=1e-2)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 4.0])
+def test_the_blur_is_found_with_the_face(generator, distance, sigma):
+    """From the true w in a preview: what is left to find is how blurred it is."""
+    ws = ex5lib.sample_ws(generator, 5, truncation_psi=0.7)
+    with torch.no_grad():
+        target = GaussianBlur(2 * int(3 * sigma) + 1, sigma)(generator.synthesis(ws, size=128).clamp(-1, 1))
+    asked = nn.Sequential(UnknownBlur(), Identity())
+    recipe = Recipe("mine", (Stage(30, 128, "w", learning_rate=0.01),), optimize_noise=False, betas=(0.9, 0.95))
+    run = project(
+        generator, target, degradation=asked, recipe=recipe, start=ws[:, :1], distance=distance, device="cpu",
+        progress=False, snapshots=(), w_avg_samples=100,
+    )  # fmt: skip
+    found = with_found(asked, run.settings["found"])
+    assert found[0].sigma == pytest.approx(sigma, rel=0.1)
+    assert f"sigma={found[0].sigma:.3g}" in run.settings["degradation"]
+    assert asked[0].sigma == pytest.approx(2)  # the caller's is left as it was
+    assert run.settings["found"].keys() == unknown_parameters(asked).keys() == {"0.log_sigma"}
+
+
+def test_colours_that_faded_are_found_as_a_map_of_colours(generator, distance):
+    """From the true w: what is left to find is the map."""
+    ws = ex5lib.sample_ws(generator, 5, truncation_psi=0.7)
+    true = torch.tensor([[0.8, 0.1, 0.0], [0.0, 0.7, 0.1], [0.1, 0.1, 0.5]])
+    with torch.no_grad():
+        faded = torch.einsum("ij,njhw->nihw", true, generator.synthesis(ws, size=128).clamp(-1, 1)) + 0.1
+    recipe = Recipe("mine", (Stage(40, 128, learning_rate=0.0),), optimize_noise=False, color_weight=1.0, clamp=True)
+    run = project(
+        generator, faded, degradation=UnknownColors(), recipe=recipe, start=ws[:, :1], distance=distance,
+        device="cpu", progress=False, snapshots=(), w_avg_samples=100,
+    )  # fmt: skip
+    colors = run.terms["color_distance"][:, 0]
+    assert colors[-1] < 0.3 * colors[0]
+    torch.testing.assert_close(torch.tensor(run.settings["found"]["matrix"]), true, atol=0.25, rtol=0)
+
+
+def test_what_can_tint_a_grey_image_hides_its_colours(generator):
+    assert hides_color(UnknownColors())
+    assert hides_color(nn.Sequential(UnknownBlur(), UnknownColors()))
+    assert not hides_color(UnknownBlur())
+    assert FAST.planned(generator, degradation=UnknownColors()).color_layers is not None
+    assert FAST.planned(generator, degradation=UnknownBlur()).color_layers is None
+
+
+def test_layers_are_tied_by_what_is_known_of_the_blur_when_a_stage_begins(generator, distance):
+    """A search that begins with a gentle blur and finds a strong one ties more layers in its last stage."""
+    with torch.no_grad():
+        image = generator.synthesis(ex5lib.sample_ws(generator, 5, truncation_psi=0.7), size=128).clamp(-1, 1)
+    stage = Stage(6, 128, "w", learning_rate=0.0)
+    recipe = replace(FAST, stages=(stage, replace(stage, num_steps=1)), start="mean")
+    run = project(
+        generator, GaussianBlur(41)(image), degradation=UnknownBlur(2.2), recipe=recipe, distance=distance,
+        device="cpu", progress=False, snapshots=(), w_avg_samples=100,
+    )  # fmt: skip
+    begun = FAST.planned(generator, degradation=UnknownBlur(2.2)).tied_from
+    ended = FAST.planned(generator, degradation=with_found(UnknownBlur(), run.settings["found"])).tied_from
+    assert ended < begun
+    assert run.settings["tied_from"] == ended
+
+
+def test_a_faded_photo_keeps_its_detail_and_gets_its_colours_back(faces):
+    face = faces["astronaut.png"]
+    fading = UnknownColors()
+    generated = GaussianBlur(9)(face)  # the right colours without the detail
+    for matrix in (SEPIA, torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.1], [0.1, 0.2, 0.4]])):
+        fading.matrix.data, fading.shift.data = matrix.clone(), torch.tensor([0.05, 0.0, -0.05])
+        with torch.no_grad():
+            photo = fading(face)
+        whole = fading.composite(photo, generated)
+        assert psnr(whole, face) > psnr(generated, face) + 6
+        assert psnr(fading(whole).detach(), photo) > 35
+
+
+@pytest.mark.parametrize("sigma", [1.0, 1.5, 2.0, 4.0, 6.0])
+def test_the_spectrum_tells_how_blurred_a_face_is(faces, sigma):
+    blur = GaussianBlur(2 * int(np.ceil(3 * sigma)) + 1, sigma)
+    found = np.array([blur_sigma(from_uint8(to_uint8(blur(face)))) for face in faces.values()])
+    assert np.median(found) == pytest.approx(sigma, abs=max(0.1 * sigma, 0.2))
+    assert np.abs(found / sigma - 1).max() < 0.25
+
+
+DAMAGES = [
+    (Identity(), []),
+    (Noise(0.1), []),
+    (Coded(90), []),
+    (GaussianBlur(13), [UnknownBlur]),
+    (Grayscale(), [Grayscale]),
+    (Sepia(), [UnknownColors]),
+    (MOUTH, [Inpaint]),
+    (Inpaint(top=20, left=120, height=200, width=6), [Inpaint]),
+    (Coded(10), [Jpeg]),
+    (nn.Sequential(GaussianBlur(13), Grayscale(), MOUTH), [UnknownBlur, Grayscale, Inpaint]),
+]
+
+
+@pytest.mark.parametrize(("degradation", "kinds"), DAMAGES, ids=[repr(d).replace("\n", "") for d, _ in DAMAGES])
+def test_a_photos_damage_is_named(faces, degradation, kinds):
+    for name, face in faces.items():
+        damages = examine(load_face(from_uint8(to_uint8(degradation(face))), aligned=True))
+        assert [type(damage.degradation) for damage in damages] == kinds, (name, [d.reason for d in damages])
+        if Inpaint in kinds:
+            hole = damages[-1].degradation.mask_for(face)[0, 0] > 0.5
+            true = MOUTH if degradation is not DAMAGES[7][0] else degradation
+            assert (hole >= (true.mask_for(face)[0, 0] > 0.5)).all()
+            assert hole.float().mean() < 0.02 + true.mask.mean()
+        if Jpeg in kinds:
+            assert damages[0].degradation.quality == pytest.approx(10, abs=1)
+
+
+def test_a_small_face_is_said_to_be_small(root):
+    photo = Image.open(root / "data" / "astronaut.png").reduce(4)
+    (damage,) = examine(load_face(photo))
+    assert isinstance(damage.degradation, Downsample)
+    assert "px wide" in damage.reason
+
+
+def test_proposals_are_combined_in_their_order():
+    assert isinstance(proposed([]), Identity)
+
+
+def test_auto_is_for_photos_that_are_degraded(tiny_generator, astronaut, distance):
+    settings = {"generator": tiny_generator, "distance": distance, "device": "cpu", "progress": False}
+    with pytest.raises(SettingError, match="already_degraded=True"):
+        ex5lib.restore(astronaut, "auto", **settings)
+    with pytest.raises(SettingError, match='"auto", not "blur"'):
+        ex5lib.restore(astronaut, "blur", **settings)
+    grey = Grayscale()(astronaut.image)
+    done = ex5lib.restore(
+        grey, "auto", aligned=True, already_degraded=True, recipe="smoke", w_avg_samples=100, num_steps=2, **settings
+    )
+    assert isinstance(done.degradation, Grayscale)
+    assert done.composite is not None
