@@ -52,7 +52,7 @@ ORDER = [
     "errors", "files", "samples", "devices", "images", "weights.registry", "weights.downloads",
     "weights.converters", "weights.fetching", "weights.loading", "weights", "alignment", "degradations", "unknown",
     "hidden", "latents", "stages", "losses", "warm_start", "metrics", "damage", "recipes", "descent", "projection",
-    "projector", "tuning", "figures", "restore", "jobs",
+    "projector", "tuning", "figures", "restore", "answers", "jobs",
     "notebook.claims", "notebook.frames", "notebook.controls", "notebook.screens", "notebook.explorer",
     "notebook.sweep", "notebook.upload", "notebook.section", "notebook.report", "notebook", "cli", "__main__",
 ]
