@@ -17,6 +17,7 @@ CONDA_NAMES = {
     "torch": "pytorch",
     "matplotlib": "matplotlib-base",
     "dlib-bin": "dlib",
+    "pillow-heif": "pillow_heif",
 }
 
 
@@ -49,7 +50,7 @@ def test_the_repositorys_address_stands_in_one_place_and_where_it_is_written_fro
 # Every module of the library imports only from those before it.
 # fmt: off
 ORDER = [
-    "errors", "files", "samples", "devices", "images", "weights.registry", "weights.downloads",
+    "errors", "files", "samples", "devices", "photos", "images", "weights.registry", "weights.downloads",
     "weights.converters", "weights.fetching", "weights.loading", "weights", "alignment", "degradations", "hidden",
     "latents", "stages", "losses", "warm_start", "metrics", "recipes", "descent", "projection", "projector", "tuning",
     "figures", "restore", "jobs",
