@@ -1,24 +1,35 @@
 """Loading, saving and converting images. Everywhere else an image is a float32 tensor [N, 3, H, W] in [−1, 1]."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from ex5lib.errors import FileError, SettingError
 from ex5lib.files import replacing
+from ex5lib.photos import normalized, read_photo, readable, to_rgb
 
 MIN_SIZE = 64
 
+IMAGE_SUFFIXES = frozenset(  # of the files in a folder that are taken for photos; load_image itself looks inside
+    f".{suffix}"
+    for suffix in (
+        *("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "tif", "tiff", "webp", "avif", "heic", "heif", "hif", "gif"),
+        *("bmp", "jp2", "j2k", "jpf", "jpx", "ppm", "pgm", "pbm", "pnm", "tga", "qoi", "dds", "psd"),
+    )
+)
+
 
 def load_image(path: str | Path) -> Tensor:
-    """Load a photo of any common kind (8 or 16 bits, RGB, CMYK, palette, grey), rotated according to its EXIF data.
+    """Load a photo of any common kind: 8, 12 or 16 bits, RGB, CMYK, palette, grey, with any colour profile.
 
-    Transparent pixels are put on white.
+    It is rotated according to its EXIF data and converted to sRGB; transparent pixels are put on white.
+
+    Args:
+        path: of the file, whose kind is told by its contents; a leading ~ means the home directory.
 
     Returns:
         float32 [1, 3, H, W] in [−1, 1].
@@ -26,73 +37,92 @@ def load_image(path: str | Path) -> Tensor:
     Raises:
         FileError: if the file is missing, not an image, damaged, implausibly large, or smaller than 64 px.
     """
-    return from_picture(_open(Path(path)), str(path))
+    return _as_tensor(read_photo(path), str(path))
 
 
 def from_picture(picture: Image.Image, name: str = "The picture") -> Tensor:
-    """A PIL image of any mode as an image tensor; transparent pixels are put on white.
+    """A PIL image of any mode as an image tensor, treated as ``load_image`` treats a file.
 
     Returns:
         float32 [1, 3, H, W] in [−1, 1].
 
     Raises:
-        FileError: if it has floating-point pixels, or fewer than 64 px on a side; the message calls it ``name``.
+        FileError: if it is damaged, has floating-point pixels, or fewer than 64 px on a side; the message calls it
+            ``name``.
     """
+    with readable(name):
+        picture = normalized(picture, name)
+    return _as_tensor(picture, name)
+
+
+def _as_tensor(picture: Image.Image, name: str) -> Tensor:
     if min(picture.size) < MIN_SIZE:
         raise FileError(
             f"{name} is {picture.width} × {picture.height} px: a photo needs at least {MIN_SIZE} px on each side."
         )
-    if picture.mode == "F":
-        raise FileError(f"{name} has floating-point pixels: save it as JPEG or PNG.")
-    return from_uint8(np.asarray(_to_rgb(picture, "white")))
+    with readable(name):
+        return from_uint8(np.asarray(to_rgb(picture, "white")))
 
 
 def load_mask(path: str | Path) -> Tensor:
-    """Load a mask whose white pixels are to be filled in; black and transparent ones are kept.
+    """Load a mask, in which white is to be filled in and black is kept, with grey at edges only.
+
+    In a picture with transparent parts these are kept, if what is painted is black and white (strokes on an empty
+    layer). If it is anything else, such as a copy of the photo out of which the hole was erased, the transparent parts
+    are to be filled in. Two values of any grey will do: the brighter is to be filled in.
 
     Returns:
         float32 [1, 1, H, W]: 1 where a pixel is to be removed, 0 where it is kept.
 
     Raises:
         FileError: as in ``load_image``, except that there is no minimum size.
+        FileError: if the picture is no mask but, say, a copy of the photo with a hole painted on it.
     """
-    grey = np.asarray(_to_rgb(_open(Path(path)), "black").convert("L"))
-    return torch.from_numpy(grey.copy())[None, None].float() / 255
-
-
-def _open(path: Path) -> Image.Image:
-    if path.is_dir():
-        raise FileError(f"{path} is a folder: name an image file in it.")
-    if path.is_file() and path.stat().st_size == 0:
-        raise FileError(f"{path} is empty: save or download the image again.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large photos are common; bombs raise
-            picture = Image.open(path)
-            picture.load()
-            return ImageOps.exif_transpose(picture)
-    except FileNotFoundError:
-        raise FileError(f"There is no file {path}: check its name and folder.") from None
-    except Image.DecompressionBombError:
+    path = str(path)
+    picture = read_photo(path)
+    with readable(path):
+        opacity = np.asarray(picture.convert("RGBA").getchannel("A")) if picture.has_transparency_data else None
+        colors = np.asarray(to_rgb(picture, "black"))
+    grey = np.asarray(Image.fromarray(colors).convert("L"))
+    opaque = opacity is None or opacity.min() >= 128
+    if opaque:
+        grey = _stretched(grey)
+    r, g, b = np.moveaxis(colors, 2, 0)
+    spread = np.maximum(np.maximum(r, g), b) - np.minimum(np.minimum(r, g), b)
+    painted = (spread > 64).mean() < 0.001 and _has_two_values(grey)
+    if painted and (opaque or grey.max() >= 128):
+        hole = grey
+    elif not opaque and opacity.max() >= 128 and _has_two_values(opacity):
+        hole = 255 - opacity
+    else:
+        found = "transparent all over" if not opaque and opacity.max() < 128 else "not black and white"
         raise FileError(
-            f"{path} has more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels: scale it down first."
-        ) from None
-    except UnidentifiedImageError:
-        raise FileError(f"{path} is not an image that can be read: save it as JPEG or PNG.") from None
-    except PermissionError:
-        raise FileError(f"{path} cannot be read: its permissions do not allow it.") from None
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged files
-        raise FileError(f"{path} is damaged or truncated ({error}): save or download it again.") from None
+            f"{path} is no mask, because it is {found}: paint white what is to be filled in on a black picture of the "
+            "photo's size, or erase it from a copy of the photo to transparency, and save that as PNG."
+        )
+    share = torch.from_numpy(hole.astype(np.float32) / 255)[None, None]
+    return torch.where((share < 0.1) | (share > 0.9), share.round(), share)  # the ripples that JPEG leaves at edges
 
 
-def _to_rgb(picture: Image.Image, background: str) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bits a pixel, or more
-        values = np.asarray(picture, dtype=np.float64)
-        return Image.fromarray((values.clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
-    return picture.convert("RGB")
+def _stretched(grey: np.ndarray) -> np.ndarray:
+    """Exactly two values, such as 0 and 1 or two greys, as 0 and 255; any other values unchanged."""
+    levels = np.flatnonzero(np.bincount(grey.ravel()))
+    return np.uint8(255) * (grey == levels[1]) if len(levels) == 2 else grey
+
+
+def _has_two_values(grey: np.ndarray) -> bool:
+    """Whether 8-bit pixels [H, W] are black or white, but for edges: antialiased, feathered a little, or from JPEG.
+
+    Of photos, at least 11 % were between black and white, and of masks, blurred by as much as makes sense, at most 7 %.
+    """
+    from scipy.ndimage import maximum_filter  # imported here: it takes a quarter of a second
+
+    between = (grey > 64) & (grey < 191)
+    if not 0.001 < between.mean() < 0.1:  # what follows is slow
+        return bool(between.mean() < 0.1)
+    edge = max(4, max(grey.shape) // 64)
+    far = between & ~maximum_filter(~between, 2 * edge + 1)
+    return bool(far.mean() < 0.001)
 
 
 def from_uint8(pixels: np.ndarray) -> Tensor:
