@@ -69,7 +69,11 @@ CONFIGURATIONS = {
     "a one-sided filter": ({"taps": (1, 2, 4, 3)}, {"resample_kernel": [1, 2, 4, 3]}),
     "no filter": ({"taps": (1, 1)}, {"resample_kernel": None}),
     "no noise": ({"use_noise": False}, {"use_noise": False}),
-    "all sizes given": ({}, {"resolution": 16, "latent_size": 8, "dlatent_size": 10, "label_size": 0, "fmap_max": 6}),
+    "all sizes given": (
+        {},
+        {"resolution": 16, "latent_size": 8, "dlatent_size": 10, "label_size": 0, "num_channels": 3, "fmap_max": 6},
+    ),
+    "sizes left open": ({}, {"label_size": None, "num_fp16_res": None, "conv_clamp": None}),
 }
 
 
@@ -77,12 +81,19 @@ CONFIGURATIONS = {
 def test_other_configurations_equal_the_form_written_out(layout, theirs, rng, tmp_path):
     plain = make_generator(rng, **layout)
     both = load_nvidia_pickle(write(tmp_path / "g.pkl", snapshot(as_tensorflow(plain, **theirs))))
-    assert both["metadata"] == {"num_fp16_res": theirs.get("num_fp16_res", 0)}
+    assert both["metadata"] == {"num_fp16_res": theirs.get("num_fp16_res") or 0}
     G = both["G_ema"]
     z, c = torch.randn(2, G.z_dim, generator=rng), torch.eye(G.c_dim)[:2] if G.c_dim else None
     assert relative(G.mapping(z, c), plain_ws(plain, z, c)) < 1e-5
     assert relative(G.synthesis(random_ws(G)), plain_image(plain, random_ws(G))) < 1e-5
     assert relative(G.synthesis(random_ws(G), "none"), plain_image(plain, random_ws(G), noise=False)) < 1e-5
+
+
+def test_noise_that_a_network_holds_but_does_not_use_is_left_out(rng, tmp_path):
+    plain = make_generator(rng)
+    G = load_generator_file(write(tmp_path / "g.pkl", snapshot(as_tensorflow(plain, use_noise=False))))
+    assert G.noise_buffers() == {}
+    assert relative(G.synthesis(random_ws(G)), plain_image(plain, random_ws(G), noise=False)) < 1e-5
 
 
 def lod_names(network):
@@ -240,7 +251,7 @@ def test_no_missing_or_misshapen_variable_goes_unnoticed(name, rng, tmp_path):
     whole = variables_of(network, part)
     load_generator_file(write(tmp_path / "g.pkl", snapshot(network)))
     set_variables(network, part, {other: value for other, value in whole.items() if other != name})
-    assert "is missing" in refusal(write(tmp_path / "g.pkl", snapshot(network))) or name.startswith("noise")
+    assert "is missing" in refusal(write(tmp_path / "g.pkl", snapshot(network)))
     for value in (np.zeros((0, 3), "f4"), np.zeros((2,) * 6, "f4"), np.concatenate([np.atleast_1d(whole[name])] * 2)):
         set_variables(network, part, whole | {name: value})
         refusal(write(tmp_path / "g.pkl", snapshot(network)))

@@ -44,7 +44,7 @@ def tensorflow_generators(networks: object, max_bytes: int) -> dict:
         case _:
             raise CheckpointError(f"it does not hold a StyleGAN2's G, D and Gs; supported are {SUPPORTED}.")
     generators = {name: _generator(network, max_bytes) for name, network in named.items() if network is not None}
-    num_fp16_res = finite_number(_settings(G_ema).get("num_fp16_res", 0))
+    num_fp16_res = finite_number(_settings(G_ema).get("num_fp16_res") or 0)
     return {**generators, "metadata": {"num_fp16_res": int(num_fp16_res)}}
 
 
@@ -79,7 +79,7 @@ def _generator(network: TensorFlowNetwork, max_bytes: int) -> Generator:
         "label_size": generator.c_dim,
     }
     for name, value in found.items():
-        if settings.get(name, value) != value:
+        if settings.get(name) not in (None, value):
             raise CheckpointError(f"by its variables its {name} is {value}, and by its static_kwargs it is not.")
     return generator
 
