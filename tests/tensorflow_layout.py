@@ -48,7 +48,7 @@ def tensorflow_bytes(networks, protocol=4):
 
 
 def as_tensorflow(generator, **settings):
-    """What TensorFlow's code would hold of a generator of ``nvidia_layout``: (mapping, synthesis) variables and w̄."""
+    """A generator of ``nvidia_layout`` as TensorFlow's code would hold it, with these static_kwargs."""
     mapping, synthesis = {}, {}
     for name, module in generator["mapping"].state["_modules"].items():
         theirs = "LabelEmbed" if name == "embed" else f"Dense{name.removeprefix('fc')}"
