@@ -1,4 +1,7 @@
-"""Read mutated weights files for as long as one likes: python tests/fuzz_checkpoints.py [suffix] [examples]."""
+"""Read mutated weights files for as long as one likes: python tests/fuzz_checkpoints.py [suffix] [examples].
+
+The suffix is .pkl, -tensorflow.pkl, .pt or .safetensors.
+"""
 
 import sys
 import tempfile

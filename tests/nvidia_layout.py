@@ -86,6 +86,7 @@ def make_generator(
     taps=(1, 3, 3, 1),
     use_noise=True,
     conv_clamp=None,
+    img_channels=3,
 ):
     def randn(*shape):
         return torch.randn(shape, generator=rng)
@@ -126,7 +127,7 @@ def make_generator(
         if architecture == "skip" or i == len(channels) - 1:
             modules["torgb"] = Persistent(
                 "ToRGBLayer",
-                {"weight": randn(3, outputs, 1, 1), "bias": randn(3)},
+                {"weight": randn(img_channels, outputs, 1, 1), "bias": randn(img_channels)},
                 modules={"affine": dense(w_dim, outputs, offset=1.0)},
                 weight_gain=1 / np.sqrt(outputs),
                 conv_clamp=conv_clamp,

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 
-def make_state(rng, channels=(6, 5, 4), width=8, num_layers=3):
+def make_state(rng, channels=(6, 5, 4), width=8, num_layers=3, img_channels=3):
     """The ``g_ema`` state dict: weights as trained, with their run-time gains still to come."""
     f = torch.tensor([1.0, 3.0, 3.0, 1.0])
     kernel = 4 * f.outer(f) / f.sum() ** 2
@@ -26,8 +26,8 @@ def make_state(rng, channels=(6, 5, 4), width=8, num_layers=3):
         state[f"{name}.activate.bias"] = _randn(rng, outputs)
 
     def colours(name, inputs):
-        modulated(name, inputs, 3, 1)
-        state[f"{name}.bias"] = _randn(rng, 1, 3, 1, 1)
+        modulated(name, inputs, img_channels, 1)
+        state[f"{name}.bias"] = _randn(rng, 1, img_channels, 1, 1)
 
     styled("conv1", channels[0], channels[0])
     colours("to_rgb1", channels[0])

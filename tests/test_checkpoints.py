@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nvidia_layout import Persistent, make_generator, snapshot_bytes
 from rosinality_layout import make_state, plain_image, plain_w
+from tensorflow_layout import as_tensorflow, tensorflow_bytes
 
 from stylegan2_ada import mobile
 from stylegan2_ada.generator import Generator, MappingNetwork
@@ -203,7 +204,7 @@ def refusal(path):
     [
         ("g.pkl", b"", "empty"),
         ("g.pkl", b"\n<!DOCTYPE html><html><body>404</body></html>", "web page"),
-        ("g.pkl", b"\x80\x03cdnnlib.tflib.network\nNetwork\nq\x00.", "TensorFlow"),
+        ("g.pkl", b"\x80\x03cdnnlib.tflib.network\nNetwork\nq\x00.", "not a snapshot"),
         ("g.pkl", b"\x80\x03ctraining.networks_stylegan3\nGenerator\nq\x00.", "StyleGAN3"),
         ("g.pkl", b"PK\x03\x04", "a PyTorch archive"),
         ("g.pkl", b"GIF89a", "unknown data"),
@@ -211,7 +212,7 @@ def refusal(path):
         ("G.PKL", b"\x80\x03K\x01.", "type int, not a snapshot"),
         ("g.safetensors", b"\x80\x03K\x01.", "a pickle"),
         ("g.safetensors", struct.pack("<Q", 1 << 60) + b"{}", "damaged"),
-        ("g.pt", b"PK\x03\x04 but no archive", "refuses it"),
+        ("g.pt", b"PK\x03\x04 but no archive", "it is damaged"),
         ("g.bin", b"\x80\x03K\x01.", "suffix '.bin'"),
     ],
 )
@@ -557,15 +558,23 @@ def test_every_truncation_is_refused(rng, tmp_path):
 
 @functools.cache
 def small_files():
-    """A little generator in each of the three formats, by suffix."""
+    """A little generator in each of the four formats, by the end of its name."""
     rng = torch.Generator().manual_seed(0)
-    pkl = snapshot_bytes({"G_ema": make_generator(rng, channels=(2, 2), z_dim=2, w_dim=2, num_layers=1)})
+    plain = make_generator(rng, channels=(2, 2), z_dim=2, w_dim=2, num_layers=1)
+    pkl = snapshot_bytes({"G_ema": plain})
+    tensorflow_pkl = tensorflow_bytes((None, None, as_tensorflow(plain, resolution=8)))
     pt = io.BytesIO()
     torch.save({"g_ema": make_state(rng, channels=(2, 2), width=2, num_layers=1)}, pt)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "g.safetensors"
         save_generator(random_generator(rng, 8, channel_max=2, z_dim=2, w_dim=2, mapping_layers=1), path)
-        return {".pkl": pkl, ".pt": pt.getvalue(), ".safetensors": path.read_bytes()}
+        safetensors_file = path.read_bytes()
+    return {
+        ".pkl": pkl,
+        "-tensorflow.pkl": tensorflow_pkl,
+        ".pt": pt.getvalue(),
+        ".safetensors": safetensors_file,
+    }
 
 
 @st.composite
@@ -605,7 +614,9 @@ def is_read(path, content):
 
 
 @pytest.mark.filterwarnings("ignore")  # pickletools and PyTorch warn of what they find in damaged files
-@pytest.mark.parametrize(("suffix", "examples"), [(".pkl", 800), (".pt", 100), (".safetensors", 200)])
+@pytest.mark.parametrize(
+    ("suffix", "examples"), [(".pkl", 800), ("-tensorflow.pkl", 2000), (".pt", 100), (".safetensors", 200)]
+)
 def test_mutated_files_are_read_or_refused(suffix, examples, tmp_path):
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(content=mutations(small_files()[suffix]))

@@ -28,8 +28,9 @@ def load_generator(name: str | Path = "mobile-ffhq", device: str | torch.device 
 
     Args:
         name: "mobile-ffhq", FFHQ faces at 1024 px, the project's own choice; "ffhq", NVIDIA's StyleGAN2-ADA,
-            downloaded from NVIDIA on first use; or the path of your own file: NVIDIA's .pkl, rosinality's .pt or a
-            .safetensors, converted or tuned. Files are parsed; nothing in them is ever executed.
+            downloaded from NVIDIA on first use; or the path of your own file: NVIDIA's .pkl, of PyTorch or TensorFlow,
+            rosinality's .pt or .pth, or a .safetensors, converted or tuned. Files are parsed; nothing in them is ever
+            executed.
         device: "auto", "cuda", "mps", "cpu" or a torch.device.
 
     Raises:

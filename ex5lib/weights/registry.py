@@ -130,7 +130,7 @@ REGISTRY = {
 }
 
 GENERATORS = ("mobile-ffhq", "ffhq")
-GENERATOR_SUFFIXES = (".pkl", ".pt", ".safetensors")
+GENERATOR_SUFFIXES = (".pkl", ".pt", ".pth", ".safetensors")
 
 # What every run needs; the rest is fetched when asked for.
 ESSENTIAL = (

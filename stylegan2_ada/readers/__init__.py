@@ -1,11 +1,12 @@
 """Readers of pretrained weights, one file per format. None of them runs anything that a weights file contains.
 
 - nvidia.py: StyleGAN2-ADA snapshots (.pkl), on top of the pickle reader in pickles.py;
-- rosinality.py: rosinality's StyleGAN2 (.pt);
+- tensorflow.py: StyleGAN2 and StyleGAN2-ADA snapshots from before PyTorch (.pkl), on top of the same;
+- rosinality.py: rosinality's StyleGAN2 (.pt or .pth);
 - native.py: this project's own format (.safetensors), read and written;
 - openvino.py: MobileStyleGAN as the package random-face ships it (.xml and .bin).
 
-The three StyleGAN2 readers recognise a file with contents.py, rename its tensors, and make the generator with build.py.
+The StyleGAN2 readers recognise a file with contents.py, rename its tensors, and make the generator with build.py.
 """
 
 from pathlib import Path
@@ -31,12 +32,13 @@ __all__ = [
 _FORMATS = {
     ".pkl": ((PICKLE,), lambda path: load_nvidia_pickle(path)["G_ema"]),
     ".pt": ((TORCH_ARCHIVE, OLD_TORCH_FILE), load_rosinality),
+    ".pth": ((TORCH_ARCHIVE, OLD_TORCH_FILE), load_rosinality),
     ".safetensors": ((SAFETENSORS,), load_safetensors),
 }
 
 
 def load_generator_file(path: str | Path) -> Generator:
-    """The generator in a file: NVIDIA's ``.pkl`` (its G_ema), rosinality's ``.pt`` or our ``.safetensors``.
+    """The generator in a file: NVIDIA's ``.pkl`` (G_ema), rosinality's ``.pt`` or ``.pth``, or our ``.safetensors``.
 
     Returns:
         A StyleGAN2 or, from a ``.safetensors``, a MobileStyleGAN: in float32, frozen, in evaluation mode, on the CPU.

@@ -1,5 +1,6 @@
 """From a state dict in this project's names to a generator: the last step of every reader of generators."""
 
+import math
 import re
 
 import torch
@@ -11,19 +12,24 @@ from stylegan2_ada.networks import SynthesisNetwork
 from stylegan2_ada.ops import fir_filter
 from stylegan2_ada.readers.errors import CheckpointError
 
+RESOLUTIONS = "4|8|16|32|64|128|256|512|1024"  # in a regular expression: heights and widths in px that a block may have
 
-def build_generator(state: dict[str, Tensor], taps: Tensor | None, conv_clamp: float | None) -> Generator:
+
+def build_generator(
+    state: dict[str, Tensor], taps: Tensor | None, conv_clamp: float | None, architecture: str | None = None
+) -> Generator:
     """The generator with this state dict, frozen, in evaluation mode; its sizes are read off the tensors' shapes.
 
     Args:
         state: tensors by name, without ``synthesis.resample_filter``.
         taps: the taps of the resample filter, [k] or [k, k].
         conv_clamp: the ``conv_clamp`` of ``SynthesisNetwork``.
+        architecture: that of ``SynthesisNetwork``, if the file says it; None tells it from the tensors there are.
 
     Raises:
-        CheckpointError: naming the first tensor that is missing, unknown or of the wrong shape.
+        CheckpointError: naming the first tensor that is missing, unknown or of the wrong shape; or if its images are
+            not RGB.
     """
-
     if taps is None or taps.ndim not in (1, 2) or not 1 <= len(taps) == taps.shape[-1] <= 64 or taps.sum() == 0:
         raise CheckpointError("it has no resample filter of 1 to 64 taps.")
     state = {**state, "synthesis.resample_filter": fir_filter(taps)}
@@ -33,12 +39,16 @@ def build_generator(state: dict[str, Tensor], taps: Tensor | None, conv_clamp: f
     (w_dim,) = _shape(state, "mapping.w_avg", 1)
     has_skips = any(".skip." in name for name in state)
     has_first_colours = any(name.startswith("synthesis.blocks.0.to_rgb.") for name in state)
+    img_channels = _shape(state, f"synthesis.blocks.{num_blocks - 1}.to_rgb.weight", 2)[0]
+    if img_channels != 3:
+        channels = "1 channel" if img_channels == 1 else f"{img_channels} channels"
+        raise CheckpointError(f"its images have {channels}: this project restores RGB photos, and needs images with 3.")
     with torch.device("meta"):
         synthesis = SynthesisNetwork(
             w_dim,
             [_shape(state, f"synthesis.blocks.{i}.conv1.weight", 4)[0] for i in range(num_blocks)],
-            _shape(state, f"synthesis.blocks.{num_blocks - 1}.to_rgb.weight", 2)[0],
-            architecture="resnet" if has_skips else "skip" if has_first_colours else "orig",
+            img_channels,
+            architecture=architecture or ("resnet" if has_skips else "skip" if has_first_colours else "orig"),
             resample_filter=[1.0] * len(state["synthesis.resample_filter"]),
             use_noise=any(name.endswith(".noise_strength") for name in state),
             conv_clamp=conv_clamp,
@@ -113,6 +123,21 @@ def _filled(generator: Generator, state: dict[str, Tensor]) -> Generator:
         raise CheckpointError(f"it has the unknown tensor {min(unknown)[:100]}.")
     generator.load_state_dict({name: tensor.contiguous() for name, tensor in state.items()}, assign=True)
     return generator.eval().requires_grad_(False)
+
+
+def conv_name(index: int) -> str:
+    """Our name for styled convolution ``index``, counted from coarse to fine: one at 4 px, then two per resolution."""
+    return f"blocks.{(index + 1) // 2}.conv{(index + 1) % 2}"
+
+
+def block_name(resolution: int) -> str:
+    """Our name for the block of that height and width in px."""
+    return f"blocks.{resolution.bit_length() - 3}"
+
+
+def equalised(fan_in: torch.Size) -> float:
+    """The run-time gain 1/√fan_in of an equalised learning rate, from the input dimensions of a weight."""
+    return 1 / math.sqrt(max(fan_in.numel(), 1))
 
 
 def check_tensors(tensors: dict[str, object], max_bytes: int):

@@ -4,7 +4,10 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-SUPPORTED = "StyleGAN2-ADA snapshots of NVIDIA's PyTorch code (.pkl), rosinality's StyleGAN2 (.pt) and .safetensors"
+SUPPORTED = (
+    "NVIDIA's StyleGAN2 and StyleGAN2-ADA of TensorFlow or PyTorch (.pkl), rosinality's StyleGAN2 (.pt or .pth) "
+    "and this project's .safetensors"
+)
 
 
 class CheckpointError(ValueError):

@@ -1,4 +1,4 @@
-"""Snapshots of NVIDIA's StyleGAN2-ADA in PyTorch: pickles of persistent modules."""
+"""Snapshots of NVIDIA's StyleGAN2-ADA in PyTorch: pickles of persistent modules. Those of TensorFlow are passed on."""
 
 import itertools
 import re
@@ -7,18 +7,20 @@ from pathlib import Path
 from torch import Tensor
 
 from stylegan2_ada.generator import Generator
-from stylegan2_ada.readers.build import build_generator, check_tensors, finite_number
+from stylegan2_ada.readers.build import RESOLUTIONS, block_name, build_generator, check_tensors, finite_number
 from stylegan2_ada.readers.contents import PICKLE, content_of
 from stylegan2_ada.readers.errors import SUPPORTED, CheckpointError, naming
-from stylegan2_ada.readers.pickles import ForbiddenNameError, PersistentObject, read_snapshot
+from stylegan2_ada.readers.pickles import ForbiddenNameError, PersistentObject, TensorFlowNetwork, read_snapshot
+from stylegan2_ada.readers.tensorflow import tensorflow_generators
 
 
 def load_nvidia_pickle(path: str | Path) -> dict:
-    """The generators in a snapshot of NVIDIA's StyleGAN2-ADA in PyTorch, without running any of it.
+    """The generators in a snapshot of NVIDIA's, without running any of it.
 
     Args:
-        path: a pickle of a dict with G_ema and, as NVIDIA's training writes them, G, D, augment_pipe and
-            training_set_kwargs.
+        path: a pickle of StyleGAN2-ADA in PyTorch: a dict with G_ema and, as NVIDIA's training writes them, G, D,
+            augment_pipe and training_set_kwargs. Or one of StyleGAN2 or StyleGAN2-ADA in TensorFlow: a tuple
+            (G, D, Gs), whose Gs becomes G_ema.
 
     Returns:
         {"G_ema", "G", "metadata"}: generators in float32, frozen, in evaluation mode (G only if the file has one),
@@ -37,12 +39,11 @@ def load_nvidia_pickle(path: str | Path) -> dict:
         try:
             snapshot = read_snapshot(data)
         except ForbiddenNameError as error:
-            if error.name.startswith("dnnlib.tflib"):
-                era = "StyleGAN's TensorFlow era"
-                raise CheckpointError(f"it dates from {era} ({error.name}); supported are {SUPPORTED}.") from None
             if "stylegan3" in error.name:
                 raise CheckpointError(f"it is a StyleGAN3 network ({error.name}); supported are {SUPPORTED}.") from None
             raise
+        if isinstance(snapshot, tuple | TensorFlowNetwork):
+            return tensorflow_generators(snapshot, len(data))
         if not isinstance(snapshot, dict):
             found = type(snapshot).__name__
             raise CheckpointError(f"it holds data of type {found}, not a snapshot; supported are {SUPPORTED}.")
@@ -123,10 +124,6 @@ def _generator(modules: dict[str, dict], max_bytes: int) -> Generator:
 
 
 def _our_name(name: str) -> str:
-    name = re.sub(r"^synthesis\.b(4|8|16|32|64|128|256|512|1024)\.", lambda m: f"synthesis.{_block(int(m[1]))}.", name)
+    name = re.sub(rf"^synthesis\.b({RESOLUTIONS})\.", lambda m: f"synthesis.{block_name(int(m[1]))}.", name)
     name = re.sub(r"^mapping\.fc(\d+)\.", r"mapping.layers.\1.", name)
     return name.replace(".torgb.", ".to_rgb.").replace(".noise_const", ".noise")
-
-
-def _block(resolution: int) -> str:
-    return f"blocks.{resolution.bit_length() - 3}"

@@ -1,4 +1,4 @@
-"""Read the data in a pickle of PyTorch modules without running anything that it names.
+"""Read the data in a pickle of PyTorch modules or TensorFlow networks without running anything that it names.
 
 A pickle is a program for a small stack machine, and the dangerous instructions are those that import and call. This
 machine imports nothing: a name in the stream is a key into a table of our own functions, and any other name is
@@ -17,10 +17,10 @@ stops the keys: only the stack tells what becomes one, so the first pass would h
 import io
 import math
 import pickletools
-import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,6 +69,37 @@ class PersistentObject:
     state: dict
 
 
+@dataclass
+class TensorFlowNetwork:
+    """An object of NVIDIA's ``dnnlib.tflib.network``. Its state holds source text, too, at which nothing looks."""
+
+    state: dict = field(default_factory=dict, init=False)
+
+    def build(self, state: object):
+        _require(isinstance(state, dict), "a network")
+        self.state = state
+
+
+@dataclass
+class NumpyArray:
+    """A numpy array, as a tensor from its BUILD on; ``take`` counts the bytes that the stream uses."""
+
+    take: Callable[[bytes], None]
+    tensor: Tensor | None = None
+
+    def build(self, state: object):
+        _require(isinstance(state, tuple) and len(state) == 5, "an array")
+        _, shape, dtype, columns_first, data = state
+        _require(isinstance(shape, tuple) and isinstance(dtype, _NumpyDtype) and isinstance(data, bytes), "an array")
+        most = max(len(data), 1)
+        _require(len(shape) <= 8 and all(type(n) is int and 0 <= n <= most for n in shape), "an array")
+        _require(math.prod(shape) * dtype.size == len(data), "an array")
+        self.take(data)
+        values = np.frombuffer(data, dtype.byte_order + dtype.code)
+        values = values.reshape(shape, order="F" if columns_first else "C")
+        self.tensor = torch.from_numpy(values.astype(dtype.code, "C"))  # a copy, in this machine's byte order
+
+
 @dataclass(frozen=True)
 class _Name:
     name: str
@@ -78,6 +109,14 @@ class _Name:
 class _NumpyDtype:
     code: str
     byte_order: str = "<"
+
+    @property
+    def size(self) -> int:
+        return int(self.code[1])
+
+    def build(self, state: object):
+        _require(isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|"), "a numpy dtype")
+        self.byte_order = state[1].replace("|", "<")
 
 
 @dataclass(frozen=True)
@@ -89,7 +128,9 @@ class _StorageKey:
 
 
 def read_snapshot(data: bytes) -> object:
-    """The object in a pickle of NVIDIA's training loop, as dicts, lists, numbers, tensors and ``PersistentObject``.
+    """The object in a pickle of NVIDIA's training loops, of PyTorch or TensorFlow.
+
+    It is made of dicts, lists, tuples, numbers, strings, tensors and the three classes above.
 
     Raises:
         CheckpointError: if it is damaged, or describes more data than it holds.
@@ -106,9 +147,13 @@ class _SnapshotReader:
             "collections.OrderedDict": _empty_dict,
             "dnnlib.util.EasyDict": _empty_dict,
             "builtins.set": _ignored_set,
+            "dnnlib.tflib.network.Network": TensorFlowNetwork,
             "numpy.dtype": _numpy_dtype,
+            "numpy.ndarray": None,
             "numpy.core.multiarray.scalar": _numpy_scalar,
             "numpy._core.multiarray.scalar": _numpy_scalar,
+            "numpy.core.multiarray._reconstruct": self._array,
+            "numpy._core.multiarray._reconstruct": self._array,
             "torch._utils._rebuild_parameter": _parameter,
             "torch._utils._rebuild_tensor_v2": _tensor,
             "torch.storage._load_from_bytes": self._storage,
@@ -118,13 +163,20 @@ class _SnapshotReader:
     def read(self) -> object:
         return _run(io.BytesIO(self._data), self._names)
 
-    def _storage(self, data) -> Tensor:
-        """The flat tensor in a legacy stream of ``torch.save``: five pickles, the number of elements, the elements."""
-        _require(isinstance(data, bytes), "a storage")
+    def _take(self, data: bytes):
         # A stream may ask for the same bytes again and again.
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
             raise CheckpointError("it describes more tensor data than it holds")
+
+    def _array(self, kind, _shape, _dtype) -> NumpyArray:
+        _require(kind == _Name("numpy.ndarray"), "an array")
+        return NumpyArray(self._take)
+
+    def _storage(self, data) -> Tensor:
+        """The flat tensor in a legacy stream of ``torch.save``: five pickles, the number of elements, the elements."""
+        _require(isinstance(data, bytes), "a storage")
+        self._take(data)
         stream = io.BytesIO(data)
         magic, protocol, _, storage, keys = (
             _run(stream, dict.fromkeys(_STORAGE_DTYPES), _storage_key) for _ in range(5)
@@ -191,9 +243,8 @@ def _run(stream: io.BytesIO, names: dict[str, Callable], persistent: Callable | 
                     stack.append(_call(names[function.name], args, function.name))
                 case "BUILD":
                     state = stack.pop()
-                    _require(isinstance(stack[-1], _NumpyDtype) and isinstance(state, tuple), "a state")
-                    _require(len(state) > 1 and state[1] in ("<", ">", "|"), "a numpy dtype")
-                    stack[-1].byte_order = state[1]
+                    _require(isinstance(stack[-1], _NumpyDtype | NumpyArray | TensorFlowNetwork), "a state")
+                    stack[-1].build(state)
                 case "BINPERSID" if persistent is not None:
                     stack.append(_call(persistent, (stack.pop(),), "a storage"))
                 case _:
@@ -249,15 +300,14 @@ def _ignored_set(_items=()) -> set:
 
 
 def _numpy_dtype(code, _align=False, _copy=True) -> _NumpyDtype:
-    _require(code in ("f4", "f8", "i4", "i8"), "a numpy dtype")
+    _require(code in ("b1", "u1", "i4", "i8", "f2", "f4", "f8"), "a numpy dtype")
     return _NumpyDtype(code)
 
 
-def _numpy_scalar(dtype, data) -> float | int:
+def _numpy_scalar(dtype, data) -> float | int | bool:
     _require(isinstance(dtype, _NumpyDtype) and isinstance(data, bytes), "a numpy scalar")
-    order = dtype.byte_order if dtype.byte_order in "<>" else "<"
-    _require(len(data) == int(dtype.code[1]), "a numpy scalar")
-    return struct.unpack(order + {"f4": "f", "f8": "d", "i4": "i", "i8": "q"}[dtype.code], data)[0]
+    _require(len(data) == dtype.size, "a numpy scalar")
+    return np.frombuffer(data, dtype.byte_order + dtype.code)[0].item()
 
 
 def _parameter(data, _requires_grad, _hooks) -> Tensor:
