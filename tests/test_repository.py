@@ -52,7 +52,7 @@ ORDER = [
     "errors", "files", "samples", "devices", "images", "weights.registry", "weights.downloads",
     "weights.converters", "weights.fetching", "weights.loading", "weights", "alignment", "degradations", "hidden",
     "latents", "stages", "losses", "warm_start", "metrics", "recipes", "descent", "projection", "projector", "tuning",
-    "figures", "restore", "jobs",
+    "figures", "paste", "restore", "jobs",
     "notebook.claims", "notebook.frames", "notebook.controls", "notebook.screens", "notebook.explorer",
     "notebook.sweep", "notebook.upload", "notebook.section", "notebook.report", "notebook", "cli", "__main__",
 ]
