@@ -30,7 +30,7 @@ from ex5lib.images import check_image, resize, resize_area
 _FACE, _HEAD = (0.015, 0.07, 0.03), (0.12, 0.18, 0.06)
 _FOREHEAD = 0.8  # how far above the brows the outline reaches, in lengths of the nose from the brows to its base
 _HOLE_MARGIN, _HOLE_FEATHER = 0.004, 0.012
-_HOLE_MARGIN_PX, _HOLE_FEATHER_PX = 1.5, 3  # and at least so many px of the photo: the crop smears a hole's edge
+_HOLE_MARGIN_PX, _HOLE_FEATHER_PX = 1.5, 3  # and at least these px of the photo: the crop smears a hole's edge
 _RING = 0.03  # width of the ring outside of what is replaced; there, too, the colours are compared
 _GRID = 64  # px at which they are compared: finer differences are not of colour but of what is shown
 _UNLIKE = (0.4, 0.2, 0.1, 0.1, 0.1, 0.1)  # a difference that stands out by more than this hardly counts, by round
@@ -91,7 +91,7 @@ def replaced_share(face: AlignedFace, result: Tensor, degradation: nn.Module) ->
 
     size, side = result.shape[-1], np.linalg.norm(face.quad[3] - face.quad[0])
     exact = hasattr(degradation, "composite")
-    if exact:  # what is taken wholly from a black image, and nothing from a white one
+    if exact:  # black where nothing of a white photo is kept
         white = torch.ones(1, 3, size, size)
         hole = (degradation.composite(white, -white) < -0.999).all(dim=1)[0]
     else:

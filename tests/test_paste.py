@@ -230,6 +230,21 @@ def test_of_a_grey_group_each_face_gets_its_own_colours(group):
     torch.testing.assert_close(paste(photo * 0.5, patches[::-1]), done)
 
 
+def test_where_two_crops_overlap_each_face_keeps_its_colours(astronaut):
+    photo = GREY(astronaut.photo) * 0.5
+    right = 0.35 * (astronaut.quad[3] - astronaut.quad[0])
+    left_face = replace(astronaut, photo=photo, image=GREY(astronaut.image) * 0.5)
+    tint = torch.tensor([0.2, -0.05, -0.3]).view(1, 3, 1, 1)
+    patches = [
+        (face, face.image + sign * (tint - GREY(tint)), GREY)
+        for face, sign in ((left_face, 1), (replace(left_face, quad=astronaut.quad + right), -1))
+    ]
+    x, y = astronaut.landmarks[33].round().astype(int)  # below the nose, well inside of the other's crop
+    for order in (patches, patches[::-1]):
+        found = (paste(photo, order) - photo)[0, :, y, x]
+        assert (found - (tint - GREY(tint)).flatten()).abs().max() < 0.03
+
+
 def test_a_photo_of_another_size_is_refused(astronaut):
     with pytest.raises(SettingError, match="512 × 500 px, but the face was found in one of 512 × 512"):
         paste(astronaut.photo[:, :, :500], [(astronaut, astronaut.image, ex5lib.Identity())])
