@@ -1,4 +1,4 @@
-"""The whole pipeline for a photo: photo → aligned face → degraded → searched → composite → compared.
+"""The whole pipeline for a photo: photo → aligned face → degraded → searched → composite → compared → pasted back.
 
 The command line and the notebooks (and so the report) all use it.
 """
@@ -22,6 +22,7 @@ from ex5lib.files import replacing
 from ex5lib.images import save_image
 from ex5lib.losses import PerceptualDistance
 from ex5lib.metrics import compare
+from ex5lib.paste import paste
 from ex5lib.projection import Projection
 from ex5lib.projector import project
 from ex5lib.recipes import Recipe
@@ -84,9 +85,19 @@ class Restoration:
         return self.degradation.composite(self.target, self.result)
 
     @cached_property
+    def photo(self) -> Tensor | None:
+        """The whole photo [1, 3, H, W] with the result put back into it; None if the photo itself was the aligned crop.
+
+        It is put into the photo as it was given. One that was degraded only for the search is still intact around the
+        result, so that a demonstration shows how the result looks in its place.
+        """
+        return None if self.face.landmarks is None else put_back([self])
+
+    @cached_property
     def images(self) -> dict[str, Tensor]:
-        """The images by name: original (or photo), degraded and composite if there is one, and result."""
-        images = {"photo" if self.original is None else "original": self.face.image}
+        """The images of the crop by name: original (or aligned, if the photo itself was degraded), degraded and
+        composite if there is one, and result."""
+        images = {"aligned" if self.original is None else "original": self.face.image}
         if self.target is not self.face.image:
             images["degraded"] = self.target
         images["result"] = self.result
@@ -121,6 +132,8 @@ class Restoration:
     def save(self, folder: str | Path, *, request: dict | None = None) -> list[Path]:
         """Write everything into a folder: projection, images, figures, tuned generator and ``metrics.json``.
 
+        The images are those of the crop, and ``photo.png``, the whole photo with the result put back.
+
         Args:
             folder: created if it is missing.
             request: recorded in ``metrics.json``, which is written last: a folder that has it is complete.
@@ -131,6 +144,8 @@ class Restoration:
         folder = Path(folder)
         written = [self.run.save(folder)]
         written += [save_image(image, folder / f"{name}.png") for name, image in self.images.items()]
+        if self.photo is not None:
+            written.append(save_image(self.photo, folder / "photo.png"))
         written += [figures.save_figure(plot, folder / f"{name}.png") for name, plot in self.figures().items()]
         if self.tuned is not None:
             save_generator(self.tuned, folder / "generator.safetensors")
@@ -245,3 +260,14 @@ def restore_faces(
         Restoration(face, degradation, target, None if already_degraded else face.image, one, distance, tuned)
         for face, target, (tuned, one) in zip(faces, targets, found, strict=True)
     ]
+
+
+def put_back(found: Sequence[Restoration]) -> Tensor:
+    """A photo [1, 3, H, W] with several of its faces restored: the results found for them, pasted one after the other.
+
+    Raises:
+        SettingError: if there are none, or they are of photos of different sizes.
+    """
+    if not found:
+        raise SettingError("There is no face to put back: give at least one result.")
+    return paste(found[0].face.photo, [(one.face, one.result, one.degradation) for one in found])

@@ -64,7 +64,7 @@ def test_align_writes_the_crop_and_the_detection(call, photo):
 def test_invert_aligns_searches_and_reports(call, photo):
     result = call("invert", photo, "--num-steps", 3, "--space", "w+", "--seed", 5, "--device", "cpu", "--out", "here")
     assert result.exit_code == 0
-    assert _files(Path("here")) == RUN_FILES | {"alignment.png"}
+    assert _files(Path("here")) == RUN_FILES | {"alignment.png", "photo.png"}
     run = ex5lib.Projection.load("here")
     assert run.settings["space"] == "w+"
     assert (run.seed, run.num_steps) == (5, 3)
@@ -96,7 +96,7 @@ def test_a_damaged_photo_is_restored_without_claiming_an_original(call, astronau
     )  # fmt: skip
     assert result.exit_code == 0
     folder = Path("results/damaged-inpaint")
-    assert _files(folder) == (RUN_FILES - {"original.png"}) | {"composite.png", "degraded.png", "photo.png"}
+    assert _files(folder) == (RUN_FILES - {"original.png"}) | {"aligned.png", "composite.png", "degraded.png"}
     assert list(json.loads((folder / "metrics.json").read_text())["metrics"]) == ["search"]
     composite, made = ex5lib.load_image(folder / "composite.png"), ex5lib.load_image(folder / "result.png")
     hole = (slice(None), slice(None), slice(660, 828), slice(340, 684))
@@ -137,7 +137,8 @@ def test_demo_draws_one_gallery_of_four_searches(call, photo, root):
     assert result.exit_code == 0, result.output
     demo = Path("results/demo")
     assert _files(demo) == {"gallery.png", "inversion", "deblurring", "colourisation", "inpainting"}
-    assert _files(demo / "inpainting") == RUN_FILES | {"alignment.png", "degraded.png", "composite.png"}
+    pasted = {"alignment.png", "degraded.png", "composite.png", "photo.png"}
+    assert _files(demo / "inpainting") == RUN_FILES | pasted
     assert Image.open(demo / "gallery.png").size[0] > 1000
 
 

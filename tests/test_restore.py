@@ -9,8 +9,9 @@ from PIL import Image
 import ex5lib
 from ex5lib import errors as e
 from ex5lib import metrics
-from ex5lib.images import resize
-from ex5lib.restore import TASKS, pick_task, restore_faces
+from ex5lib.images import from_uint8, resize, to_uint8
+from ex5lib.paste import paste
+from ex5lib.restore import TASKS, pick_task, put_back, restore_faces
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_what_the_photo_lacks_already_is_not_compared(quick, astronaut):
         assert torch.equal(done.target, degradation(face) if made else face)
         assert done.original is None
         assert list(done.metrics) == ["search"]
-        assert next(iter(done.images)) == "photo"
+        assert next(iter(done.images)) == "aligned"
 
 
 def test_a_photo_can_be_degraded_by_something_else(quick, astronaut):
@@ -141,6 +142,24 @@ def test_everything_is_saved_and_the_numbers_last(quick, astronaut, tmp_path):
     report = json.loads(written[-1].read_text())
     assert report["request"] == {"asked": 1}
     assert report["settings"] == done.run.settings
+
+
+def test_the_face_is_put_back_into_its_photo_and_that_is_saved(quick, astronaut, tmp_path):
+    hole = ex5lib.Inpaint(top=64, left=64, height=64, width=64)
+    done = ex5lib.restore(astronaut, hole, **quick)
+    assert torch.equal(done.photo, paste(astronaut.photo, [(done.face, done.result, hole)]))
+    assert torch.equal(put_back([done]), done.photo)
+    changed = (done.photo != astronaut.photo).any(dim=1)[0].float().mean()
+    assert 0.005 < changed < 0.02  # a sixteenth of the crop, which is a ninth of the photo, and its rim
+    done.__dict__["metrics"] = {"search": {"distance": 1.0}}  # a face of 32 px has no descriptor
+    assert tmp_path / "photo.png" in done.save(tmp_path)
+    assert torch.equal(ex5lib.load_image(tmp_path / "photo.png"), from_uint8(to_uint8(done.photo)))
+
+
+def test_nothing_is_put_back_where_the_photo_was_the_crop(quick, astronaut):
+    assert ex5lib.restore(astronaut.image, aligned=True, **quick).photo is None
+    with pytest.raises(e.SettingError, match="no face to put back"):
+        put_back([])
 
 
 def test_the_tasks_are_those_of_the_report():

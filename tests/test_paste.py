@@ -1,0 +1,252 @@
+"""Faces put back: where they came from, nothing else touched, no seam; against closed forms and the intact photos."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from scipy.ndimage import binary_dilation
+
+import ex5lib
+from ex5lib.alignment import AlignedFace, align_face, aligned_landmarks, crop_quad
+from ex5lib.errors import SettingError
+from ex5lib.images import from_uint8, to_uint8
+from ex5lib.metrics import psnr
+from ex5lib.paste import paste, replaced_share
+
+GREY = ex5lib.Grayscale()
+
+
+def _picture(root, name: str) -> Image.Image:
+    return Image.open(root / "data" / name).convert("RGB")
+
+
+def _case(root, name: str) -> AlignedFace:
+    if name == "turned":
+        return align_face(_picture(root, "astronaut.png").rotate(20, Image.Resampling.BICUBIC, expand=True))
+    if name == "cut":
+        face = align_face(_picture(root, "president.jpg").crop((70, 40, 460, 500)))
+        assert face.quad.min() < -20
+        return face
+    if name == "small":
+        face = align_face(_picture(root, "vice-president.jpg").resize((160, 186), Image.Resampling.LANCZOS))
+        assert np.linalg.norm(face.quad[3] - face.quad[0]) < 130
+        return face
+    return align_face(root / "data" / name)
+
+
+def _in_photo(share: torch.Tensor, face: AlignedFace) -> torch.Tensor:
+    """A map of the crop [1, 1, S, S] as it lies in the photo, computed in complex numbers and sampled by PyTorch."""
+    height, width = face.photo.shape[2:]
+    y, x = np.mgrid[:height, :width]
+    origin, right = (complex(*face.quad[k]) for k in (0, 3))
+    place = (x + 1j * y - origin) / (right - origin) * 2 - (1 + 1j)  # the crop from −1 − i to 1 + i
+    grid = torch.from_numpy(np.stack([place.real, place.imag], axis=2))[None].float()
+    return F.grid_sample(share, grid, align_corners=False)
+
+
+def _saved(image: torch.Tensor) -> torch.Tensor:
+    return from_uint8(to_uint8(image))
+
+
+@pytest.mark.parametrize("name", ["officer.jpg", "turned", "cut", "small"])
+def test_a_face_put_back_undegraded_leaves_the_photo_as_it_was(root, name):
+    face = _case(root, name)
+    done = _saved(paste(face.photo, [(face, face.image, ex5lib.Identity())]))
+    share = _in_photo(replaced_share(face, face.image, ex5lib.Identity()), face)
+    outside = (share == 0).expand_as(done)
+    assert torch.equal(done[outside], face.photo[outside])
+    assert psnr(done, face.photo, ((share > 0) & (share < 1)).float()) > 35
+    assert psnr(done, face.photo, (share == 1).float()) > 33
+    # The face is in it, from the chin (8) and the temples (0, 16) to above the brows, and hair and shoulders are not.
+    side = np.linalg.norm(face.quad[3] - face.quad[0])
+    up = (face.quad[0] - face.quad[1]) / side
+    forehead = face.landmarks[[19, 24]] + 0.05 * side * up
+    for x, y in np.concatenate([face.landmarks, forehead]).round().astype(int):
+        assert share[0, 0, y, x] > 0.6
+    assert (0.2 < share.sum() / side**2 < 0.5) or name == "cut"
+
+
+def test_the_seam_is_soft_and_lies_around_both_chins(astronaut):
+    lower = astronaut.image.roll(50, 2)
+    share = replaced_share(astronaut, lower, ex5lib.Identity())
+    for image in (astronaut.image, lower):
+        for x, y in (aligned_landmarks(image)[3:14] * 1024).round().astype(int):
+            assert share[0, 0, y, x] > 0.9
+    assert max(share.diff(dim=axis).abs().max() for axis in (2, 3)) < 0.06
+    assert share[..., [0, -1], :].max() == share[..., [0, -1]].max() == 0
+
+
+# A rotated square that is larger than its crop, and one that is smaller.
+@pytest.mark.parametrize(("side", "size", "reach"), [(300, 128, 13), (150, 512, 6)])
+def test_a_hole_is_filled_with_what_lies_there(side, size, reach):
+    centre, half = complex(203.3, 188.6), side / 2 * np.exp(0.4j)
+
+    def scene(place):  # what photo and result show at a place x + iy in px of the photo
+        return torch.stack([0.7 * (place.real / 9 + c).sin() * (place.imag / 13 - c).cos() for c in range(3)])[None]
+
+    def hole(place):
+        return ((place.real - centre.real).abs() < side / 5) & ((place.imag - centre.imag).abs() < side / 8)
+
+    def crop(n):  # the places of a crop's pixels
+        line = (torch.arange(n) + 0.5) / n * 2 - 1
+        return centre + half * torch.complex(*torch.meshgrid(line, line, indexing="xy"))
+
+    quad = np.array([(z.real, z.imag) for z in centre + half * np.array([-1 - 1j, -1 + 1j, 1 + 1j, 1 - 1j])])
+    photo = torch.complex(*torch.meshgrid(torch.arange(420.0), torch.arange(380.0), indexing="xy"))
+    damaged = torch.where(hole(photo), torch.tensor(1.0), scene(photo))
+    face = AlignedFace(crop_quad(damaged, quad, size), None, quad, damaged, (), 0)
+    done = paste(damaged, [(face, scene(crop(size)), ex5lib.Inpaint(mask=hole(crop(512)).float()))])
+    assert (done - scene(photo)).abs().max() < 0.03
+    around = torch.from_numpy(binary_dilation(hole(photo).numpy(), np.ones((2 * reach + 1, 2 * reach + 1))))
+    assert torch.equal(done[:, :, ~around], damaged[:, :, ~around])
+
+
+def test_a_large_result_is_antialiased_in_a_small_face(astronaut):
+    y, x = torch.meshgrid(torch.arange(1024), torch.arange(1024), indexing="ij")
+    checks = (((x + y) % 2) * 2.0 - 1).expand(1, 3, -1, -1)
+    grey = torch.zeros_like(astronaut.photo)
+    face = replace(astronaut, photo=grey, image=torch.zeros(1, 3, 1024, 1024))
+    done = paste(grey, [(face, checks, ex5lib.Inpaint(64, 64, 128, 128))])
+    assert (done != grey).any()
+    assert done.abs().max() < 0.02
+
+
+def test_colours_are_matched_at_the_seam_whatever_else_is_shown_there(astronaut):
+    face, identity = astronaut, ex5lib.Identity()
+    plain = paste(face.photo, [(face, face.image, identity)])
+    cast = torch.tensor([0.2, -0.15, 0.1]).view(1, 3, 1, 1)
+    assert psnr(paste(face.photo, [(face, (face.image + cast).clamp(-1, 1), identity)]), plain) > 38
+    # A third of the seam, down the left cheek, shows something else: a black curtain.
+    other = face.image.clone()
+    other[:, :, 300:900, :300] = -1
+    middle = _in_photo(torch.zeros(1, 1, 1024, 1024).index_fill(3, torch.arange(400, 700), 1), face)
+    share = _in_photo(replaced_share(face, face.image, identity), face)
+    assert psnr(paste(face.photo, [(face, other, identity)]), plain, middle * share) > 38
+
+
+def test_only_the_hole_is_replaced_and_nothing_of_the_damage_is_left(astronaut):
+    intact, scratch = astronaut.photo, torch.zeros(1, 1, 512, 512)
+    scratch[:, :, 40:180, 222:230] = 1
+    mask = (astronaut.crop(scratch.expand(-1, 3, -1, -1) * 2 - 1)[:, :1] + 1) / 2
+    for color in (-1.0, 1.0):
+        damaged = torch.where(scratch > 0, torch.tensor(color), intact)
+        face = replace(astronaut, photo=damaged, image=astronaut.crop(damaged))
+        done = _saved(paste(damaged, [(face, astronaut.image, ex5lib.Inpaint(mask=mask))]))
+        near, far = (F.max_pool2d(scratch, 2 * k + 1, 1, k) for k in (5, 7))
+        assert psnr(done, intact, near) > 33
+        assert psnr(done, intact, near - scratch) > 35
+        assert torch.equal(done[far.expand_as(done) == 0], damaged[far.expand_as(done) == 0])
+
+
+def test_a_grey_photo_gets_colours_and_keeps_its_luma(astronaut):
+    photo = _saved(GREY(astronaut.photo))
+    face = replace(astronaut, photo=photo, image=GREY(astronaut.image))
+    brighter = astronaut.image * 0.8 + 0.15  # the result's luma does not count
+    done = paste(photo, [(face, brighter, GREY)])
+    assert (GREY(done) - photo).abs().max() < 0.01
+    chroma = (astronaut.photo - GREY(astronaut.photo)) * 0.8
+    for rows, columns in ((slice(140, 170), slice(205, 245)), (slice(28, 60), slice(200, 250))):  # mouth, and hair
+        assert psnr((done - photo)[:, :, rows, columns], chroma[:, :, rows, columns]) > 33
+    away = _in_photo(torch.ones(1, 1, 1024, 1024), face).expand_as(photo) == 0
+    assert torch.equal(done[away], photo[away])
+
+
+class GreyWithHole(torch.nn.Module):
+    """A degradation of a user's own."""
+
+    def __init__(self, *, exact: bool):
+        super().__init__()
+        self.hole = ex5lib.Inpaint(64, 64, 40, 60)
+        if exact:
+            self.composite = lambda photo, made: self.hole.composite(GREY.composite(photo, made), made)
+
+    def forward(self, image):
+        return self.hole(GREY(image))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_what_else_a_grey_photo_lacks_is_replaced_in_colour(astronaut, exact):
+    """A brownish print with a hole: the colours found are not taken for a cast, nor is the brown kept."""
+    brown = torch.tensor([0.1, 0.0, -0.1]).view(1, 3, 1, 1)
+    photo = (GREY(astronaut.photo) * 0.8 + brown).clamp(-1, 1)
+    face = replace(astronaut, photo=photo, image=(GREY(astronaut.image) * 0.8 + brown).clamp(-1, 1))
+    degradation = GreyWithHole(exact=exact)
+    made = astronaut.image * 0.8
+    share = _in_photo(replaced_share(face, made, degradation), face)
+    done = paste(photo, [(face, made, degradation)])
+    assert psnr(done, (astronaut.photo * 0.8), (share == 1).float()) > 33
+    chin = tuple(astronaut.landmarks[57].round().astype(int))[::-1]
+    assert (share[0, 0][chin] == 1) != exact  # what is known exactly is kept
+
+
+@pytest.fixture(scope="module")
+def group(root) -> list[AlignedFace]:
+    """Three of the samples side by side, close together; the faces from left to right."""
+    boxes = {
+        "astronaut.png": ((140, 0, 320, 260), 1.0), "president.jpg": ((60, 0, 400, 460), 0.5),
+        "vice-president.jpg": ((120, 50, 560, 640), 0.4),
+    }  # fmt: skip
+    sheet, left = Image.new("RGB", (526, 260), (90, 90, 90)), 0
+    for name, (box, scale) in boxes.items():
+        one = _picture(root, name).crop(box)
+        one = one.resize((round(one.width * scale), round(one.height * scale)), Image.Resampling.LANCZOS)
+        sheet.paste(one, (left, 260 - one.height))
+        left += one.width
+    faces = [align_face(sheet, face=k, size=512) for k in range(3)]
+    return sorted(faces, key=lambda face: face.quad[:, 0].mean())
+
+
+def test_every_face_of_a_group_photo_is_replaced_and_nothing_else(group):
+    photo, blur = group[0].photo, ex5lib.GaussianBlur(41)
+    patches = [(face, blur(face.image), blur) for face in group]
+    done = paste(photo, patches)
+    shares = [_in_photo(replaced_share(*patch), patch[0]) for patch in patches]
+    for share in shares:
+        assert psnr(done, photo, (share == 1).float()) < 28
+    outside = (sum(shares) == 0).expand_as(photo)
+    assert torch.equal(done[outside], photo[outside])
+    one_by_one = photo
+    for patch in patches:
+        one_by_one = paste(one_by_one, [patch])
+    assert torch.equal(done, one_by_one)
+
+
+def test_of_a_grey_group_each_face_gets_its_own_colours(group):
+    photo = GREY(group[0].photo)
+    tints = torch.tensor([[0.2, 0, -0.2], [-0.2, 0.1, 0.0], [0.1, -0.1, 0.3]]).view(3, 1, 3, 1, 1)
+    tints = tints - GREY(tints.flatten(0, 1)).view_as(tints)
+    patches = [
+        (replace(face, photo=photo, image=GREY(face.image)), GREY(face.image) * 0.5 + tint, GREY)
+        for face, tint in zip(group, tints, strict=True)
+    ]
+    done = paste(photo * 0.5, patches)
+    for face, tint in zip(group, tints, strict=True):
+        x, y = face.landmarks[17:].round().astype(int).T  # brows, nose, eyes, mouth
+        found = (done - photo * 0.5)[0, :, y, x]
+        assert (found - tint.view(3, 1)).abs().max() < 0.04
+    torch.testing.assert_close(paste(photo * 0.5, patches[::-1]), done)
+
+
+def test_where_two_crops_overlap_each_face_keeps_its_colours(astronaut):
+    photo = GREY(astronaut.photo) * 0.5
+    right = 0.35 * (astronaut.quad[3] - astronaut.quad[0])
+    left_face = replace(astronaut, photo=photo, image=GREY(astronaut.image) * 0.5)
+    tint = torch.tensor([0.2, -0.05, -0.3]).view(1, 3, 1, 1)
+    patches = [
+        (face, face.image + sign * (tint - GREY(tint)), GREY)
+        for face, sign in ((left_face, 1), (replace(left_face, quad=astronaut.quad + right), -1))
+    ]
+    x, y = astronaut.landmarks[33].round().astype(int)  # below the nose, well inside of the other's crop
+    for order in (patches, patches[::-1]):
+        found = (paste(photo, order) - photo)[0, :, y, x]
+        assert (found - (tint - GREY(tint)).flatten()).abs().max() < 0.03
+
+
+def test_a_photo_of_another_size_is_refused(astronaut):
+    with pytest.raises(SettingError, match="512 × 500 px, but the face was found in one of 512 × 512"):
+        paste(astronaut.photo[:, :, :500], [(astronaut, astronaut.image, ex5lib.Identity())])
+    with pytest.raises(SettingError, match="An image tensor is"):
+        paste(astronaut.photo, [(astronaut, astronaut.image[0], ex5lib.Identity())])
