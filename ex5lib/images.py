@@ -13,6 +13,12 @@ from ex5lib.errors import FileError, SettingError
 from ex5lib.files import replacing
 
 MIN_SIZE = 64
+# By which images in a folder are told from other files.
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp",
+    }
+)  # fmt: skip
 
 
 def load_image(path: str | Path) -> Tensor:

@@ -181,8 +181,8 @@ def test_a_folder_is_searched_photo_by_photo_and_goes_on_after_a_bad_file(call, 
     assert "3 done, 0 done before, 1 failed" in result.stdout
     assert "broken.png is not an image" in result.stdout
     out = Path("results/album-inversion")
-    assert _files(out) == {"a", "b.png", "b.jpg"}
-    assert all(_files(folder) == RUN_FILES for folder in out.iterdir())
+    assert _files(out) == {"a", "b.png", "b.jpg", "summary.csv", "summary.html"}
+    assert all(_files(folder) == RUN_FILES for folder in out.iterdir() if folder.is_dir())
 
     (album / "broken.png").unlink()
     written = (out / "a" / "projection.npz").stat().st_mtime_ns
@@ -212,7 +212,9 @@ def test_ctrl_c_ends_a_folder(call, album, root, monkeypatch):
     small = root / "tests" / "data" / "uncond_32.pkl"
     result = call("invert", album, "--aligned", "--generator", small, "--device", "cpu", "--num-steps", 6)
     assert result.exit_code == 130
-    assert "1 done, 0 done before, 0 failed" in result.stdout  # and no further photo was begun
+    assert "0 done, 0 done before, 0 failed, 4 not done" in result.stdout  # and no further photo was begun
+    assert ex5lib.Projection.load("results/album-inversion/a").stopped
+    assert not Path("results/album-inversion/b.jpg").exists()
 
 
 def test_what_is_wrong_with_every_photo_is_said_once(call, album):
