@@ -316,7 +316,7 @@ def test_an_unwritable_place_is_named(call, photo, tmp_path):
 
 
 def test_a_name_that_leaves_no_room_for_the_results_is_refused_before_the_search(call, photo):
-    name = "a" * 250 + ".png"
+    name = "a" * 251 + ".png"
     shutil.copy(photo, name)
     for command in (["align"], ["invert"], ["restore", "--degradation", "blur"]):
         result = call(command[0], name, *command[1:])
