@@ -30,7 +30,7 @@ tr.failed td {{ background: #c332; }}
 img {{ display: block; height: 8rem; }}
 </style>
 <h1>{title}</h1>
-<p>{counts}. The pictures show what was searched for beside what was found; each leads to its folder.</p>
+<p>Results: {counts}. The pictures show what was searched for beside what was found; each leads to its folder.</p>
 <table>
 <tr><th>photo</th><th></th><th>outcome</th>{heads}</tr>
 {rows}

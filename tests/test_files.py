@@ -66,7 +66,9 @@ def test_what_a_killed_process_left_goes_and_what_others_are_writing_stays(tmp_p
             process.stdout.readline()
         writers[0].kill()
         writers[0].wait()
-        recent, old = (tmp_path / f".writing-{machine}-7-abcdefgh.png" for machine in ("00000000", "11111111"))
+        recent, old = (
+            tmp_path / f".writing-{machine}-{writers[0].pid}-abcdefgh.png" for machine in ("00000000", "11111111")
+        )
         for path in (recent, old):
             path.touch()
         os.utime(old, (time.time() - 2 * 86400,) * 2)
