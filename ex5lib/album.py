@@ -1,6 +1,7 @@
 """A folder of photos: which of its files are searched, where their results go, and which process takes which."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -69,7 +70,7 @@ def claimed(out: Path, photo: Path) -> Iterator[bool]:
     however that ends. Between machines it holds if the disk that they share passes locks on, as NFS (from version 4,
     or with its lock service), Lustre (mounted with ``flock``), GPFS and CephFS do.
     """
-    name = hashlib.sha256(photo.name.encode(errors="surrogateescape")).hexdigest()[:16]  # a name may be long already
+    name = hashlib.sha256(os.fsencode(photo.name)).hexdigest()[:16]  # a name may be long already
     out.mkdir(parents=True, exist_ok=True)
     path = out / f".claim-{name}"
     lock = FileLock(path)

@@ -18,7 +18,7 @@ from ex5lib.errors import FileError
 _DAY = 24 * 60 * 60
 _MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 # Also what stylegan2_ada writes beside such a file before it renames it: two dots.
-_LEFTOVER = re.compile(r"\.{1,2}writing-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-.*")
+_LEFTOVER = re.compile(r"\.{1,2}writing-(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-.*")
 
 
 @contextmanager

@@ -12,26 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
 import ex5lib
-from ex5lib.cli import app
 from ex5lib.images import resize, resize_area
 from ex5lib.stages import Stage
-
-
-@pytest.fixture
-def call(monkeypatch, tmp_path, root):
-    """Run a command in an empty folder; returns the result with the folder as .folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def invoke(*arguments: object):
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return invoke
 
 
 @pytest.fixture

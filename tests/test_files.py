@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -17,13 +18,15 @@ from ex5lib import files
 from ex5lib.files import check_writable, replacing
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
     """No file may grow beyond 50 kB: the system refuses the rest in the middle of a write, as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
@@ -36,10 +39,10 @@ def small_disk():
         ("a.json", lambda path: path.write_text("x" * 100_000)),
     ],
 )
-def test_a_full_disk_is_reported_with_the_path_and_leaves_what_was_there(tmp_path, small_disk, name, write):
+def test_a_full_disk_is_reported_with_the_path_and_leaves_what_was_there(tmp_path, name, write):
     (tmp_path / name).write_text("before")
     sentence = rf"{tmp_path / name} could not be written \(File too large\)"
-    with pytest.raises(e.FileError, match=sentence), replacing(tmp_path / name) as temporary:
+    with pytest.raises(e.FileError, match=sentence), small_disk(), replacing(tmp_path / name) as temporary:
         write(temporary)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 

@@ -13,14 +13,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
 import ex5lib
 from ex5lib import errors as e
 from ex5lib import figures
 from ex5lib.album import claimed, output_folders, parse_share, photos_in, skipped
 from ex5lib.alignment import AlignedFace, Detection
-from ex5lib.cli import app
 from ex5lib.images import resize, to_uint8
 from ex5lib.masks import fitted_mask
 from ex5lib.results import begin, finish, finished_request
@@ -30,20 +28,6 @@ from stylegan2_ada.readers import save_generator
 RUN_FILES = {
     "comparison.png", "iterations.png", "losses.png", "metrics.json", "original.png", "projection.npz", "result.png",
 }  # fmt: skip
-
-
-@pytest.fixture
-def call(monkeypatch, tmp_path):
-    """Run a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def invoke(*arguments: object):
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return invoke
 
 
 @pytest.fixture(scope="session")
