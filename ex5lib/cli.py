@@ -1,31 +1,29 @@
 """The command line: ex5, or python -m ex5lib."""
 
-import math
-import time
+import io
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from torch import Tensor
-from tqdm.auto import tqdm
+from torch import nn
 from typer.core import TyperGroup
 
 from ex5lib import figures
-from ex5lib import weights as pretrained
-from ex5lib.alignment import AlignedFace, align_face, load_face
+from ex5lib import options as o
+from ex5lib.album import parse_share
+from ex5lib.alignment import AlignedFace, align_face
+from ex5lib.commands import convert, demo, fetch, report, sample, weights
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
-from ex5lib.devices import keep_freed_memory, readable_memory_errors
-from ex5lib.errors import Ex5Error, SettingError, unknown_name
-from ex5lib.files import check_writable, replacing
-from ex5lib.images import load_image, load_mask, save_image
-from ex5lib.jobs import Job, tell
-from ex5lib.latents import sample_ws
-from ex5lib.losses import PerceptualDistance
-from ex5lib.recipes import pick_recipe
-from ex5lib.restore import TASKS, restore_faces
-from ex5lib.samples import sample_photo
-from stylegan2_ada.readers import save_generator
+from ex5lib.devices import keep_freed_memory
+from ex5lib.errors import Ex5Error, SettingError, sentence, unknown_name
+from ex5lib.files import check_writable
+from ex5lib.images import load_mask, save_image
+from ex5lib.jobs import Job, which_face
+from ex5lib.masks import PLACES, fitted_mask
+from ex5lib.results import content
+from ex5lib.weights import GENERATORS
 
 
 class _Commands(TyperGroup):
@@ -34,11 +32,8 @@ class _Commands(TyperGroup):
     def invoke(self, ctx):
         try:
             return super().invoke(ctx)
-        except Ex5Error as error:
-            message = str(error)
-        except OSError as error:
-            message = f"{error.filename}: {error.strerror}." if error.filename else str(error)
-        typer.secho(f"error: {message}", fg="red", err=True)
+        except (Ex5Error, OSError) as error:
+            typer.secho(f"error: {sentence(error)}", fg="red", err=True)
         raise typer.Exit(1)
 
 
@@ -50,47 +45,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-SAMPLE_PHOTO = sample_photo()
-
-Photo = Annotated[Path, typer.Argument(help="Image file.", show_default=False)]
-Photos = Annotated[Path, typer.Argument(help="Image file, or a folder of them.", show_default=False)]
-Out = Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="results/…")]
-Face = Annotated[int | None, typer.Option(help="Index of the face, from 0, best score first.", show_default="the best")]
-Aligned = Annotated[bool, typer.Option("--aligned", help="The photo is an aligned crop: do not look for a face.")]
-RecipeName = Annotated[
-    str,
-    typer.Option(
-        "--recipe", help="fast; best, three times as long; karras2020, the published 1000 steps; course; robust2023."
-    ),
-]
-NumSteps = Annotated[int | None, typer.Option(help="Total optimisation steps.", show_default="the recipe's")]
-LatentWeight = Annotated[
-    float | None,
-    typer.Option(
-        help="λ_w, weight of the distance from the mean latent.",
-        show_default="the recipe's, 0.001",
-    ),
-]
-Space = Annotated[
-    str | None, typer.Option(help="Latent space: z, w, w+ or s (every channel's style).", show_default="the recipe's")
-]
-Tune = Annotated[
-    int, typer.Option(help="Steps of pivotal tuning after the search, 50 for example: the photo itself, nearly.")
-]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the networks: worth it for long searches.")]
-Video = Annotated[bool, typer.Option("--video", help="Also write the search as an animation, search.webp.")]
-Batch = Annotated[int, typer.Option(help="Photos of a folder to search at once; meant for a GPU.")]
-Seed = Annotated[int, typer.Option(help="Random seed.")]
-Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
-GeneratorName = Annotated[
-    str, typer.Option("--generator", help="mobile-ffhq, ffhq, or a .pkl, .pt or .safetensors file.")
-]
-ClassIndex = Annotated[int | None, typer.Option("--class", help="Class of a class-conditional generator.")]
-
 
 @app.command()
 def align(
-    photo: Photo, face: Face = None, size: Annotated[int, typer.Option(help="Side in px.")] = 1024, out: Out = None
+    photo: o.Photo,
+    face: o.Face = None,
+    size: Annotated[int, typer.Option(help="Side in px.")] = 1024,
+    out: o.Out = None,
 ):
     """Find the face in a photo and crop it as FFHQ did."""
     if not 64 <= size <= 4096:
@@ -100,41 +61,48 @@ def align(
     found = align_face(photo, face=face, size=size)
     save_image(found.image, out / "aligned.png")
     figures.save_figure(figures.plot_alignment(found), out / "alignment.png")
-    chosen = found.detections[found.index]
     typer.echo(f"written to {out}: aligned.png, alignment.png")
-    typer.echo(f"  face {found.index} of {len(found.detections)}, score {chosen.score:.2f} ({chosen.detector})")
+    typer.echo(f"  {which_face(found)}")
 
 
 @app.command()
 def invert(
-    photo: Photos,
-    recipe: RecipeName = "fast",
-    num_steps: NumSteps = None,
-    latent_weight: LatentWeight = None,
-    space: Space = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    generator: GeneratorName = "mobile-ffhq",
-    class_index: ClassIndex = None,
-    face: Face = None,
-    aligned: Aligned = False,
-    tune: Tune = 0,
-    compile: Compile = False,
-    batch: Batch = 1,
-    video: Video = False,
-    out: Out = None,
+    photo: o.Photos,
+    recipe: o.RecipeName = "fast",
+    num_steps: o.NumSteps = None,
+    latent_weight: o.LatentWeight = None,
+    space: o.Space = None,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    generator: o.GeneratorName = "mobile-ffhq",
+    class_index: o.ClassIndex = None,
+    face: o.Face = None,
+    all_faces: o.AllFaces = False,
+    aligned: o.Aligned = False,
+    tune: o.Tune = 0,
+    compile: o.Compile = False,
+    batch: o.Batch = 1,
+    shard: o.Shard = None,
+    video: o.Video = False,
+    out: o.Out = None,
 ):
-    """Find the latent code whose image looks like the photo."""
+    """Find the latent code whose image looks like the photo, or each photo of a folder.
+
+    Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
+    """
     options = dict(locals())
-    request = _request(options)
-    photo, out = options.pop("photo"), options.pop("out") or Path("results", f"{photo.stem}-inversion")
-    job = Job(**options, degradation_of=lambda _: Identity(), already_degraded=False, request=request, say=_say)
+    request, share = _request(options), _share(options)
+    photo, out = options.pop("photo"), options.pop("out") or _default_out(photo, "inversion")
+    job = Job(
+        **options, degradation_of=lambda _: Identity(), already_degraded=False, request=request, share=share, say=o.say,
+        inputs=_files(generator),
+    )  # fmt: skip
     _run(job, photo, out)
 
 
 @app.command()
 def restore(
-    photo: Photos,
+    photo: o.Photos,
     degradation: Annotated[str, typer.Option(help="blur, grayscale or inpaint.", show_default=False)],
     kernel_size: Annotated[int, typer.Option(help="Blur: taps at 256 px, 0 or odd.")] = 25,
     sigma: Annotated[float | None, typer.Option(help="Blur: px at 256 px.", show_default="0.15 k + 0.35")] = None,
@@ -142,33 +110,38 @@ def restore(
     left: Annotated[int | None, typer.Option(help="Inpainting: left edge.")] = None,
     height: Annotated[int | None, typer.Option(help="Inpainting: height.")] = None,
     width: Annotated[int | None, typer.Option(help="Inpainting: width.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="Inpainting: mask image, white where to fill in.")] = None,
+    mask: o.Mask = None,
+    mask_on: o.MaskOn = None,
     already_degraded: Annotated[
         bool, typer.Option("--already-degraded", help="The photo itself is blurred, grey or damaged.")
     ] = False,
-    recipe: RecipeName = "fast",
-    num_steps: NumSteps = None,
-    latent_weight: LatentWeight = None,
-    space: Space = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    generator: GeneratorName = "mobile-ffhq",
-    class_index: ClassIndex = None,
-    face: Face = None,
-    aligned: Aligned = False,
-    tune: Tune = 0,
-    compile: Compile = False,
-    batch: Batch = 1,
-    video: Video = False,
-    out: Out = None,
+    recipe: o.RecipeName = "fast",
+    num_steps: o.NumSteps = None,
+    latent_weight: o.LatentWeight = None,
+    space: o.Space = None,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    generator: o.GeneratorName = "mobile-ffhq",
+    class_index: o.ClassIndex = None,
+    face: o.Face = None,
+    all_faces: o.AllFaces = False,
+    aligned: o.Aligned = False,
+    tune: o.Tune = 0,
+    compile: o.Compile = False,
+    batch: o.Batch = 1,
+    shard: o.Shard = None,
+    video: o.Video = False,
+    out: o.Out = None,
 ):
     """Deblur, colourise or fill in a photo.
 
     The aligned photo is degraded first, and the result is compared with the original. With --already-degraded, the
     photo is restored as it is.
+
+    Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
     """
     options = dict(locals())
-    request = _request(options)
+    request, share = _request(options), _share(options)  # before any file is read, lest it be replaced in between
     if degradation == "blur":
         module = GaussianBlur(kernel_size, sigma)
     elif degradation == "grayscale":
@@ -176,6 +149,8 @@ def restore(
     elif degradation == "inpaint":
         if mask and any(value is not None for value in (top, left, height, width)):
             raise SettingError("Specify the hole by a mask or by a rectangle, not by both.")
+        if mask_on not in (None, *PLACES):
+            raise SettingError(f'A mask is painted on the photo or on the crop, not on "{mask_on}".')
         painted = load_mask(mask) if mask else None
         module = None if mask else Inpaint(top, left, height, width)
     else:
@@ -184,176 +159,65 @@ def restore(
         raise SettingError(
             "A mask is fitted to each face, so photos with a mask are searched one by one: set --batch 1."
         )
-    for name in ("degradation", "kernel_size", "sigma", "top", "left", "height", "width", "mask"):
+
+    def degradation_of(face: AlignedFace) -> nn.Module | None:
+        if module is not None:
+            return module
+        fitted = fitted_mask(painted, face, mask_on, mask)
+        return None if all_faces and fitted.max() < 0.5 else Inpaint(mask=fitted)
+
+    for name in ("degradation", "kernel_size", "sigma", "top", "left", "height", "width", "mask", "mask_on"):
         del options[name]
-    photo, out = options.pop("photo"), options.pop("out") or Path("results", f"{photo.stem}-{degradation}")
+    photo, out = options.pop("photo"), options.pop("out") or _default_out(photo, degradation)
     job = Job(
         **options,
-        degradation_of=lambda face: module or Inpaint(mask=_fitted(painted, mask, face)),
+        degradation_of=degradation_of,
         request=request,
-        say=_say,
+        share=share,
+        say=o.say,
+        inputs=_files(generator, mask),
     )
     _run(job, photo, out)
 
 
-def _say(line: str, error: bool = False) -> None:
-    typer.secho(line, fg="red" if error else None, err=error)
-
-
 def _run(job: Job, photo: Path, out: Path) -> None:
     outcome = job.run(photo, out)
-    if photo.is_dir() and outcome.stopped:
+    if outcome.stopped and (photo.is_dir() or job.all_faces):  # of a single search, the best so far is its result
         raise typer.Exit(130)
     if outcome.failed:
         raise typer.Exit(1)
 
 
+def _share(options: dict) -> tuple[int, int] | None:
+    text = options.pop("shard")
+    return parse_share(text) if text else None
+
+
+def _default_out(photo: Path, task: str) -> Path:
+    path = Path(os.path.abspath(photo))  # "." has no name of its own
+    return Path("results", f"{path.name if photo.is_dir() else path.stem}-{task}")
+
+
+def _files(*paths: str | Path | None) -> list[Path]:
+    """Those that are files; a generator may be a name, or not be there."""
+    return [Path(path) for path in paths if path and path not in GENERATORS and Path(path).is_file()]
+
+
 def _request(options: dict) -> dict:
-    """The options that affect the result, JSON-ready."""
-    asked = {name: value for name, value in options.items() if name not in ("photo", "out", "batch")}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
+    """The options that affect the result, JSON-ready; a file stands there by its content."""
+    asked = {name: value for name, value in options.items() if name not in ("photo", "out", "batch", "shard")}
+    files = [name for name in ("mask", "generator") if _files(asked.get(name))]
+    return asked | {name: content(asked[name]) for name in files}
 
 
-def _fitted(mask: Tensor, path: Path, face: AlignedFace) -> Tensor:
-    """A mask for the aligned face; one drawn on the whole photo is cropped as the face was."""
-    size = face.image.shape[3]
-    if face.detections and mask.shape[2:] == face.photo.shape[2:]:
-        return (face.crop(mask.expand(-1, 3, -1, -1) * 2 - 1)[:, :1] + 1) / 2
-    if mask.shape[2] != mask.shape[3]:
-        wanted = "square, or drawn on the whole photo" if face.detections else f"{size} × {size} px"
-        raise SettingError(f"{path} is {mask.shape[3]} × {mask.shape[2]} px: a mask must be {wanted}.")
-    return mask
-
-
-@app.command()
-def sample(
-    seeds: Annotated[str, typer.Argument(help="Seeds, such as 0-7 or 3,5,8.")] = "0-7",
-    truncation: Annotated[float, typer.Option(help="ψ: 1 is all of W, 0 the mean face.")] = 0.7,
-    device: Device = "auto",
-    generator: GeneratorName = "mobile-ffhq",
-    class_index: ClassIndex = None,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("results/samples"),
-):
-    """Generate faces from seeds."""
-    numbers = _seeds(seeds)
-    if not math.isfinite(truncation):
-        raise SettingError(f"The truncation ψ must be a number, not {truncation}.")
-    check_writable(out)
-    G = pretrained.load_generator(generator, device)
-    faces = []
-    for seed in tqdm(numbers, desc="sampling", unit="face"):
-        with torch.no_grad(), readable_memory_errors():
-            ws = sample_ws(G, seed, truncation_psi=truncation, class_index=class_index)
-            faces.append(G.synthesis(ws).float().cpu())
-        save_image(faces[-1], out / f"seed{seed:04d}.png")
-    titles = [f"seed {seed}" for seed in numbers]
-    figures.save_figure(figures.plot_images(faces, titles, columns=min(4, len(faces))), out / "faces.png")
-    typer.echo(f"written to {out}: faces.png and {len(faces)} faces")
-
-
-def _seeds(text: str) -> list[int]:
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise SettingError(f'"{text}" is not a list of seeds: write them as 0-7 or 3,5,8.')
-        span = range(int(first), int(last or first) + 1)
-        if not 1 <= len(seeds) + len(span) <= 256 or not span:
-            raise SettingError(f'"{text}" is not a list of 1 to 256 seeds whose ranges run upward.')
-        seeds += span
-    return seeds
-
-
-@app.command()
-def fetch(names: Annotated[list[str] | None, typer.Argument(help="Names, as listed by the command weights.")] = None):
-    """Fetch pretrained weights ahead of their first use."""
-    for name in names or pretrained.ESSENTIAL:
-        typer.echo(f"{name}: {pretrained.fetch(name)}")
-
-
-@app.command()
-def weights():
-    """List the pretrained weights: what they are for, both licences, and whether they are on this machine."""
-    for name, entry in pretrained.REGISTRY.items():
-        typer.echo(f"{name} ({pretrained.status(name)}, {entry.size / 1e6:.0f} MB)")
-        typer.echo(f"  {entry.purpose}")
-        typer.echo(f"  from {entry.origin}: {entry.filename}")
-        typer.echo(f"  SHA-256 {entry.sha256}")
-        typer.echo(f"  licence of the package: {entry.package_licence}")
-        typer.echo(f"  licence of the weights: {entry.weights_licence}")
-    typer.echo(f"cache: {pretrained.cache_folder()}")
-
-
-@app.command()
-def convert(
-    source: Annotated[Path, typer.Argument(help="NVIDIA's .pkl or rosinality's .pt.", show_default=False)],
-    target: Annotated[Path, typer.Argument(help="A new .safetensors file.", show_default=False)],
-):
-    """Convert a checkpoint to a file that loads fast and can hold nothing but tensors."""
-    if target.suffix != ".safetensors":
-        raise SettingError(f"{target} must end in .safetensors.")
-    generator = pretrained.load_generator(source, "cpu")
-    with replacing(target) as temporary:
-        save_generator(generator, temporary)
-    typer.echo(f"written to {target}: {generator.img_resolution} px, {generator.num_ws} styles")
-
-
-@app.command()
-def demo(
-    photo: Annotated[Path, typer.Argument(help="Image file.")] = SAMPLE_PHOTO,
-    recipe: RecipeName = "fast",
-    num_steps: NumSteps = None,
-    device: Device = "auto",
-    generator: GeneratorName = "mobile-ffhq",
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("results/demo"),
-):
-    """Align a photo, invert it, deblur, colourise and fill it in, and draw one gallery."""
-    began = time.perf_counter()
-    load_image(photo)  # cheap checks come before slow downloads
-    pick_recipe(recipe)
-    check_writable(out)
-    G, distance = pretrained.load_generator(generator, device), PerceptualDistance(device=device)
-    face = load_face(photo, size=G.img_resolution)
-    given, found = [], []
-    for name, degradation in TASKS.items():
-        typer.echo(f"{name}:")
-        (done,) = restore_faces(
-            [face], degradation, generator=G, distance=distance, recipe=recipe, num_steps=num_steps, device=device,
-        )  # fmt: skip
-        tell(done, out / name, done.save(out / name), _say)
-        if done.run.stopped:
-            raise typer.Exit(130)
-        given.append((name, done.images.get("degraded", face.image)))
-        found.append(("", done.result))
-    # The last column: the original photo, and below it the photo with only its hole filled.
-    given.append(("original, and composite", face.image))
-    found.append(("", done.composite))
-    path = figures.save_figure(figures.plot_gallery([("given", given), ("found", found)]), out / "gallery.png")
-    typer.echo(f"gallery in {path}, after {time.perf_counter() - began:.0f} s")
-
-
-@app.command()
-def report(
-    photo: Annotated[Path, typer.Option(help="Photo to report on.")] = SAMPLE_PHOTO,
-    recipe: RecipeName = "fast",
-    device: Device = "auto",
-    generator: GeneratorName = "mobile-ffhq",
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("results/report"),
-):
-    """Run the five notebooks and build the report: one page, every figure, every number.
-
-    Notebooks that are done are not run again, so an interrupted report resumes at the one it had reached.
-    """
-    from ex5lib.notebook.report import Request, make_report  # the notebooks' libraries would slow down all commands
-
-    load_image(photo)
-    pick_recipe(recipe)
-    began = time.perf_counter()
-    page = make_report(Request(photo, generator, recipe), out, device=device, say=typer.echo)
-    typer.echo(f"written to {page}, after {time.perf_counter() - began:.0f} s")
+for command in (sample, fetch, weights, convert, demo, report):
+    app.command()(command)
 
 
 def main() -> None:
     """Run the command line in this process."""
     keep_freed_memory()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console without λ shows a question mark instead
     app(prog_name="ex5")

@@ -43,6 +43,13 @@ class ReportError(Ex5Error, RuntimeError):
     """A notebook of the report failed: open it and run it by hand."""
 
 
+def sentence(error: Ex5Error | OSError) -> str:
+    """What to tell the user about an error of this project or of the system."""
+    if isinstance(error, Ex5Error) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> SettingError:
     """The error for a name that is not among the known ones; it suggests the nearest."""
     known = sorted(known)

@@ -1,32 +1,85 @@
-"""Writing files so that none is ever left half-written."""
+"""Reading and writing files so that none is ever left half-written, and telling one content from another."""
 
+import hashlib
 import os
+import platform
+import re
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+from safetensors import SafetensorError
+
 from ex5lib.errors import FileError
+
+_DAY = 24 * 60 * 60
+_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+# Also what stylegan2_ada writes beside such a file before it renames it: two dots.
+_LEFTOVER = re.compile(r"\.{1,2}writing-(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-.*")
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` to write to; rename it to ``path`` when the block succeeds.
 
-    Missing folders are created. The temporary name keeps the suffix, by which image writers pick the format.
+    Missing folders are created. The temporary name keeps the suffix, by which image writers pick the format, and holds
+    the process, so that what a killed one left in the folder can be told from what another is writing; it is removed.
+
+    Raises:
+        FileError: if the disk is full or cannot be written to; it names ``path``, which the system's error does not.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
-    os.close(handle)
+    _remove_leftovers(path.parent)
+    name = None
     try:
+        prefix = f".writing-{_MACHINE}-{os.getpid()}-"
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+        os.close(handle)
         yield Path(name)
         mask = os.umask(0)  # mkstemp makes the file private; apply the user's umask instead
         os.umask(mask)
         os.chmod(name, 0o666 & ~mask)
         os.replace(name, path)
+    except (OSError, SafetensorError) as error:
+        reason = _reason(error, name)
+        if reason is None:
+            raise
+        raise FileError(f"{path} could not be written ({reason}): make room there, or choose another folder.") from None
     finally:
-        Path(name).unlink(missing_ok=True)
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+
+
+def _reason(error: OSError | SafetensorError, temporary: str | None) -> str | None:
+    """Why a temporary file could not be written; None if the error is about something else."""
+    if isinstance(error, SafetensorError):  # the system's error, as text
+        match = re.search(r"I/O error: (.+) \(os error \d+\)", str(error))
+        return match[1] if match else None
+    if error.errno is None or (temporary is not None and error.filename not in (None, temporary)):
+        return None
+    return error.strerror
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.glob(".*writing-*"):
+        match = _LEFTOVER.fullmatch(path.name)
+        with suppress(OSError):
+            if match and _is_abandoned(path.stat().st_mtime, match["machine"], int(match["process"])):
+                path.unlink()
+
+
+def _is_abandoned(written: float, machine: str, process: int) -> bool:
+    """Whether nobody is still writing a temporary file; of another machine's processes only its age can tell."""
+    if machine != _MACHINE:
+        return time.time() - written > _DAY
+    try:
+        return psutil.Process(process).create_time() > written + 60  # the number has gone to another process since
+    except psutil.Error:
+        return not psutil.pid_exists(process)
 
 
 def check_writable(folder: str | Path) -> None:
@@ -36,7 +89,23 @@ def check_writable(folder: str | Path) -> None:
         FileError: if it cannot.
     """
     folder = Path(folder).absolute()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        reason = "cannot be written to" if existing.is_dir() else "is a file"
+    parents = [folder, *folder.parents]
+    existing = next(path for path in parents if os.path.exists(path))
+    reason = None if existing.is_dir() else "is a file"
+    if reason is None and not os.access(existing, os.W_OK | os.X_OK):
+        reason = "cannot be written to"
+    if reason:
         raise FileError(f"Nothing can be written to {folder}, because {existing} {reason}: choose another --out.")
+    for name in folder.relative_to(existing).parts:
+        try:
+            os.lstat(existing / name)  # a file system refuses a name that is too long before it looks for it
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise FileError(f"There can be no folder {folder} ({error.strerror}): choose another --out.") from None
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,27 +1,47 @@
 """What the command line does with a photo, or with a folder of photos, of which it skips those that are done."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ex5lib import figures, weights
-from ex5lib.alignment import AlignedFace, load_face
-from ex5lib.errors import Ex5Error, FileError, SettingError
+from ex5lib import results, weights
+from ex5lib.album import claimed, output_folders, photos_in, skipped
+from ex5lib.alignment import AlignedFace, crop_quad, ffhq_quad, load_face
+from ex5lib.errors import Ex5Error, SettingError, sentence
 from ex5lib.files import check_writable
-from ex5lib.images import load_image, resize, resize_area
+from ex5lib.images import load_image, resize, resize_area, save_image
 from ex5lib.latents import LatentStatistics, latent_statistics
 from ex5lib.losses import PerceptualDistance
+from ex5lib.paste import paste
+from ex5lib.projection import Projection
 from ex5lib.recipes import pick_recipe
 from ex5lib.restore import Restoration, restore_faces
+from ex5lib.summary import Outcome, sum_up
 from stylegan2_ada.generator import Generator
 
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """One face to search for.
+
+    Attributes:
+        photo: the file.
+        title: what output calls the face: the photo's name and, if every face is searched, which one this is.
+        folder: where the result goes.
+        face: of that photo.
+        request: recorded with the result: the job's, with the content of the photo.
+    """
+
+    photo: Path
+    title: str
+    folder: Path
+    face: AlignedFace
+    request: dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +49,21 @@ class Job:
     """A search as requested on the command line.
 
     Attributes:
-        degradation_of: returns the degradation for a face; a mask, for example, is cropped as the face was.
-        request: the options that affect the result, JSON-ready.
+        degradation_of: returns the degradation for a face; a mask, for example, is cropped as the face was. None, with
+            ``all_faces``, leaves the face as it is.
+        request: the options that affect the result, JSON-ready; files by their content.
+        inputs: the files that are read besides the photos.
         say: called with each line of output; errors come with ``error=True``.
         video: also write the search as an animation.
-        batch: how many photos of a folder are searched at once.
+        batch: how many faces are searched at once.
+        all_faces: search every face of a photo, each in a folder of its own.
+        share: (3, 8) takes the third of eight shares of a folder.
         others: as in ``restore`` and ``project``.
     """
 
-    degradation_of: Callable[[AlignedFace], nn.Module]
+    degradation_of: Callable[[AlignedFace], nn.Module | None]
     request: dict
+    inputs: Sequence[Path] = ()
     say: Callable[..., None]
     generator: str
     device: str
@@ -49,12 +74,14 @@ class Job:
     seed: int
     class_index: int | None
     face: int | None
+    all_faces: bool
     aligned: bool
     already_degraded: bool
     tune: int
     compile: bool
     batch: int
     video: bool
+    share: tuple[int, int] | None
 
     def __post_init__(self):
         pick_recipe(self.recipe)
@@ -62,6 +89,10 @@ class Job:
             raise SettingError(f"The steps of a tuning are 0, for none, or a positive number, not {self.tune}.")
         if self.batch < 1:
             raise SettingError(f"A batch needs at least 1 photo, not {self.batch}.")
+        if self.all_faces and (self.face is not None or self.aligned):
+            raise SettingError(
+                "All faces are searched, or one that is named, or an aligned one: leave out --all-faces."
+            )
 
     @cached_property
     def G(self) -> Generator:
@@ -81,92 +112,163 @@ class Job:
         samples = pick_recipe(self.recipe).w_avg_samples
         return latent_statistics(self.G, num_samples=samples, seed=self.seed, class_index=self.class_index)
 
-    def run(self, photos: Path, out: Path) -> "Outcome":
+    def run(self, photos: Path, out: Path) -> Outcome:
         """Search for one photo, or for every photo of a folder."""
-        return self._folder(photos, out) if photos.is_dir() else self._photo(photos, out)
-
-    def _load(self, photo: Path) -> AlignedFace:
-        return load_face(photo, face=self.face, aligned=self.aligned, size=self.G.img_resolution)
+        if photos.is_dir():
+            return self._folder(photos, out)
+        if self.share is not None:
+            raise SettingError(f"Only a folder has shares, and {photos} is none: leave out --shard.")
+        return self._photo(photos, out)
 
     def _load_networks(self) -> None:
         """Load everything that does not depend on a photo, so that an error in it is reported only once."""
         self.G, self.distance, self.statistics  # noqa: B018, they are cached
 
-    def _photo(self, photo: Path, out: Path) -> "Outcome":
+    def _photo(self, photo: Path, out: Path) -> Outcome:
         load_image(photo)  # cheap checks come before slow downloads
         check_writable(out)
+        results.check_kept(out, [photo, *self.inputs])
         self._load_networks()
-        return self._search({photo: (out, self._load(photo))})
-
-    def _folder(self, photos: Path, out: Path) -> "Outcome":
-        """Search a folder: skip photos that are done already, and carry on when one fails."""
-        folders = output_folders(photos, out)
-        pending = [(photo, folder) for photo, folder in folders.items() if not is_done(folder, self.request)]
-        check_writable(out)
-        if pending:
-            self._load_networks()
         total = Outcome()
-        for i in range(0, len(pending), self.batch):
-            faces: dict[Path, tuple[Path, AlignedFace]] = {}
-            for photo, folder in pending[i : i + self.batch]:
-                self.say(f"{photo.name}:")
-                with self._noting_failure(total, [photo]):
-                    faces[photo] = folder, self._load(photo)
-            with self._noting_failure(total, list(faces)):
-                if faces:
-                    found = self._search(faces)
-                    total.distances |= found.distances
-                    total.stopped = found.stopped
-            if total.stopped:
-                break
-        done, before = len(total.distances), len(folders) - len(pending)
-        self.say(f"{done} done, {before} done before, {len(total.failed)} failed, in {out}")
-        for photo, distance in total.distances.items():
-            self.say(f"  {photo.name}: perceptual distance {distance:.3f}")
-        for photo, sentence in total.failed.items():
-            self.say(f"  {photo.name}: {sentence}")
+        self._search(self._searches(photo, out), total)
         return total
 
+    def _folder(self, photos: Path, out: Path) -> Outcome:
+        """Search a folder, or a share of it: skip photos that are done already, and carry on when one fails."""
+        found, others = photos_in(photos)
+        part, parts = self.share or (1, 1)
+        folders = dict(list(output_folders(found, out).items())[part - 1 :: parts])
+        check_writable(out)
+        if others:
+            self.say(skipped(others))
+        total = Outcome()
+        try:
+            pending = [photo for photo, folder in folders.items() if not self._is_done(photo, folder)]
+            total.before = [photo for photo in folders if photo not in set(pending)]
+            if pending:
+                self._load_networks()
+            for _ in range(2):  # again for what another process had claimed: it may have failed, or been killed
+                pending = self._search_unclaimed(pending, folders, out, total)
+            total.elsewhere = pending
+        except KeyboardInterrupt:
+            total.stopped = True
+        sum_up(folders, out, total, self.say, "summary" if self.share is None else f"summary-{part}-of-{parts}")
+        return total
+
+    def _search_unclaimed(
+        self, photos: Sequence[Path], folders: dict[Path, Path], out: Path, total: Outcome
+    ) -> list[Path]:
+        """Search the photos that no other process has claimed, and return the others."""
+        elsewhere: list[Path] = []
+        together = 1 if self.all_faces else self.batch  # with all faces, a batch is one of faces
+        for i in range(0, len(photos), together):
+            searches: list[Search] = []
+            with ExitStack() as claims:
+                for photo in photos[i : i + together]:
+                    with self._noting_failure(total, [photo]):
+                        if not claims.enter_context(claimed(out, photo)):
+                            elsewhere.append(photo)
+                        elif self._is_done(photo, folders[photo]):  # a moment ago, by another process
+                            total.before.append(photo)
+                        else:
+                            self.say(f"{photo.name}:")
+                            results.check_kept(folders[photo], [photo, *self.inputs])
+                            searches += self._searches(photo, folders[photo])
+                if searches:
+                    with self._noting_failure(total, [search.photo for search in searches]):
+                        self._search(searches, total)
+            if total.stopped:
+                break
+        return elsewhere
+
     @contextmanager
-    def _noting_failure(self, total: "Outcome", photos: Sequence[Path]) -> Iterator[None]:
+    def _noting_failure(self, total: Outcome, photos: Sequence[Path]) -> Iterator[None]:
         try:
             yield
         except (Ex5Error, OSError) as error:
-            total.failed.update(dict.fromkeys(photos, str(error)))
-            self.say(f"  {error}", error=True)
+            total.failed.update(dict.fromkeys(photos, sentence(error)))
+            self.say(f"  {sentence(error)}", error=True)
 
-    def _search(self, faces: dict[Path, tuple[Path, AlignedFace]]) -> "Outcome":
-        """Search several faces at once, all degraded in the same way, and write each result to its folder."""
-        folders, aligned = zip(*faces.values(), strict=True)
+    def _is_done(self, photo: Path, folder: Path) -> bool:
+        known = results.finished_request(folder)
+        if known is None or known != self.request | {"photo": known.get("photo")}:
+            return False
+        try:
+            return known["photo"] == results.content(photo)  # last, because it reads the whole file
+        except OSError:  # which the search will say
+            return False
+
+    def _searches(self, photo: Path, folder: Path) -> list[Search]:
+        """The search for the face of a photo, or those for all its faces."""
+        request = self.request | {"photo": results.content(photo)}  # before the photo is read, lest it be replaced now
+        found = load_face(photo, face=self.face, aligned=self.aligned, size=self.G.img_resolution)
+        if not self.all_faces:
+            return [Search(photo, photo.name, folder, found, request)]
+        faces = [face for face in every_face(found) if self.degradation_of(face) is not None]
+        if not faces:
+            raise SettingError(f"The mask touches no face of {photo}: paint it over the damage.")
+        self.say(f"  faces to search: {len(faces)}")
+        named = [(f"face {face.index}", folder / f"face{face.index}", face) for face in faces]
+        return [
+            Search(photo, f"{photo.name}, {name}", place, face, request | {"face": face.index})
+            for name, place, face in named
+        ]
+
+    def _search(self, searches: Sequence[Search], total: Outcome) -> None:
+        """Search for faces, all of one photo or each of another, and write each result to its folder."""
+        pending = list(searches)
+        if self.all_faces:
+            results.begin(searches[0].folder.parent, faces=[search.face.index for search in searches])
+            pending = [search for search in searches if results.finished_request(search.folder) != search.request]
+        for i in range(0, len(pending), self.batch):
+            found = self._restored(pending[i : i + self.batch])
+            total.distances |= {search.title: run.distance for search, run in found.items()}
+            if any(run.stopped for run in found.values()):
+                total.stopped = True
+                return
+        if self.all_faces:
+            self._put_together(searches)
+        total.done += dict.fromkeys(search.photo for search in searches)
+
+    def _restored(self, searches: Sequence[Search]) -> dict[Search, Projection]:
+        """Search for several faces at once, all degraded in the same way, and write each result to its folder."""
         film = Film() if self.video else None
         found = restore_faces(
-            aligned, self.degradation_of(aligned[0]), generator=self.G, distance=self.distance,
-            already_degraded=self.already_degraded, recipe=self.recipe, num_steps=self.num_steps, space=self.space,
-            latent_weight=self.latent_weight, seed=self.seed, statistics=self.statistics, device=self.device,
-            tune=self.tune, compile=self.compile, callback=film,
+            [search.face for search in searches], self.degradation_of(searches[0].face), generator=self.G,
+            distance=self.distance, already_degraded=self.already_degraded, recipe=self.recipe,
+            num_steps=self.num_steps, space=self.space, latent_weight=self.latent_weight, seed=self.seed,
+            statistics=self.statistics, device=self.device, tune=self.tune, compile=self.compile, callback=film,
         )  # fmt: skip
-        for i, (folder, restoration) in enumerate(zip(folders, found, strict=True)):
-            written = restoration.save(folder, request=self.request)
-            if film is not None:
-                written.append(figures.save_animation(film.frames(i, restoration), folder / "search.webp"))
-            tell(restoration, folder, written, self.say)
-        distances = {photo: one.run.distance for photo, one in zip(faces, found, strict=True)}
-        return Outcome(distances, stopped=any(one.run.stopped for one in found))
+        for i, (search, done) in enumerate(zip(searches, found, strict=True)):
+            frames = None if film is None else film.frames(i, done)
+            tell(done, search.folder, done.save(search.folder, request=search.request, frames=frames), self.say)
+        return {search: done.run for search, done in zip(searches, found, strict=True)}
+
+    def _put_together(self, searches: Sequence[Search]) -> None:
+        """Write what belongs to a photo rather than to one of its faces, once all of them are done."""
+        folder, faces = searches[0].folder.parent, [search.face.index for search in searches]
+        is_crop = searches[0].face.landmarks is None  # then there is nothing around the face to put it back into
+        names = [] if is_crop else ["photo.png"]
+        results.begin(folder, names, faces)
+        if not is_crop:
+            found = [
+                (search.face, load_image(search.folder / "result.png"), self.degradation_of(search.face))
+                for search in searches
+            ]
+            save_image(paste(searches[0].face.photo, found), folder / "photo.png")
+        request = searches[0].request | {"face": None}
+        results.finish(folder, names, {"faces": faces, "request": request})
+        self.say(f"  all {len(faces)} faces are done, in {folder}")
 
 
-@dataclass
-class Outcome:
-    """The outcome of a job.
-
-    Attributes:
-        distances: the perceptual distance of every photo searched in this call.
-        failed: the error message of every photo that failed.
-        stopped: whether the user ended the job early.
-    """
-
-    distances: dict[Path, float] = field(default_factory=dict)
-    failed: dict[Path, str] = field(default_factory=dict)
-    stopped: bool = False
+def every_face(found: AlignedFace) -> list[AlignedFace]:
+    """All faces that were detected in the photo of one of them, the best score first, in crops of the same size."""
+    size, faces = found.image.shape[3], []
+    for i, detection in enumerate(found.detections):
+        quad = ffhq_quad(detection.landmarks)
+        image = crop_quad(found.photo, quad, size)
+        faces.append(replace(found, image=image, landmarks=detection.landmarks, quad=quad, index=i))
+    return faces or [found]  # a photo that was used as the aligned crop has no detections
 
 
 class Film:
@@ -195,32 +297,17 @@ def tell(restoration: Restoration, folder: Path, written: Sequence[Path], say: C
     if run.stopped:
         say(f"stopped after {run.num_steps} of {run.settings['num_steps']} steps")
     say(f"written to {folder}: " + ", ".join(sorted(path.name for path in written)))
+    if face := which_face(restoration.face):
+        say(f"  {face}")
     if tuning := run.settings.get("tune"):
         say(f"  tuned for {tuning['done']} of {tuning['num_steps']} steps")
     for name, values in restoration.metrics.items():
         say(f"  {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
 
 
-def output_folders(photos: Path, out: Path) -> dict[Path, Path]:
-    """The images in a folder, each with the folder to write its result to.
-
-    Raises:
-        FileError: if there is no image in it.
-    """
-    found = sorted(path for path in photos.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    if not found:
-        raise FileError(f"There is no image in {photos}: name a folder of JPEG or PNG files, or one file.")
-    stems = [path.stem for path in found]
-    return {path: out / (path.stem if stems.count(path.stem) == 1 else path.name) for path in found}
-
-
-def is_done(folder: Path, request: dict) -> bool:
-    """Whether a folder holds the result of a finished search for the same request."""
-    try:
-        report = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        settings = report["settings"]
-        finished = report["metrics"]["search"]["num_steps"] == settings["num_steps"]
-        tuning = settings.get("tune", {"done": 0, "num_steps": 0})
-        return finished and tuning["done"] == tuning["num_steps"] and report["request"] == request
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def which_face(face: AlignedFace) -> str:
+    """Which face of a photo was taken, and how sure the detector was; empty if the photo was used as the crop."""
+    if not face.detections:
+        return ""
+    chosen = face.detections[face.index]
+    return f"face {face.index} of {len(face.detections)}, score {chosen.score:.2f} ({chosen.detector})"

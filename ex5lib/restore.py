@@ -3,7 +3,6 @@
 The command line and the notebooks (and so the report) all use it.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ex5lib import figures, tuning, weights
+from ex5lib import figures, results, tuning, weights
 from ex5lib.alignment import AlignedFace, Photo, load_face
 from ex5lib.damage import examine, proposed
 from ex5lib.degradations import REFERENCE_SIZE, GaussianBlur, Grayscale, Identity, Inpaint
@@ -129,31 +128,39 @@ class Restoration:
         }
         return plots | ({"alignment": figures.plot_alignment(self.face)} if self.face.detections else {})
 
-    def save(self, folder: str | Path, *, request: dict | None = None) -> list[Path]:
+    def save(
+        self, folder: str | Path, *, request: dict | None = None, frames: Sequence[Tensor] | None = None
+    ) -> list[Path]:
         """Write everything into a folder: projection, images, figures, tuned generator and ``metrics.json``.
 
-        The images are those of the crop, and ``photo.png``, the whole photo with the result put back.
+        The images are those of the crop, and ``photo.png``, the whole photo with the result put back. What an earlier
+        result left there goes, and nothing else (``results.begin``).
 
         Args:
             folder: created if it is missing.
             request: recorded in ``metrics.json``, which is written last: a folder that has it is complete.
+            frames: of an animation of the search, ``search.webp``.
 
         Returns:
             the paths of the files.
         """
-        folder = Path(folder)
-        written = [self.run.save(folder)]
-        written += [save_image(image, folder / f"{name}.png") for name, image in self.images.items()]
-        if self.photo is not None:
-            written.append(save_image(self.photo, folder / "photo.png"))
-        written += [figures.save_figure(plot, folder / f"{name}.png") for name, plot in self.figures().items()]
-        if self.tuned is not None:
-            save_generator(self.tuned, folder / "generator.safetensors")
-            written.append(folder / "generator.safetensors")
+        folder, plots = Path(folder), self.figures()
+        images = self.images if self.photo is None else self.images | {"photo": self.photo}
         report = {"metrics": self.metrics, "settings": self.run.settings, "request": request or {}}
-        with replacing(folder / "metrics.json") as temporary:
-            temporary.write_text(json.dumps(report, indent=2), encoding="utf-8")
-        return [*written, folder / "metrics.json"]
+        names = ["projection.npz", *(f"{name}.png" for name in (*images, *plots))]
+        names += ["generator.safetensors"] * (self.tuned is not None) + ["search.webp"] * (frames is not None)
+        results.begin(folder, names)
+        self.run.save(folder)
+        for name, image in images.items():
+            save_image(image, folder / f"{name}.png")
+        for name, plot in plots.items():
+            figures.save_figure(plot, folder / f"{name}.png")
+        if self.tuned is not None:
+            with replacing(folder / "generator.safetensors") as temporary:
+                save_generator(self.tuned, temporary)
+        if frames is not None:
+            figures.save_animation(frames, folder / "search.webp")
+        return [*(folder / name for name in names), results.finish(folder, names, report)]
 
 
 def restore(

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import ex5lib
 from ex5lib import weights
+from ex5lib.cli import app
 from ex5lib.devices import keep_freed_memory
 from ex5lib.latents import sample_ws
 from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
@@ -21,6 +23,20 @@ keep_freed_memory()  # as every host of the library should: a step at full size 
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path):
+    """Run a command of the command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: object):
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return invoke
 
 
 @pytest.fixture(scope="session")

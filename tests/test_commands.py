@@ -1,7 +1,9 @@
 """The command line as users type it, on real photos with the real networks."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,26 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
 import ex5lib
-from ex5lib.cli import app
 from ex5lib.images import resize, resize_area
 from ex5lib.stages import Stage
-
-
-@pytest.fixture
-def call(monkeypatch, tmp_path, root):
-    """Run a command in an empty folder; returns the result with the folder as .folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def invoke(*arguments: object):
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return invoke
 
 
 @pytest.fixture
@@ -182,8 +168,8 @@ def test_a_folder_is_searched_photo_by_photo_and_goes_on_after_a_bad_file(call, 
     assert "3 done, 0 done before, 1 failed" in result.stdout
     assert "broken.png is not an image" in result.stdout
     out = Path("results/album-inversion")
-    assert _files(out) == {"a", "b.png", "b.jpg"}
-    assert all(_files(folder) == RUN_FILES for folder in out.iterdir())
+    assert _files(out) == {"a", "b.png", "b.jpg", "summary.csv", "summary.html"}
+    assert all(_files(folder) == RUN_FILES for folder in out.iterdir() if folder.is_dir())
 
     (album / "broken.png").unlink()
     written = (out / "a" / "projection.npz").stat().st_mtime_ns
@@ -213,7 +199,9 @@ def test_ctrl_c_ends_a_folder(call, album, root, monkeypatch):
     small = root / "tests" / "data" / "uncond_32.pkl"
     result = call("invert", album, "--aligned", "--generator", small, "--device", "cpu", "--num-steps", 6)
     assert result.exit_code == 130
-    assert "1 done, 0 done before, 0 failed" in result.stdout  # and no further photo was begun
+    assert "0 done, 0 done before, 0 failed, 4 not done" in result.stdout  # and no further photo was begun
+    assert ex5lib.Projection.load("results/album-inversion/a").stopped
+    assert not Path("results/album-inversion/b.jpg").exists()
 
 
 def test_what_is_wrong_with_every_photo_is_said_once(call, album):
@@ -277,6 +265,14 @@ def test_fetch_names_the_files(call):
         ),
         (["restore", "PHOTO", "--degradation", "inpaint", "--mask", "nothing.png"], "There is no file nothing.png"),
         (["invert", "PHOTO", "--out", "PHOTO"], "is a file: choose another --out"),
+        (
+            ["invert", "https://example.org/a/me.jpg"],
+            "https://example.org/a/me.jpg is an address: download the file first",
+        ),
+        (["restore", "PHOTO", "--degradation", "inpaint", "--mask", "ftp://a/m.png"], "ftp://a/m.png is an address"),
+        (["align", "~nobody-known-here/me.jpg"], "no such home directory"),
+        (["invert", "PHOTO", "--out", "x" * 256], "(File name too long): choose another --out"),
+        (["invert", "PHOTO", "--all-faces", "--face", "1"], "leave out --all-faces"),
         (["fetch", "vgg61"], 'did you mean "vgg16"'),
         (["invert", "PHOTO", "--recipe", "slow"], "There is no recipe"),
     ],
@@ -302,6 +298,36 @@ def test_an_unwritable_place_is_named(call, photo, tmp_path):
         assert result.exit_code == 1
         assert "Nothing can be written to" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_name_that_leaves_no_room_for_the_results_is_refused_before_the_search(call, photo):
+    name = "a" * 251 + ".png"
+    shutil.copy(photo, name)
+    for command in (["align"], ["invert"], ["restore", "--degradation", "blur"]):
+        result = call(command[0], name, *command[1:])
+        assert result.exit_code == 1
+        assert "There can be no folder" in result.stderr
+        assert "projecting" not in result.stderr
+    assert _files(Path()) == {name}
+
+
+def test_a_tilde_in_quotes_is_the_home_directory(call, photo, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    shutil.copy(photo, tmp_path / "home" / "me.png")
+    assert call("align", "~/me.png", "--size", 64, "--out", "~/crops").exit_code == 0
+    assert _files(tmp_path / "home" / "crops") == {"aligned.png", "alignment.png"}
+    assert _files(tmp_path) == {"home"}
+
+
+def test_help_is_shown_on_a_console_without_greek_letters(tmp_path):
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-m", "ex5lib", "restore", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"?_w" in done.stdout
+    assert b"130 if it was interrupted" in b" ".join(done.stdout.split())
 
 
 def test_the_module_runs_and_exits_with_1(tmp_path):

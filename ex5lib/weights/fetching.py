@@ -16,9 +16,9 @@ from filelock import FileLock
 from torch import Tensor
 
 from ex5lib.errors import WeightsError
-from ex5lib.files import replacing
+from ex5lib.files import file_digest, replacing
 from ex5lib.weights.converters import CONVERTERS
-from ex5lib.weights.downloads import download, file_digest
+from ex5lib.weights.downloads import download, verified
 from ex5lib.weights.registry import DLIB_MODELS, REGISTRY, SHIPPED, Weights, lookup
 from stylegan2_ada.readers import load_nvidia_pickle, save_generator
 
@@ -27,8 +27,17 @@ _hash_once = cache(file_digest)  # for files that no run changes: hashing 100 MB
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: the folder named by the environment's EX5_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("EX5_CACHE") or pooch.os_cache("ex5lib")).expanduser()
+    """Where downloads are kept: the folder named by the environment's EX5_CACHE, or the user's cache folder.
+
+    Raises:
+        WeightsError: if the user has no home directory to look for it in.
+    """
+    try:
+        return Path(os.environ.get("EX5_CACHE") or pooch.os_cache("ex5lib")).expanduser()
+    except RuntimeError:
+        raise WeightsError(
+            "There is no home directory to keep the weights in: set the environment variable EX5_CACHE to a folder."
+        ) from None
 
 
 def fetch(name: str) -> Path:
@@ -54,6 +63,8 @@ def fetch(name: str) -> Path:
         return cache_folder() / f"{name}.safetensors"
     if name == "ffhq":
         return _converted_snapshot(name)
+    if (found := verified(weights, cache_folder())) is not None:
+        return found  # no lock up to here, so that a shared cache may be read-only
     with _locked_cache(name) as folder:
         return download(weights, folder)
 
@@ -88,7 +99,7 @@ def converted_tensors(name: str) -> dict[str, Tensor]:
     weights = REGISTRY[name]
     converted = cache_folder() / f"{name}.safetensors"
     if (tensors := _intact(converted, weights)) is not None:
-        return tensors  # no lock up to here, so that a shared cache may be read-only
+        return tensors  # no lock up to here, as in ``fetch``
     with _locked_cache(name) as folder:
         if (tensors := _intact(converted, weights)) is not None:
             return tensors  # another process made it in the meantime
@@ -144,9 +155,10 @@ def _locked_cache(name: str) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{name}.lock")
         lock.acquire()
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the second is filelock's word for a disk without locks
+        reason = getattr(error, "strerror", None) or str(error)
         raise WeightsError(
-            f"The cache folder {folder} cannot be written ({error.strerror}): set EX5_CACHE to one that can."
+            f"The cache folder {folder} cannot be written ({reason}): set EX5_CACHE to one that can."
         ) from None
     try:
         yield folder

@@ -1,0 +1,101 @@
+"""What the commands share: how they speak, arguments and options, and how what is typed becomes a path."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ex5lib.errors import FileError
+
+
+def say(line: str, error: bool = False) -> None:
+    """Print a line of output, an error in red."""
+    typer.secho(line, fg="red" if error else None, err=error)
+
+
+def user_path(text: str | Path) -> Path:
+    """A path as the user wrote it; a leading ~ is the home directory, even where quotes kept it from the shell.
+
+    Raises:
+        FileError: if it is an address on the web, or in the home directory of nobody known here.
+    """
+    if re.match(r"\w+://", str(text)):
+        raise FileError(f"{text} is an address: download the file first, then name it.")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise FileError(f"There is no such home directory as in {text}: write the path in full.") from None
+
+
+def generator_name(text: str) -> str:
+    """A generator's name, or a path as in ``user_path``."""
+    return str(user_path(text))
+
+
+_PATH = {"parser": user_path, "metavar": "PATH"}
+
+Photo = Annotated[Path, typer.Argument(help="Image file.", show_default=False, **_PATH)]
+Photos = Annotated[Path, typer.Argument(help="Image file, or a folder of them.", show_default=False, **_PATH)]
+Out = Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="results/…", **_PATH)]
+OutFolder = Annotated[Path, typer.Option(help="Folder to write to.", **_PATH)]
+SamplePhoto = Annotated[Path, typer.Argument(help="Image file.", **_PATH)]
+ReportPhoto = Annotated[Path, typer.Option(help="Photo to report on.", **_PATH)]
+Mask = Annotated[
+    Path | None, typer.Option(help="Inpainting: mask image, white where to fill in.", show_default=False, **_PATH)
+]
+MaskOn = Annotated[
+    str | None,
+    typer.Option(
+        help="What the mask was painted on: photo or crop.",
+        show_default="the photo, if it has its proportions",
+    ),
+]
+Checkpoint = Annotated[Path, typer.Argument(help="NVIDIA's .pkl or rosinality's .pt.", show_default=False, **_PATH)]
+Safetensors = Annotated[Path, typer.Argument(help="A new .safetensors file.", show_default=False, **_PATH)]
+Face = Annotated[int | None, typer.Option(help="Index of the face, from 0, best score first.", show_default="the best")]
+AllFaces = Annotated[
+    bool, typer.Option("--all-faces", help="Every face of a photo, each in a folder of its own: face0, face1, …")
+]
+Aligned = Annotated[bool, typer.Option("--aligned", help="The photo is an aligned crop: do not look for a face.")]
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        "--recipe", help="fast; best, three times as long; karras2020, the published 1000 steps; course; robust2023."
+    ),
+]
+NumSteps = Annotated[int | None, typer.Option(help="Total optimisation steps.", show_default="the recipe's")]
+LatentWeight = Annotated[
+    float | None,
+    typer.Option(
+        help="λ_w, weight of the distance from the mean latent.",
+        show_default="the recipe's, 0.001",
+    ),
+]
+Space = Annotated[
+    str | None, typer.Option(help="Latent space: z, w, w+ or s (every channel's style).", show_default="the recipe's")
+]
+Tune = Annotated[
+    int, typer.Option(help="Steps of pivotal tuning after the search, 50 for example: the photo itself, nearly.")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the networks: worth it for long searches.")]
+Video = Annotated[bool, typer.Option("--video", help="Also write the search as an animation, search.webp.")]
+Batch = Annotated[
+    int, typer.Option(help="Photos of a folder, or faces of --all-faces, to search at once; meant for a GPU.")
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(help="Only this share of a folder: 3/8 is the third of eight.", metavar="I/N", show_default=False),
+]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
+Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
+GeneratorName = Annotated[
+    str,
+    typer.Option(
+        "--generator",
+        help="mobile-ffhq, ffhq, or a .pkl, .pt or .safetensors file.",
+        parser=generator_name,
+        metavar="NAME",
+    ),
+]
+ClassIndex = Annotated[int | None, typer.Option("--class", help="Class of a class-conditional generator.")]

@@ -1,0 +1,124 @@
+"""A results folder: which of its files this program wrote, and which request its result answers.
+
+``metrics.json`` marks a folder as complete. It goes before any file changes and comes back, with the list of files,
+when all are written. In between, a second, hidden list says which files are being removed and written, for whoever
+comes after a process that was killed.
+"""
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from ex5lib.errors import FileError
+from ex5lib.files import file_digest, replacing
+
+RECORD = "metrics.json"
+_UNFINISHED = ".unfinished.json"
+# Whatever a list says, nothing else is ever removed.
+OWN_FILES = frozenset(
+    {
+        "projection.npz", "generator.safetensors", "search.webp",
+        "original.png", "aligned.png", "photo.png", "degraded.png", "result.png", "composite.png",
+        "alignment.png", "comparison.png", "iterations.png", "losses.png",
+    }
+)  # fmt: skip
+
+
+def begin(folder: Path, names: Iterable[str] = (), faces: Iterable[int] = ()) -> None:
+    """Make a folder ready for a new result: mark it as incomplete, and remove what an earlier result left in it.
+
+    Args:
+        folder: created if it is missing.
+        names: of the files of the new result, in ``OWN_FILES``; they are not removed, but will be replaced.
+        faces: of which faces of a photo results in ``face0``, ``face1`` … belong to the new result.
+    """
+    names, faces = set(names), set(faces)
+    if unknown := names - OWN_FILES:
+        raise ValueError(f"{unknown} must be listed in OWN_FILES, or a later run could not remove them.")
+    earlier, earlier_faces = _own(folder)
+    listed = {"files": sorted(earlier | names), "faces": sorted(earlier_faces | faces)}
+    with replacing(folder / _UNFINISHED) as temporary:
+        temporary.write_text(json.dumps(listed), encoding="utf-8")
+    (folder / RECORD).unlink(missing_ok=True)
+    for name in earlier - names:
+        (folder / name).unlink(missing_ok=True)
+    for face in earlier_faces - faces:
+        _remove(folder / f"face{face}")
+
+
+def finish(folder: Path, names: Iterable[str], report: dict) -> Path:
+    """Mark a folder as complete: write ``metrics.json``, the report and the names of the files; returns its path."""
+    with replacing(folder / RECORD) as temporary:
+        temporary.write_text(json.dumps(report | {"files": sorted(names)}, indent=2), encoding="utf-8")
+    (folder / _UNFINISHED).unlink(missing_ok=True)
+    return folder / RECORD
+
+
+def _own(folder: Path) -> tuple[set[str], set[int]]:
+    """The names of this program's files in a folder, and the faces whose results lie in folders in it."""
+    files: set[str] = set()
+    faces: set[int] = set()
+    for name in (RECORD, _UNFINISHED):
+        report = _read(folder / name)
+        # The first versions wrote no list, but the settings of the search.
+        listed = report.get("files", sorted(OWN_FILES) if "settings" in report else [])
+        files |= {own for own in OWN_FILES if isinstance(listed, list) and own in listed}
+        numbers = report.get("faces", [])
+        faces |= {i for i in numbers if isinstance(i, int) and i >= 0} if isinstance(numbers, list) else set()
+    return files, faces
+
+
+def _remove(folder: Path) -> None:
+    """Remove a result, and its folder unless somebody else has put something into it."""
+    if folder.is_dir() and any(_own(folder)):
+        begin(folder)
+        (folder / _UNFINISHED).unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _read(path: Path) -> dict:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def read_record(folder: Path) -> dict:
+    """What ``metrics.json`` of a results folder says; empty if there is none, or it cannot be read."""
+    return _read(folder / RECORD)
+
+
+def finished_request(folder: Path) -> dict | None:
+    """The request that a folder's result answers; None if it has none, or one whose search was stopped."""
+    report = read_record(folder)
+    try:
+        if not all((folder / name).is_file() for name in report["files"]):
+            return None
+        if "faces" in report:
+            requests = [finished_request(folder / f"face{face}") for face in report["faces"]]
+            return None if None in requests else report["request"]
+        settings = report["settings"]
+        tuning = settings.get("tune", {"done": 0, "num_steps": 0})
+        finished = report["metrics"]["search"]["num_steps"] == settings["num_steps"]
+        return report["request"] if finished and tuning["done"] == tuning["num_steps"] else None
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def content(path: str | Path) -> str:
+    """What stands for a file in a request: its SHA-256, because another file may come to bear its name."""
+    return f"sha256:{file_digest(path)}"
+
+
+def check_kept(folder: Path, inputs: Iterable[Path]) -> None:
+    """Check that writing a result to a folder would not replace one of the files it is made from.
+
+    Raises:
+        FileError: if it would.
+    """
+    for path in inputs:
+        if path.name in OWN_FILES | {RECORD} and path.resolve().parent == folder.resolve():
+            raise FileError(f"{path} would be replaced by a file of the result: choose another --out.")
