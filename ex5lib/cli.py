@@ -15,6 +15,7 @@ from ex5lib import options as o
 from ex5lib.album import parse_share
 from ex5lib.alignment import AlignedFace, align_face
 from ex5lib.commands import convert, demo, fetch, report, sample, weights
+from ex5lib.damage import examine, proposed
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.devices import keep_freed_memory
 from ex5lib.errors import Ex5Error, SettingError, sentence, unknown_name
@@ -23,7 +24,10 @@ from ex5lib.images import load_mask, save_image
 from ex5lib.jobs import Job, which_face
 from ex5lib.masks import PLACES, fitted_mask
 from ex5lib.results import content
+from ex5lib.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.weights import GENERATORS
+
+DEGRADATIONS = ("blur", "grayscale", "inpaint", "colors", "auto")
 
 
 class _Commands(TyperGroup):
@@ -80,6 +84,7 @@ def invert(
     all_faces: o.AllFaces = False,
     aligned: o.Aligned = False,
     tune: o.Tune = 0,
+    samples: o.Samples = 1,
     compile: o.Compile = False,
     batch: o.Batch = 1,
     shard: o.Shard = None,
@@ -103,8 +108,10 @@ def invert(
 @app.command()
 def restore(
     photo: o.Photos,
-    degradation: Annotated[str, typer.Option(help="blur, grayscale or inpaint.", show_default=False)],
-    kernel_size: Annotated[int, typer.Option(help="Blur: taps at 256 px, 0 or odd.")] = 25,
+    degradation: Annotated[str, typer.Option(help=f"{', '.join(DEGRADATIONS)}.", show_default=False)],
+    kernel_size: Annotated[
+        str, typer.Option(help="Blur: taps at 256 px, 0 or odd; auto finds how blurred the photo is.")
+    ] = "25",
     sigma: Annotated[float | None, typer.Option(help="Blur: px at 256 px.", show_default="0.15 k + 0.35")] = None,
     top: Annotated[int | None, typer.Option(help="Inpainting: upper edge of the hole, px at 256 px.")] = None,
     left: Annotated[int | None, typer.Option(help="Inpainting: left edge.")] = None,
@@ -127,44 +134,59 @@ def restore(
     all_faces: o.AllFaces = False,
     aligned: o.Aligned = False,
     tune: o.Tune = 0,
+    samples: o.Samples = 1,
     compile: o.Compile = False,
     batch: o.Batch = 1,
     shard: o.Shard = None,
     video: o.Video = False,
     out: o.Out = None,
 ):
-    """Deblur, colourise or fill in a photo.
+    """Deblur, colourise or fill in a photo, or give faded and toned colours back.
 
     The aligned photo is degraded first, and the result is compared with the original. With --already-degraded, the
-    photo is restored as it is.
+    photo is restored as it is. --degradation auto asks the photo what it suffers from, and says why.
 
     Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
     """
     options = dict(locals())
     request, share = _request(options), _share(options)  # before any file is read, lest it be replaced in between
+    if mask and any(value is not None for value in (top, left, height, width)):
+        raise SettingError("Specify the hole by a mask or by a rectangle, not by both.")
+    if mask_on not in (None, *PLACES):
+        raise SettingError(f'A mask is painted on the photo or on the crop, not on "{mask_on}".')
+    already_degraded = options["already_degraded"] = already_degraded or degradation == "auto"
+    painted = module = None
     if degradation == "blur":
-        module = GaussianBlur(kernel_size, sigma)
+        module = UnknownBlur() if kernel_size == "auto" else GaussianBlur(_taps(kernel_size), sigma)
     elif degradation == "grayscale":
         module = Grayscale()
+    elif degradation == "colors":
+        module = UnknownColors()
+    elif degradation == "inpaint" and mask:
+        painted = load_mask(mask)
     elif degradation == "inpaint":
-        if mask and any(value is not None for value in (top, left, height, width)):
-            raise SettingError("Specify the hole by a mask or by a rectangle, not by both.")
-        if mask_on not in (None, *PLACES):
-            raise SettingError(f'A mask is painted on the photo or on the crop, not on "{mask_on}".')
-        painted = load_mask(mask) if mask else None
-        module = None if mask else Inpaint(top, left, height, width)
-    else:
-        raise unknown_name("degradation", degradation, ("blur", "grayscale", "inpaint"))
-    if mask and batch > 1:
-        raise SettingError(
-            "A mask is fitted to each face, so photos with a mask are searched one by one: set --batch 1."
-        )
+        module = Inpaint(top, left, height, width)
+    elif degradation != "auto":
+        raise unknown_name("degradation", degradation, DEGRADATIONS)
+    unknown = module is not None and bool(unknown_parameters(module))
+    if unknown and not already_degraded:
+        raise SettingError("Unknown damage is that of the photo itself: add --already-degraded.")
+    if batch > 1 and (unknown or module is None):
+        what = "A mask is fitted to each face" if painted is not None else "Damage is told for each face"
+        raise SettingError(f"{what}, so such photos are searched one by one: set --batch 1.")
 
     def degradation_of(face: AlignedFace) -> nn.Module | None:
         if module is not None:
             return module
-        fitted = fitted_mask(painted, face, mask_on, mask)
-        return None if all_faces and fitted.max() < 0.5 else Inpaint(mask=fitted)
+        if painted is not None:
+            fitted = fitted_mask(painted, face, mask_on, mask)
+            return None if all_faces and fitted.max() < 0.5 else Inpaint(mask=fitted)
+        damages = examine(face)
+        for damage in damages:
+            o.say(f"  {damage.reason}: {damage.degradation}")
+        if not damages:
+            o.say("  no damage was found: name it by --degradation if you see some")
+        return proposed(damages)
 
     for name in ("degradation", "kernel_size", "sigma", "top", "left", "height", "width", "mask", "mask_on"):
         del options[name]
@@ -186,6 +208,12 @@ def _run(job: Job, photo: Path, out: Path) -> None:
         raise typer.Exit(130)
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _taps(text: str) -> int:
+    if not text.isdecimal():
+        raise SettingError(f"A blur's kernel size is 0, an odd number or auto, not {text}.")
+    return int(text)
 
 
 def _share(options: dict) -> tuple[int, int] | None:

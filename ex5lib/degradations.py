@@ -6,6 +6,7 @@ same blur and the same hole.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +74,30 @@ def blurred(image: Tensor, taps: Tensor) -> Tensor:
     image = F.pad(image, [radius] * 4, mode="reflect")
     image = F.conv2d(image, taps.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
     return F.conv2d(image, taps.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+
+
+def compositor(degradation: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """What combines the known part of a photo with a generated image, from ``composite`` methods; None without one.
+
+    A ``Sequential`` is undone from its last member to its first: each member's composite completes the photo from what
+    the members before it make of the generated image.
+    """
+    if not isinstance(degradation, nn.Sequential):
+        return getattr(degradation, "composite", None)
+    members = [member for member in degradation if not isinstance(member, nn.Identity)]
+    composites = [compositor(member) for member in members]
+    if not members or None in composites:
+        return None
+
+    def composite(photo: Tensor, generated: Tensor) -> Tensor:
+        before = [generated]
+        for member in members[:-1]:
+            before.append(member(before[-1]))
+        for part, image in zip(reversed(composites), reversed(before), strict=True):
+            photo = part(photo, image)
+        return photo
+
+    return composite
 
 
 class Grayscale(nn.Module):

@@ -5,6 +5,8 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
@@ -49,6 +51,15 @@ def plot_iterations(run, original: Tensor | None = None) -> Figure:
     if original is not None:
         images, titles = [*images, original], [*titles, "original"]
     return plot_images(images, titles)
+
+
+def plot_answers(answers: Sequence[Tensor]) -> Figure:
+    """Several answers [1, 3, S, S] for one photo; at last a map of where they differ, bright where they do."""
+    spread = torch.cat(list(answers)).clamp(-1, 1).std(dim=0).square().mean(dim=0).sqrt()  # [S, S]
+    colours = colormaps["inferno"]((2 * spread).clamp(max=1).cpu().numpy())[..., :3]
+    difference = torch.from_numpy(colours).float().permute(2, 0, 1)[None] * 2 - 1
+    titles = [f"answer {i + 1}" for i in range(len(answers))]
+    return plot_images([*answers, difference], [*titles, "where they differ"])
 
 
 def plot_losses(run) -> Figure:

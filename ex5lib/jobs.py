@@ -34,6 +34,7 @@ class Search:
         title: what output calls the face: the photo's name and, if every face is searched, which one this is.
         folder: where the result goes.
         face: of that photo.
+        degradation: what it suffers from.
         request: recorded with the result: the job's, with the content of the photo.
     """
 
@@ -41,6 +42,7 @@ class Search:
     title: str
     folder: Path
     face: AlignedFace
+    degradation: nn.Module
     request: dict
 
 
@@ -78,6 +80,7 @@ class Job:
     aligned: bool
     already_degraded: bool
     tune: int
+    samples: int
     compile: bool
     batch: int
     video: bool
@@ -203,16 +206,19 @@ class Job:
         request = self.request | {"photo": results.content(photo)}  # before the photo is read, lest it be replaced now
         found = load_face(photo, face=self.face, aligned=self.aligned, size=self.G.img_resolution)
         if not self.all_faces:
-            return [Search(photo, photo.name, folder, found, request)]
-        faces = [face for face in every_face(found) if self.degradation_of(face) is not None]
+            return [Search(photo, photo.name, folder, found, self.degradation_of(found), request)]
+        told = [(face, self.degradation_of(face)) for face in every_face(found)]
+        faces = [(face, degradation) for face, degradation in told if degradation is not None]
         if not faces:
             raise SettingError(f"The mask touches no face of {photo}: paint it over the damage.")
         self.say(f"  faces to search: {len(faces)}")
-        named = [(f"face {face.index}", folder / f"face{face.index}", face) for face in faces]
         return [
-            Search(photo, f"{photo.name}, {name}", place, face, request | {"face": face.index})
-            for name, place, face in named
-        ]
+            Search(
+                photo, f"{photo.name}, face {face.index}", folder / f"face{face.index}", face, degradation,
+                request | {"face": face.index},
+            )
+            for face, degradation in faces
+        ]  # fmt: skip
 
     def _search(self, searches: Sequence[Search], total: Outcome) -> None:
         """Search for faces, all of one photo or each of another, and write each result to its folder."""
@@ -234,10 +240,11 @@ class Job:
         """Search for several faces at once, all degraded in the same way, and write each result to its folder."""
         film = Film() if self.video else None
         found = restore_faces(
-            [search.face for search in searches], self.degradation_of(searches[0].face), generator=self.G,
+            [search.face for search in searches], searches[0].degradation, generator=self.G,
             distance=self.distance, already_degraded=self.already_degraded, recipe=self.recipe,
             num_steps=self.num_steps, space=self.space, latent_weight=self.latent_weight, seed=self.seed,
-            statistics=self.statistics, device=self.device, tune=self.tune, compile=self.compile, callback=film,
+            statistics=self.statistics, device=self.device, tune=self.tune, samples=self.samples, compile=self.compile,
+            callback=film,
         )  # fmt: skip
         for i, (search, done) in enumerate(zip(searches, found, strict=True)):
             frames = None if film is None else film.frames(i, done)
@@ -251,10 +258,7 @@ class Job:
         names = [] if is_crop else ["photo.png"]
         results.begin(folder, names, faces)
         if not is_crop:
-            found = [
-                (search.face, load_image(search.folder / "result.png"), self.degradation_of(search.face))
-                for search in searches
-            ]
+            found = [(search.face, load_image(search.folder / "result.png"), search.degradation) for search in searches]
             save_image(paste(searches[0].face.photo, found), folder / "photo.png")
         request = searches[0].request | {"face": None}
         results.finish(folder, names, {"faces": faces, "request": request})
@@ -299,6 +303,8 @@ def tell(restoration: Restoration, folder: Path, written: Sequence[Path], say: C
     say(f"written to {folder}: " + ", ".join(sorted(path.name for path in written)))
     if face := which_face(restoration.face):
         say(f"  {face}")
+    if run.settings["found"]:
+        say(f"  found with it: {restoration.degradation}")
     if tuning := run.settings.get("tune"):
         say(f"  tuned for {tuning['done']} of {tuning['num_steps']} steps")
     for name, values in restoration.metrics.items():

@@ -78,6 +78,9 @@ Space = Annotated[
 Tune = Annotated[
     int, typer.Option(help="Steps of pivotal tuning after the search, 50 for example: the photo itself, nearly.")
 ]
+Samples = Annotated[
+    int, typer.Option(help="Answers to look for: several faces that fit the photo and differ in what it does not show.")
+]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the networks: worth it for long searches.")]
 Video = Annotated[bool, typer.Option("--video", help="Also write the search as an animation, search.webp.")]
 Batch = Annotated[

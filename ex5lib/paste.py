@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ex5lib.alignment import AlignedFace, aligned_landmarks
-from ex5lib.degradations import Grayscale
+from ex5lib.degradations import Grayscale, compositor
 from ex5lib.errors import SettingError
 from ex5lib.hidden import hidden_region, hides_color
 from ex5lib.images import check_image, resize, resize_area
@@ -90,10 +90,10 @@ def replaced_share(face: AlignedFace, result: Tensor, degradation: nn.Module) ->
     from scipy.ndimage import distance_transform_edt  # imported here: it takes a quarter of a second
 
     size, side = result.shape[-1], np.linalg.norm(face.quad[3] - face.quad[0])
-    exact = hasattr(degradation, "composite")
-    if exact:  # black where nothing of a white photo is kept
+    composite = compositor(degradation)
+    if exact := composite is not None:  # black where nothing of a white photo is kept
         white = torch.ones(1, 3, size, size)
-        hole = (degradation.composite(white, -white) < -0.999).all(dim=1)[0]
+        hole = (composite(white, -white) < -0.999).all(dim=1)[0]
     else:
         hole = hidden_region(degradation, size)[0, 0]
     hole = hole.cpu().numpy()

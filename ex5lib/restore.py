@@ -4,7 +4,7 @@ The command line and the notebooks (and so the report) all use it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,16 +15,17 @@ from torch import Tensor, nn
 from ex5lib import figures, results, tuning, weights
 from ex5lib.alignment import AlignedFace, Photo, load_face
 from ex5lib.damage import examine, proposed
-from ex5lib.degradations import REFERENCE_SIZE, GaussianBlur, Grayscale, Identity, Inpaint
+from ex5lib.degradations import REFERENCE_SIZE, GaussianBlur, Grayscale, Identity, Inpaint, compositor
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.files import replacing
 from ex5lib.images import save_image
+from ex5lib.latents import LatentStatistics, latent_statistics, sample_ws
 from ex5lib.losses import PerceptualDistance
 from ex5lib.metrics import compare
 from ex5lib.paste import paste
 from ex5lib.projection import Projection
 from ex5lib.projector import project
-from ex5lib.recipes import Recipe
+from ex5lib.recipes import Recipe, pick_recipe
 from ex5lib.unknown import with_found
 from stylegan2_ada.generator import Generator
 from stylegan2_ada.readers import save_generator
@@ -36,6 +37,9 @@ TASKS: dict[str, nn.Module] = {
     "colourisation": Grayscale(),
     "inpainting": Inpaint(top=164, left=84, height=44, width=88),  # the mouth
 }
+
+MAX_SAMPLES = 8
+SAMPLES_PSI = 0.7  # truncation of the faces that answers are pulled towards
 
 
 def pick_task(name: str) -> nn.Module:
@@ -61,6 +65,7 @@ class Restoration:
         run: the search.
         distance: d.
         tuned: the generator that was tuned to this photo, if one was; ``run.image`` is then its image.
+        others: further answers for the same photo, which fit what is known of it, too.
     """
 
     face: AlignedFace
@@ -70,6 +75,7 @@ class Restoration:
     run: Projection
     distance: PerceptualDistance
     tuned: Generator | None = None
+    others: tuple["Restoration", ...] = ()
 
     @property
     def result(self) -> Tensor:
@@ -79,9 +85,8 @@ class Restoration:
     @cached_property
     def composite(self) -> Tensor | None:
         """The known part of the photo, completed from the result; None if no part is known exactly."""
-        if not hasattr(self.degradation, "composite"):
-            return None
-        return self.degradation.composite(self.target, self.result)
+        composite = compositor(self.degradation)
+        return None if composite is None else composite(self.target, self.result)
 
     @cached_property
     def photo(self) -> Tensor | None:
@@ -102,6 +107,11 @@ class Restoration:
         images["result"] = self.result
         return images if self.composite is None else images | {"composite": self.composite}
 
+    @property
+    def best_image(self) -> Tensor:
+        """The composite if there is one, else the result."""
+        return self.result if self.composite is None else self.composite
+
     @cached_property
     def metrics(self) -> dict[str, dict[str, float]]:
         """Numbers about the search and, given an original, how close start, result and composite come to it."""
@@ -120,12 +130,14 @@ class Restoration:
         }
 
     def figures(self) -> dict[str, Figure]:
-        """The plots by name: comparison, iterations, losses and, if the face was detected, alignment."""
+        """The plots by name: comparison, iterations, losses; answers, if there are several; alignment, if detected."""
         plots = {
             "comparison": figures.plot_images(list(self.images.values()), list(self.images)),
             "iterations": figures.plot_iterations(self.run, self.original),
             "losses": figures.plot_losses(self.run),
         }
+        if self.others:
+            plots["answers"] = figures.plot_answers([answer.best_image for answer in (self, *self.others)])
         return plots | ({"alignment": figures.plot_alignment(self.face)} if self.face.detections else {})
 
     def save(
@@ -145,7 +157,9 @@ class Restoration:
             the paths of the files.
         """
         folder, plots = Path(folder), self.figures()
-        images = self.images if self.photo is None else self.images | {"photo": self.photo}
+        images = self.images | {f"answer{i}": answer.best_image for i, answer in enumerate(self.others, start=2)}
+        if self.photo is not None:
+            images["photo"] = self.photo
         report = {"metrics": self.metrics, "settings": self.run.settings, "request": request or {}}
         names = ["projection.npz", *(f"{name}.png" for name in (*images, *plots))]
         names += ["generator.safetensors"] * (self.tuned is not None) + ["search.webp"] * (frames is not None)
@@ -174,6 +188,7 @@ def restore(
     generator: str | Path | Generator = "mobile-ffhq",
     distance: PerceptualDistance | None = None,
     recipe: str | Recipe = "fast",
+    samples: int = 1,
     tune: int = 0,
     device: str | torch.device = "auto",
     **settings,
@@ -182,8 +197,8 @@ def restore(
 
     Args:
         photo: the path of an image file, a PIL image, a tensor [1, 3, H, W], or an aligned face.
-        degradation: D, any module from images to images; None inverts the photo as it is, and "auto", for a photo that
-            is already degraded, is what ``damage.examine`` proposes.
+        degradation: D, any module from images to images; None inverts the photo as it is. "auto" is what
+            ``damage.examine`` proposes for the photo, which is then taken to be degraded already.
         already_degraded: whether the photo itself is degraded, so that there is no original to compare with.
         degraded_by: degrades the photo in place of ``degradation``, which then applies only to the generated image.
         face: index of the face, from 0, best score first; None takes the best.
@@ -191,6 +206,9 @@ def restore(
         generator: a name or a file, as in ``load_generator``, or a generator.
         distance: d; by default the project's VGG16 distance.
         recipe: a name in ``RECIPES``, or a ``Recipe``.
+        samples: how many answers to look for (``Restoration.others``). What the photo does not say, the latent distance
+            decides, which pulls w towards the mean face w̄. Every search after the first starts at a random face, with
+            noise buffers of its own, and is pulled towards that face instead.
         tune: steps of pivotal tuning (``tuning.tune``) after the search: 50 bring the photo itself; 0 does without.
         device: "auto", "cuda", "mps", "cpu" or a torch.device.
         settings: further keywords of ``project``: num_steps, latent_weight, seed, callback, …
@@ -207,16 +225,14 @@ def restore(
     G = generator if isinstance(generator, Generator) else weights.load_generator(generator, device)
     if isinstance(degradation, str) and degradation != "auto":
         raise SettingError(f'A degradation is a module, or "auto", not "{degradation}".')
-    if degradation == "auto" and not already_degraded:
-        raise SettingError('What an intact photo suffers from is nothing: "auto" needs already_degraded=True.')
     # A generator smaller than the photo would hide what the photo suffers from.
     size = max(G.img_resolution, REFERENCE_SIZE) if degradation == "auto" else G.img_resolution
     subject = load_face(photo, face=face, aligned=aligned, size=size)
     if degradation == "auto":
-        degradation = proposed(examine(subject))
+        degradation, already_degraded = proposed(examine(subject)), True
     (done,) = restore_faces(
         [subject], degradation, already_degraded=already_degraded, degraded_by=degraded_by, generator=G,
-        distance=distance, recipe=recipe, tune=tune, device=device, **settings,
+        distance=distance, recipe=recipe, samples=samples, tune=tune, device=device, **settings,
     )  # fmt: skip
     return done
 
@@ -230,7 +246,10 @@ def restore_faces(
     degraded_by: nn.Module | None = None,
     distance: PerceptualDistance | None = None,
     recipe: str | Recipe = "fast",
+    samples: int = 1,
     tune: int = 0,
+    seed: int = 0,
+    statistics: LatentStatistics | None = None,
     device: str | torch.device = "auto",
     **settings,
 ) -> list[Restoration]:
@@ -239,34 +258,54 @@ def restore_faces(
         raise SettingError("There is no face to restore: give at least one.")
     if not isinstance(tune, int) or tune < 0:
         raise SettingError(f"The steps of a tuning are 0, for none, or a positive whole number, not {tune}.")
+    if not isinstance(samples, int) or not 1 <= samples <= MAX_SAMPLES:
+        raise SettingError(f"A photo gets 1 to {MAX_SAMPLES} answers, not {samples}.")
     if already_degraded and degraded_by is not None:
         raise SettingError("A photo that is already degraded is not degraded again: leave out degraded_by.")
-    degradation = degradation or Identity()
+    G, degradation = generator, degradation or Identity()
     distance = distance or PerceptualDistance(device=device)
     # If D has a composite, apply it to an already degraded photo as well: that leaves what is known as it is, but
     # makes a nearly grey photo exactly grey and a hole black.
-    known = hasattr(degradation, "composite")
+    known = compositor(degradation) is not None
     degrade = Identity() if already_degraded and not known else degraded_by or degradation
-    faces = [load_face(face, size=generator.img_resolution) for face in faces]
+    faces = [load_face(face, size=G.img_resolution) for face in faces]
     with torch.no_grad():
         targets = [degrade(face.image) for face in faces]
-    run = project(
-        generator, torch.cat(targets), degradation=degradation, distance=distance, recipe=recipe, device=device,
-        **settings,
-    )  # fmt: skip
-    if run.settings["found"]:
-        degradation = with_found(degradation, run.settings["found"])
-    found = [(None, one) for one in run]
-    if tune and not run.stopped:
-        options = {"progress": settings.get("progress", True), "dtype": settings.get("dtype", "auto"), "device": device}
-        found = [  # one by one: each photo gets a generator of its own
-            tuning.tune(generator, one, degradation=degradation, num_steps=tune, distance=distance, **options)
-            for one in run
+    statistics = statistics or latent_statistics(G, num_samples=_w_avg_samples(recipe, settings), seed=seed)
+    settings.pop("w_avg_samples", None)  # they have been counted
+
+    def search(i: int) -> list[Restoration]:
+        """The i-th answer for each face: beyond the first, towards somebody else."""
+        towards = {"statistics": statistics}
+        if i:
+            with torch.no_grad():
+                w = sample_ws(G, seed + i, truncation_psi=SAMPLES_PSI)[:, 0].to(statistics.w_avg)
+            towards = {"statistics": replace(statistics, w_avg=w[0]), "start": w}
+        run = project(
+            G, torch.cat(targets), degradation=degradation, distance=distance, recipe=recipe, seed=seed + i,
+            device=device, **(settings | towards),
+        )  # fmt: skip
+        D = with_found(degradation, run.settings["found"]) if run.settings["found"] else degradation
+        found = [(None, one) for one in run]
+        if tune and not run.stopped:
+            keywords = {name: settings[name] for name in ("progress", "dtype") if name in settings}
+            found = [  # one by one: each photo gets a generator of its own
+                tuning.tune(G, one, degradation=D, num_steps=tune, distance=distance, device=device, **keywords)
+                for one in run
+            ]
+        return [
+            Restoration(face, D, target, None if already_degraded else face.image, one, distance, tuned)
+            for face, target, (tuned, one) in zip(faces, targets, found, strict=True)
         ]
-    return [
-        Restoration(face, degradation, target, None if already_degraded else face.image, one, distance, tuned)
-        for face, target, (tuned, one) in zip(faces, targets, found, strict=True)
-    ]
+
+    answers = [search(0)]
+    while len(answers) < samples and not answers[-1][0].run.stopped:
+        answers.append(search(len(answers)))
+    return [replace(first, others=tuple(others)) for first, *others in zip(*answers, strict=True)]
+
+
+def _w_avg_samples(recipe: str | Recipe, settings: dict) -> int:
+    return settings.get("w_avg_samples") or pick_recipe(recipe).w_avg_samples
 
 
 def put_back(found: Sequence[Restoration]) -> Tensor:

@@ -20,7 +20,8 @@ OWN_FILES = frozenset(
     {
         "projection.npz", "generator.safetensors", "search.webp",
         "original.png", "aligned.png", "photo.png", "degraded.png", "result.png", "composite.png",
-        "alignment.png", "comparison.png", "iterations.png", "losses.png",
+        *(f"answer{i}.png" for i in range(2, 9)),
+        "answers.png", "alignment.png", "comparison.png", "iterations.png", "losses.png",
     }
 )  # fmt: skip
 

@@ -53,7 +53,7 @@ ORDER = [
     "errors", "files", "results", "samples", "devices", "photos", "images", "album", "weights.registry",
     "weights.downloads", "weights.converters", "weights.fetching", "weights.loading", "weights", "detection",
     "alignment", "degradations", "unknown", "hidden", "latents", "stages", "losses", "warm_start", "metrics", "damage",
-    "recipes", "descent", "projection", "projector", "tuning", "figures", "masks", "paste", "restore", "answers",
+    "recipes", "descent", "projection", "projector", "tuning", "figures", "masks", "paste", "restore",
     "summary", "jobs",
     "notebook.claims", "notebook.frames", "notebook.controls", "notebook.screens", "notebook.explorer",
     "notebook.sweep", "notebook.upload", "notebook.section", "notebook.report", "notebook",
