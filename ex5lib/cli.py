@@ -16,10 +16,11 @@ from ex5lib import weights as pretrained
 from ex5lib.alignment import AlignedFace, align_face, load_face
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.devices import keep_freed_memory, readable_memory_errors
-from ex5lib.errors import Ex5Error, SettingError, unknown_name
+from ex5lib.errors import Ex5Error, SettingError, UnsureFaceError, unknown_name
 from ex5lib.files import check_writable, replacing
 from ex5lib.images import load_image, load_mask, save_image
 from ex5lib.jobs import Job, tell
+from ex5lib.landmarks import read_landmarks
 from ex5lib.latents import sample_ws
 from ex5lib.losses import PerceptualDistance
 from ex5lib.recipes import pick_recipe
@@ -57,6 +58,14 @@ Photos = Annotated[Path, typer.Argument(help="Image file, or a folder of them.",
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="results/…")]
 Face = Annotated[int | None, typer.Option(help="Index of the face, from 0, best score first.", show_default="the best")]
 Aligned = Annotated[bool, typer.Option("--aligned", help="The photo is an aligned crop: do not look for a face.")]
+Landmarks = Annotated[
+    str | None,
+    typer.Option(
+        help='For a face that is not found: "x,y x,y …" in px of the photo, or a file of them: left eye, right eye, '
+        "nose tip, left and right corner of the mouth as you see them, or all 68 of iBUG.",
+        show_default=False,
+    ),
+]
 RecipeName = Annotated[
     str,
     typer.Option(
@@ -90,19 +99,34 @@ ClassIndex = Annotated[int | None, typer.Option("--class", help="Class of a clas
 
 @app.command()
 def align(
-    photo: Photo, face: Face = None, size: Annotated[int, typer.Option(help="Side in px.")] = 1024, out: Out = None
+    photo: Photo,
+    face: Face = None,
+    landmarks: Landmarks = None,
+    size: Annotated[int, typer.Option(help="Side in px.")] = 1024,
+    out: Out = None,
 ):
-    """Find the face in a photo and crop it as FFHQ did."""
+    """Find the face in a photo and crop it as FFHQ did.
+
+    If it is not sure that what was found is a face, only alignment.png is written, which shows it.
+    """
     if not 64 <= size <= 4096:
         raise SettingError(f"The side of an aligned face must be 64 to 4096 px, not {size}.")
     out = out or Path("results", f"{photo.stem}-align")
     check_writable(out)
-    found = align_face(photo, face=face, size=size)
+    try:
+        found = align_face(photo, face=face, landmarks=_points(landmarks, photo), size=size)
+    except UnsureFaceError as error:
+        figures.save_figure(figures.plot_alignment(error.guess), out / "alignment.png")
+        typer.echo(f"written to {out}: alignment.png, which shows what was found")
+        raise
     save_image(found.image, out / "aligned.png")
     figures.save_figure(figures.plot_alignment(found), out / "alignment.png")
-    chosen = found.detections[found.index]
     typer.echo(f"written to {out}: aligned.png, alignment.png")
-    typer.echo(f"  face {found.index} of {len(found.detections)}, score {chosen.score:.2f} ({chosen.detector})")
+    if found.detections:
+        chosen = found.detections[found.index]
+        typer.echo(f"  face {found.index} of {len(found.detections)}, score {chosen.score:.2f} ({chosen.detector})")
+    if found.choice:
+        typer.echo(f"  {found.choice}")
 
 
 @app.command()
@@ -117,6 +141,7 @@ def invert(
     generator: GeneratorName = "mobile-ffhq",
     class_index: ClassIndex = None,
     face: Face = None,
+    landmarks: Landmarks = None,
     aligned: Aligned = False,
     tune: Tune = 0,
     compile: Compile = False,
@@ -125,7 +150,7 @@ def invert(
     out: Out = None,
 ):
     """Find the latent code whose image looks like the photo."""
-    options = dict(locals())
+    options = dict(locals()) | {"landmarks": _points(landmarks, photo, aligned)}
     request = _request(options)
     photo, out = options.pop("photo"), options.pop("out") or Path("results", f"{photo.stem}-inversion")
     job = Job(**options, degradation_of=lambda _: Identity(), already_degraded=False, request=request, say=_say)
@@ -155,6 +180,7 @@ def restore(
     generator: GeneratorName = "mobile-ffhq",
     class_index: ClassIndex = None,
     face: Face = None,
+    landmarks: Landmarks = None,
     aligned: Aligned = False,
     tune: Tune = 0,
     compile: Compile = False,
@@ -167,8 +193,9 @@ def restore(
     The aligned photo is degraded first, and the result is compared with the original. With --already-degraded, the
     photo is restored as it is.
     """
-    options = dict(locals())
+    options = dict(locals()) | {"landmarks": _points(landmarks, photo, aligned)}
     request = _request(options)
+    painted = None
     if degradation == "blur":
         module = GaussianBlur(kernel_size, sigma)
     elif degradation == "grayscale":
@@ -189,6 +216,7 @@ def restore(
     photo, out = options.pop("photo"), options.pop("out") or Path("results", f"{photo.stem}-{degradation}")
     job = Job(
         **options,
+        mask=painted,
         degradation_of=lambda face: module or Inpaint(mask=_fitted(painted, mask, face)),
         request=request,
         say=_say,
@@ -214,13 +242,31 @@ def _request(options: dict) -> dict:
     return {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
 
 
+def _points(given: str | None, photo: Path, aligned: bool = False) -> list | None:
+    """The landmarks given on the command line, as JSON-ready pairs."""
+    if given is None:
+        return None
+    if photo.is_dir():
+        raise SettingError("Landmarks belong to one photo: name that photo instead of its folder.")
+    if aligned:
+        raise SettingError("Landmarks say how to crop a photo, --aligned that it is not to be: leave one of them out.")
+    return read_landmarks(given).tolist()
+
+
 def _fitted(mask: Tensor, path: Path, face: AlignedFace) -> Tensor:
     """A mask for the aligned face; one drawn on the whole photo is cropped as the face was."""
     size = face.image.shape[3]
-    if face.detections and mask.shape[2:] == face.photo.shape[2:]:
-        return (face.crop(mask.expand(-1, 3, -1, -1) * 2 - 1)[:, :1] + 1) / 2
+    if face.landmarks is not None and mask.shape[2:] == face.photo.shape[2:]:
+        cropped = (face.crop(mask.expand(-1, 3, -1, -1) * 2 - 1)[:, :1] + 1) / 2
+        if mask.max() > 0.5 and cropped.max() <= 0.5:
+            x, y = face.quad.mean(axis=0)
+            raise SettingError(
+                f"What {path} marks lies outside the crop around ({x:.0f}, {y:.0f}) px: if that is not the face, see "
+                "what ex5 align draws and name another by --face or --landmarks."
+            )
+        return cropped
     if mask.shape[2] != mask.shape[3]:
-        wanted = "square, or drawn on the whole photo" if face.detections else f"{size} × {size} px"
+        wanted = "square, or drawn on the whole photo" if face.landmarks is not None else f"{size} × {size} px"
         raise SettingError(f"{path} is {mask.shape[3]} × {mask.shape[2]} px: a mask must be {wanted}.")
     return mask
 

@@ -34,6 +34,7 @@ class Job:
         say: called with each line of output; errors come with ``error=True``.
         video: also write the search as an animation.
         batch: how many photos of a folder are searched at once.
+        mask: [1, 1, H, W]; if it is drawn on the whole photo, the detector is not to go by what it marks.
         others: as in ``restore`` and ``project``.
     """
 
@@ -49,12 +50,14 @@ class Job:
     seed: int
     class_index: int | None
     face: int | None
+    landmarks: list | None
     aligned: bool
     already_degraded: bool
     tune: int
     compile: bool
     batch: int
     video: bool
+    mask: Tensor | None = None
 
     def __post_init__(self):
         pick_recipe(self.recipe)
@@ -86,7 +89,14 @@ class Job:
         return self._folder(photos, out) if photos.is_dir() else self._photo(photos, out)
 
     def _load(self, photo: Path) -> AlignedFace:
-        return load_face(photo, face=self.face, aligned=self.aligned, size=self.G.img_resolution)
+        on_photo = self.mask is not None and self.mask.shape[2:] == load_image(photo).shape[2:]
+        face = load_face(
+            photo, face=self.face, aligned=self.aligned, mask=self.mask if on_photo else None,
+            landmarks=self.landmarks, size=self.G.img_resolution,
+        )  # fmt: skip
+        if face.choice:
+            self.say(f"  {face.choice}")
+        return face
 
     def _load_networks(self) -> None:
         """Load everything that does not depend on a photo, so that an error in it is reported only once."""

@@ -108,13 +108,13 @@ class Restoration:
         }
 
     def figures(self) -> dict[str, Figure]:
-        """The plots by name: comparison, iterations, losses and, if the face was detected, alignment."""
+        """The plots by name: comparison, iterations, losses and, if the photo was cropped, alignment."""
         plots = {
             "comparison": figures.plot_images(list(self.images.values()), list(self.images)),
             "iterations": figures.plot_iterations(self.run, self.original),
             "losses": figures.plot_losses(self.run),
         }
-        return plots | ({"alignment": figures.plot_alignment(self.face)} if self.face.detections else {})
+        return plots | ({"alignment": figures.plot_alignment(self.face)} if self.face.landmarks is not None else {})
 
     def save(self, folder: str | Path, *, request: dict | None = None) -> list[Path]:
         """Write everything into a folder: projection, images, figures, tuned generator and ``metrics.json``.

@@ -50,9 +50,9 @@ def test_the_repositorys_address_stands_in_one_place_and_where_it_is_written_fro
 # fmt: off
 ORDER = [
     "errors", "files", "samples", "devices", "images", "weights.registry", "weights.downloads",
-    "weights.converters", "weights.fetching", "weights.loading", "weights", "alignment", "degradations", "hidden",
-    "latents", "stages", "losses", "warm_start", "metrics", "recipes", "descent", "projection", "projector", "tuning",
-    "figures", "restore", "jobs",
+    "weights.converters", "weights.fetching", "weights.loading", "weights", "landmarks", "detection", "alignment",
+    "degradations", "hidden", "latents", "stages", "losses", "warm_start", "metrics", "recipes", "descent",
+    "projection", "projector", "tuning", "figures", "restore", "jobs",
     "notebook.claims", "notebook.frames", "notebook.controls", "notebook.screens", "notebook.explorer",
     "notebook.sweep", "notebook.upload", "notebook.section", "notebook.report", "notebook", "cli", "__main__",
 ]
