@@ -19,9 +19,10 @@ _DETECTION_SIDE = 1024
 _TILTS = (30, -30, 60, -60, 90, -90, 180)
 _CNN_SIDE = 800
 _FILL_SIDE = 256
-# Chosen on the even half of the photos of benchmarks/detection.py: HOG's score of a face that needs no second look;
-# CNN's, looking at the photo; CNN's, looking at a candidate's crop; and how far predicted landmarks may lie apart.
-_HOG_SURE, _CNN_SURE, _CONFIRMED, _STEADY = 0.8, 0.45, 0.4, 0.016
+# Chosen on the first 200 photos of benchmarks/detection.py: HOG's score of a face that needs no second look;
+# CNN's, looking at the photo; CNN's, looking at a candidate's crop; how far predicted landmarks may lie apart; and how
+# far if a better tilt or scale is not to be looked for.
+_HOG_SURE, _CNN_SURE, _CONFIRMED, _STEADY, _SETTLED = 0.8, 0.45, 0.4, 0.016, 0.008
 # In each attempt, CNN looks at so many candidates; beside a sure face, only at those of at least this score.
 _LOOKS, _WORTH_A_LOOK = 3, 0.3
 # CNN gets a candidate's square, grown by so much, at this size, and sees an aligned face about here (x, y).
@@ -81,12 +82,15 @@ def detect_faces(photo: Tensor, *, mask: Tensor | None = None) -> list[Detection
     faces), on the photo rotated (tilted faces), and dlib's CNN detector (damaged faces, faces half turned away).
 
     A face is sure if the landmarks predicted from boxes around it agree, and HOG's score is at least 0.8 or CNN, which
-    is far slower and far more seldom wrong, sees a face, too: in the photo with a score of at least 0.45, or in the
-    candidate's own crop, where alignment puts a face, with one of at least 0.4. If nothing is sure, what was found is
-    returned all the same, for the caller to be careful with.
+    is far slower and far more seldom wrong, sees one, too: with a score of at least 0.4 where alignment puts a face in
+    the candidate's own crop, or, if it does not see it elsewhere there, with one of at least 0.45 in the photo, or in
+    the photo with any score where HOG has seen something.
+    If nothing is sure, what was found is returned all the same, for the caller to be careful with.
 
     Args:
-        mask: [1, 1, H, W], 1 where the photo is damaged; what is around it is continued there before looking.
+        mask: [1, 1, H, W], 1 where the photo is damaged. It is looked at with the damage filled in from around it,
+            which suits scratches, and, unless that leaves no doubt, as it is; of a face found in both, the one on whose
+            landmarks predictions agree better is returned.
 
     Raises:
         SettingError: if the photo is not a single image, or a side is shorter than 64 px.
@@ -97,8 +101,15 @@ def detect_faces(photo: Tensor, *, mask: Tensor | None = None) -> list[Detection
         height, width = photo.shape[2:]
         raise SettingError(f"The photo is {width} × {height} px: it needs at least {MIN_SIZE} px on each side.")
     picture = Image.fromarray(to_uint8(photo))
-    if mask is not None:
-        picture = _continued(picture, mask)
+    if mask is None:
+        return _search(picture)
+    found = _search(_filled(picture, mask))
+    if any(face.sure and face.spread <= _SETTLED / 2 for face in found):
+        return found
+    return _distinct(found + _search(picture))
+
+
+def _search(picture: Image.Image) -> list[Detection]:
     side = max(picture.size)
     scale = min(1.0, _DETECTION_SIDE / side)
     # An 80 px face should be found in a photo of any size, so the second attempt uses the full resolution.
@@ -111,17 +122,23 @@ def detect_faces(photo: Tensor, *, mask: Tensor | None = None) -> list[Detection
         least = _WORTH_A_LOOK if any(face.sure for face in found) else 0
         known = [face for face in doubtful if face.tilt == tilt]
         asked = [face for face in found if face.score >= least and not face.sure and not _overlaps(face, known)]
-        found = [_looked_at(picture, face) if face in asked[:_LOOKS] else face for face in found]
-        if any(face.sure for face in found):
-            return _ranked(found)
+        seen = [face for face in asked[:_LOOKS] if _in_place(picture, face)]
+        found = [replace(face, sure=True) if face in seen else face for face in found]
+        if any(face.sure and face.spread <= _SETTLED for face in found):
+            return sorted(found, key=lambda face: (not face.sure, -face.score))
         doubtful += found
-    found = _cnn(picture, min(2.0, _CNN_SIDE / side))
-    found = _ranked(doubtful + [face if face.sure else _looked_at(picture, face) for face in found])
+    if not any(face.sure for face in doubtful):
+        doubtful += [
+            replace(face, sure=_in_place(picture, face, face.score >= _CNN_SURE or _overlaps(face, doubtful)))
+            for face in _cnn(picture, min(2.0, _CNN_SIDE / side))
+        ]
+    return _distinct(doubtful)
+
+
+def _distinct(found: list[Detection]) -> list[Detection]:
+    """Each face once, where its landmarks agree best: the sure ones by that, then the others by score."""
+    found = sorted(found, key=lambda face: (not face.sure, face.spread if face.sure else -face.score))
     return [face for i, face in enumerate(found) if not _overlaps(face, found[:i])]
-
-
-def _ranked(found: list[Detection]) -> list[Detection]:
-    return sorted(found, key=lambda face: (not face.sure, -face.score))
 
 
 def _overlaps(face: Detection, others: list[Detection]) -> bool:
@@ -149,31 +166,36 @@ def _hog(picture: Image.Image, scale: float, tilt: int, upsample: bool) -> list[
 
 
 def _cnn(picture: Image.Image, scale: float) -> list[Detection]:
-    """What the CNN detector finds. It does not mind a tilt, which is then the one in which landmarks agree best."""
+    """What the CNN detector finds. It does not mind a tilt, which is seen by the landmarks: they agree far better."""
     scaled, to_photo = _turned(picture, scale, 0)
     found = []
     for hit in weights.cnn_detector()(scaled, 0):
         box = _apply(to_photo, _corners(hit.rect))
-        tilted = [refine_landmarks(picture, quad_of_box(box, tilt)) for tilt in (0, 30, -30, 60, -60)]
-        landmarks, spread = min(tilted, key=lambda one: one[1])
-        sure = hit.confidence >= _CNN_SURE and spread <= _STEADY
-        found.append(Detection(box, float(hit.confidence), landmarks, 0, "cnn", spread, sure))
+        landmarks, spread = refine_landmarks(picture, quad_of_box(box))
+        tilted = [refine_landmarks(picture, quad_of_box(box, tilt)) for tilt in (30, -30, 60, -60)]
+        steadiest = min(tilted, key=lambda one: one[1])
+        if steadiest[1] < spread / 2:
+            landmarks, spread = steadiest
+        found.append(Detection(box, float(hit.confidence), landmarks, 0, "cnn", spread, sure=False))
     return found
 
 
-def _looked_at(picture: Image.Image, face: Detection) -> Detection:
-    """A candidate after CNN has looked at its upright crop: it is sure if CNN sees a face in its place there."""
+def _in_place(picture: Image.Image, face: Detection, otherwise: bool = False) -> bool:
+    """Whether CNN, looking at a candidate's upright crop, sees a face where alignment puts it.
+
+    If it sees hardly anything there, the answer is ``otherwise``.
+    """
     if face.spread > _STEADY:
-        return face
+        return False
     quad = ffhq_quad(face.landmarks)
     grown = quad.mean(axis=0) + _LOOK_GROWN * (quad - quad.mean(axis=0))
     hits = weights.cnn_detector()(quick_crop(picture, grown, _LOOK_SIDE), 0)
-    centres = [(_corners(hit.rect).mean(axis=0) / _LOOK_SIDE - 0.5) * _LOOK_GROWN + 0.5 for hit in hits]
-    sure = any(
-        hit.confidence >= _CONFIRMED and (np.abs(centre - _LOOK_CENTRE) <= _LOOK_TOLERANCE).all()
-        for hit, centre in zip(hits, centres, strict=True)
-    )
-    return replace(face, sure=sure)
+    if not hits:
+        return otherwise
+    best = max(hits, key=lambda hit: hit.confidence)
+    centre = (_corners(best.rect).mean(axis=0) / _LOOK_SIDE - 0.5) * _LOOK_GROWN + 0.5
+    in_place = bool((np.abs(centre - _LOOK_CENTRE) <= _LOOK_TOLERANCE).all())
+    return in_place and (best.confidence >= _CONFIRMED or otherwise)
 
 
 def _corners(box: dlib.rectangle) -> np.ndarray:
@@ -181,8 +203,8 @@ def _corners(box: dlib.rectangle) -> np.ndarray:
     return np.array([(x0, y0), (x0, y1), (x1, y1), (x1, y0)], dtype=np.float64)
 
 
-def _continued(picture: Image.Image, mask: Tensor) -> Image.Image:
-    """The picture with its damaged pixels continued from what surrounds them; small, where they are many."""
+def _filled(picture: Image.Image, mask: Tensor) -> Image.Image:
+    """The picture with its damaged pixels filled in smoothly from what surrounds them."""
     from skimage.restoration import inpaint_biharmonic  # imported here: few photos need it
 
     if mask.shape != (1, 1, picture.height, picture.width):
@@ -191,8 +213,6 @@ def _continued(picture: Image.Image, mask: Tensor) -> Image.Image:
             "photo."
         )
     hole = Image.fromarray(((mask[0, 0] > 0).numpy() * 255).astype(np.uint8))
-    if not hole.getbbox():
-        return picture
     scale = min(1.0, _FILL_SIDE / max(picture.size))
     size = tuple(max(round(side * scale), 1) for side in picture.size)
     small_hole = np.asarray(hole.resize(size, Image.Resampling.BOX)) > 0
