@@ -161,7 +161,7 @@ def align_face(
     found = detect_faces(photo, mask=mask)
     if not found:
         raise FaceError(
-            f"No face was found in {name}: use a photo with a larger, better-lit face turned to the camera, or say "
+            f"No face was found in {name}: try a photo with a larger, better-lit face turned to the camera, or say "
             f"where the face is ({_BY_HAND})."
         )
     index = face or 0

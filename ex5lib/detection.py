@@ -19,10 +19,10 @@ _DETECTION_SIDE = 1024
 _TILTS = (30, -30, 60, -60, 90, -90, 180)
 _CNN_SIDE = 800
 _FILL_SIDE = 256
-# Chosen on the first 200 photos of benchmarks/detection.py: HOG's score of a face that needs no second look;
-# CNN's, looking at the photo; CNN's, looking at a candidate's crop; how far predicted landmarks may lie apart; and how
-# far if a better tilt or scale is not to be looked for.
-_HOG_SURE, _CNN_SURE, _CONFIRMED, _STEADY, _SETTLED = 0.8, 0.45, 0.4, 0.016, 0.008
+# Chosen on the first 200 photos of benchmarks/detection.py: the score of a face that needs no second look; CNN's of one
+# that does, in the photo and in the candidate's crop; how far predicted landmarks may lie apart; and how far if a
+# better tilt or scale is not to be looked for.
+_SURE, _CNN_SURE, _CONFIRMED, _STEADY, _SETTLED = 0.8, 0.45, 0.4, 0.016, 0.008
 # In each attempt, CNN looks at so many candidates; beside a sure face, only at those of at least this score.
 _LOOKS, _WORTH_A_LOOK = 3, 0.3
 # CNN gets a candidate's square, grown by so much, at this size, and sees an aligned face about here (x, y).
@@ -81,11 +81,11 @@ def detect_faces(photo: Tensor, *, mask: Tensor | None = None) -> list[Detection
     Looks in this order until a sure face is found: dlib's HOG detector on the photo, on the photo enlarged (small
     faces), on the photo rotated (tilted faces), and dlib's CNN detector (damaged faces, faces half turned away).
 
-    A face is sure if the landmarks predicted from boxes around it agree, and HOG's score is at least 0.8 or CNN, which
-    is far slower and far more seldom wrong, sees one, too: with a score of at least 0.4 where alignment puts a face in
-    the candidate's own crop, or, if it does not see it elsewhere there, with one of at least 0.45 in the photo, or in
-    the photo with any score where HOG has seen something.
-    If nothing is sure, what was found is returned all the same, for the caller to be careful with.
+    A face is sure if landmarks predicted from boxes around it agree and the detector's score is at least 0.8. If it is
+    less, CNN, which is far slower and far more seldom wrong, looks at the candidate's own crop. There it must see a
+    face where alignment puts it, with a score of at least 0.4; or hardly any, but one in the photo, with a score of at
+    least 0.45, or with any score where HOG has seen something, too. If nothing is sure, what was found is returned all
+    the same, for the caller to be careful with.
 
     Args:
         mask: [1, 1, H, W], 1 where the photo is damaged. It is looked at with the damage filled in from around it,
@@ -122,16 +122,13 @@ def _search(picture: Image.Image) -> list[Detection]:
         least = _WORTH_A_LOOK if any(face.sure for face in found) else 0
         known = [face for face in doubtful if face.tilt == tilt]
         asked = [face for face in found if face.score >= least and not face.sure and not _overlaps(face, known)]
-        seen = [face for face in asked[:_LOOKS] if _in_place(picture, face)]
-        found = [replace(face, sure=True) if face in seen else face for face in found]
+        found = [_second_look(picture, face) if face in asked[:_LOOKS] else face for face in found]
         if any(face.sure and face.spread <= _SETTLED for face in found):
             return sorted(found, key=lambda face: (not face.sure, -face.score))
         doubtful += found
     if not any(face.sure for face in doubtful):
-        doubtful += [
-            replace(face, sure=_in_place(picture, face, face.score >= _CNN_SURE or _overlaps(face, doubtful)))
-            for face in _cnn(picture, min(2.0, _CNN_SIDE / side))
-        ]
+        found = _cnn(picture, min(2.0, _CNN_SIDE / side))
+        doubtful += [face if face.sure else _second_look(picture, face, doubtful) for face in found]
     return _distinct(doubtful)
 
 
@@ -160,7 +157,7 @@ def _hog(picture: Image.Image, scale: float, tilt: int, upsample: bool) -> list[
     for box, score in zip(boxes, scores, strict=True):
         first = _apply(to_photo, predict_landmarks(turned, box))
         landmarks, spread = refine_landmarks(picture, ffhq_quad(first))
-        sure = score >= _HOG_SURE and spread <= _STEADY
+        sure = score >= _SURE and spread <= _STEADY
         found.append(Detection(_apply(to_photo, _corners(box)), float(score), landmarks, tilt, "hog", spread, sure))
     return sorted(found, key=lambda face: -face.score)
 
@@ -176,26 +173,29 @@ def _cnn(picture: Image.Image, scale: float) -> list[Detection]:
         steadiest = min(tilted, key=lambda one: one[1])
         if steadiest[1] < spread / 2:
             landmarks, spread = steadiest
-        found.append(Detection(box, float(hit.confidence), landmarks, 0, "cnn", spread, sure=False))
+        sure = hit.confidence >= _SURE and spread <= _SETTLED
+        found.append(Detection(box, float(hit.confidence), landmarks, 0, "cnn", spread, sure))
     return found
 
 
-def _in_place(picture: Image.Image, face: Detection, otherwise: bool = False) -> bool:
-    """Whether CNN, looking at a candidate's upright crop, sees a face where alignment puts it.
+def _second_look(picture: Image.Image, face: Detection, others: list[Detection] | None = None) -> Detection:
+    """A doubtful face, sure if CNN, looking at its upright crop, sees one where alignment puts it.
 
-    If it sees hardly anything there, the answer is ``otherwise``.
+    Given what HOG has found, one seen by CNN in the photo is also sure if CNN hardly sees anything in the crop, but its
+    score, or one of the others in its place, speaks for it.
     """
     if face.spread > _STEADY:
-        return False
+        return face
     quad = ffhq_quad(face.landmarks)
     grown = quad.mean(axis=0) + _LOOK_GROWN * (quad - quad.mean(axis=0))
     hits = weights.cnn_detector()(quick_crop(picture, grown, _LOOK_SIDE), 0)
+    likely = others is not None and (face.score >= _CNN_SURE or _overlaps(face, others))
     if not hits:
-        return otherwise
+        return replace(face, sure=likely)
     best = max(hits, key=lambda hit: hit.confidence)
     centre = (_corners(best.rect).mean(axis=0) / _LOOK_SIDE - 0.5) * _LOOK_GROWN + 0.5
     in_place = bool((np.abs(centre - _LOOK_CENTRE) <= _LOOK_TOLERANCE).all())
-    return in_place and (best.confidence >= _CONFIRMED or otherwise)
+    return replace(face, sure=in_place and (likely or best.confidence >= _CONFIRMED))
 
 
 def _corners(box: dlib.rectangle) -> np.ndarray:
