@@ -18,10 +18,11 @@ from ex5lib.commands import convert, demo, fetch, report, sample, weights
 from ex5lib.damage import examine, proposed
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.devices import keep_freed_memory
-from ex5lib.errors import Ex5Error, SettingError, sentence, unknown_name
+from ex5lib.errors import Ex5Error, SettingError, UnsureFaceError, sentence, unknown_name
 from ex5lib.files import check_writable
 from ex5lib.images import load_mask, save_image
-from ex5lib.jobs import Job, which_face
+from ex5lib.jobs import Job
+from ex5lib.landmarks import read_landmarks
 from ex5lib.masks import PLACES, fitted_mask
 from ex5lib.results import content
 from ex5lib.unknown import UnknownBlur, UnknownColors, unknown_parameters
@@ -54,19 +55,32 @@ app = typer.Typer(
 def align(
     photo: o.Photo,
     face: o.Face = None,
+    landmarks: o.Landmarks = None,
     size: Annotated[int, typer.Option(help="Side in px.")] = 1024,
     out: o.Out = None,
 ):
-    """Find the face in a photo and crop it as FFHQ did."""
+    """Find the face in a photo and crop it as FFHQ did.
+
+    If it is not sure that what was found is a face, only alignment.png is written, which shows it.
+    """
     if not 64 <= size <= 4096:
         raise SettingError(f"The side of an aligned face must be 64 to 4096 px, not {size}.")
     out = out or Path("results", f"{photo.stem}-align")
     check_writable(out)
-    found = align_face(photo, face=face, size=size)
+    try:
+        found = align_face(photo, face=face, landmarks=_points(landmarks, photo), size=size)
+    except UnsureFaceError as error:
+        figures.save_figure(figures.plot_alignment(error.guess), out / "alignment.png")
+        o.say(f"written to {out}: alignment.png, which shows what was found")
+        raise
     save_image(found.image, out / "aligned.png")
     figures.save_figure(figures.plot_alignment(found), out / "alignment.png")
     typer.echo(f"written to {out}: aligned.png, alignment.png")
-    typer.echo(f"  {which_face(found)}")
+    if found.detections:
+        chosen = found.detections[found.index]
+        typer.echo(f"  score {chosen.score:.2f} ({chosen.detector})")
+    if found.choice:
+        typer.echo(f"  {found.choice}")
 
 
 @app.command()
@@ -81,6 +95,7 @@ def invert(
     generator: o.GeneratorName = "mobile-ffhq",
     class_index: o.ClassIndex = None,
     face: o.Face = None,
+    landmarks: o.Landmarks = None,
     all_faces: o.AllFaces = False,
     aligned: o.Aligned = False,
     tune: o.Tune = 0,
@@ -95,7 +110,7 @@ def invert(
 
     Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
     """
-    options = dict(locals())
+    options = dict(locals()) | {"landmarks": _points(landmarks, photo, aligned or all_faces)}
     request, share = _request(options), _share(options)
     photo, out = options.pop("photo"), options.pop("out") or _default_out(photo, "inversion")
     job = Job(
@@ -131,6 +146,7 @@ def restore(
     generator: o.GeneratorName = "mobile-ffhq",
     class_index: o.ClassIndex = None,
     face: o.Face = None,
+    landmarks: o.Landmarks = None,
     all_faces: o.AllFaces = False,
     aligned: o.Aligned = False,
     tune: o.Tune = 0,
@@ -148,7 +164,7 @@ def restore(
 
     Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
     """
-    options = dict(locals())
+    options = dict(locals()) | {"landmarks": _points(landmarks, photo, aligned or all_faces)}
     request, share = _request(options), _share(options)  # before any file is read, lest it be replaced in between
     if mask and any(value is not None for value in (top, left, height, width)):
         raise SettingError("Specify the hole by a mask or by a rectangle, not by both.")
@@ -180,7 +196,14 @@ def restore(
             return module
         if painted is not None:
             fitted = fitted_mask(painted, face, mask_on, mask)
-            return None if all_faces and fitted.max() < 0.5 else Inpaint(mask=fitted)
+            outside = painted.max() > 0.5 and fitted.max() <= 0.5
+            if outside and not all_faces:
+                x, y = face.quad.mean(axis=0)
+                raise SettingError(
+                    f"What {mask} marks lies outside the crop around ({x:.0f}, {y:.0f}) px: if that is not the face, "
+                    "see what ex5 align draws and name another by --face or --landmarks."
+                )
+            return None if outside else Inpaint(mask=fitted)
         damages = examine(face)
         for damage in damages:
             o.say(f"  {damage.reason}: {damage.degradation}")
@@ -188,8 +211,9 @@ def restore(
             o.say("  no damage was found: name it by --degradation if you see some")
         return proposed(damages)
 
-    for name in ("degradation", "kernel_size", "sigma", "top", "left", "height", "width", "mask", "mask_on"):
+    for name in ("degradation", "kernel_size", "sigma", "top", "left", "height", "width"):
         del options[name]
+    options["mask"] = painted
     photo, out = options.pop("photo"), options.pop("out") or _default_out(photo, degradation)
     job = Job(
         **options,
@@ -208,6 +232,17 @@ def _run(job: Job, photo: Path, out: Path) -> None:
         raise typer.Exit(130)
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _points(given: str | None, photo: Path, otherwise: bool = False) -> list | None:
+    """The landmarks given on the command line, as JSON-ready pairs."""
+    if given is None:
+        return None
+    if photo.is_dir():
+        raise SettingError("Landmarks belong to one photo: name that photo instead of its folder.")
+    if otherwise:
+        raise SettingError("Landmarks say which face to crop, and how: leave out --aligned and --all-faces.")
+    return read_landmarks(given).tolist()
 
 
 def _taps(text: str) -> int:

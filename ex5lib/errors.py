@@ -27,6 +27,18 @@ class FaceError(Ex5Error, LookupError):
     """No face, or not the one asked for, was found: use another photo, choose another face, or crop it by hand."""
 
 
+class UnsureFaceError(FaceError):
+    """What was found may not be a face: look at it, then say which it is or where the face is.
+
+    Attributes:
+        guess: the ``AlignedFace`` that would have been taken.
+    """
+
+    def __init__(self, message: str, guess):
+        super().__init__(message)
+        self.guess = guess
+
+
 class WeightsError(Ex5Error, RuntimeError):
     """Pretrained weights cannot be fetched, verified or read: fetch them again or use another file."""
 

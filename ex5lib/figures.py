@@ -101,16 +101,17 @@ def plot_losses(run) -> Figure:
 
 
 def plot_alignment(face) -> Figure:
-    """The photo with every detected face, the 68 landmarks and the oriented square; beside it the crop."""
+    """The photo with every detected face (dashed if unsure), the landmarks and the square; beside it the crop."""
     figure = Figure(figsize=(9.6, 4.9), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _show(left, face.photo, "detected face, 68 landmarks, FFHQ crop")
+    origin = "detected face" if face.detections else "given by hand"
+    _show(left, face.photo, f"{origin}, {len(face.landmarks)} landmarks, FFHQ crop")
     for i, detection in enumerate(face.detections):
         colour = "#ffb000" if i == face.index else "#9aa5b1"
         corners = np.vstack([detection.box, detection.box[:1]])
-        left.plot(*corners.T, color=colour, linewidth=1.6)
+        left.plot(*corners.T, color=colour, linewidth=1.6, linestyle="-" if detection.sure else "--")
         left.annotate(
-            f"face {i}, score {detection.score:.2f}",
+            f"face {i}{'' if detection.sure else '?'}, score {detection.score:.2f}",
             corners[detection.box[:, 1].argmin()],
             xytext=(0, 3),
             textcoords="offset points",
@@ -118,7 +119,7 @@ def plot_alignment(face) -> Figure:
             fontsize=8,
         )
     left.plot(*np.vstack([face.quad, face.quad[:1]]).T, color="#2ec4b6", linewidth=1.6)
-    left.scatter(*face.landmarks.T, s=4, color="#ff4d6d")
+    left.scatter(*face.landmarks.T, s=4 if len(face.landmarks) > 5 else 16, color="#ff4d6d")
     height, width = face.photo.shape[2:]
     # The square may extend beyond the photo; show all of it.
     left.set_xlim(min(0, face.quad[:, 0].min()) - 0.5, max(width, face.quad[:, 0].max()) - 0.5)

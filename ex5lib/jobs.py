@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from ex5lib import results, weights
 from ex5lib.album import claimed, output_folders, photos_in, skipped
-from ex5lib.alignment import AlignedFace, crop_quad, ffhq_quad, load_face
+from ex5lib.alignment import AlignedFace, crop_quad, load_face
 from ex5lib.errors import Ex5Error, SettingError, sentence
 from ex5lib.files import check_writable
 from ex5lib.images import load_image, resize, resize_area, save_image
+from ex5lib.landmarks import ffhq_quad
 from ex5lib.latents import LatentStatistics, latent_statistics
 from ex5lib.losses import PerceptualDistance
+from ex5lib.masks import mask_on_photo
 from ex5lib.paste import paste
 from ex5lib.projection import Projection
 from ex5lib.recipes import pick_recipe
@@ -60,6 +62,7 @@ class Job:
         batch: how many faces are searched at once.
         all_faces: search every face of a photo, each in a folder of its own.
         share: (3, 8) takes the third of eight shares of a folder.
+        mask, mask_on: as in ``masks.fitted_mask``; the detector is not to go by what is marked on the photo.
         others: as in ``restore`` and ``project``.
     """
 
@@ -76,6 +79,7 @@ class Job:
     seed: int
     class_index: int | None
     face: int | None
+    landmarks: list | None
     all_faces: bool
     aligned: bool
     already_degraded: bool
@@ -85,6 +89,8 @@ class Job:
     batch: int
     video: bool
     share: tuple[int, int] | None
+    mask: Tensor | None = None
+    mask_on: str | None = None
 
     def __post_init__(self):
         pick_recipe(self.recipe)
@@ -204,7 +210,10 @@ class Job:
     def _searches(self, photo: Path, folder: Path) -> list[Search]:
         """The search for the face of a photo, or those for all its faces."""
         request = self.request | {"photo": results.content(photo)}  # before the photo is read, lest it be replaced now
-        found = load_face(photo, face=self.face, aligned=self.aligned, size=self.G.img_resolution)
+        mask = None if self.mask is None else mask_on_photo(self.mask, load_image(photo), self.mask_on)
+        found = load_face(
+            photo, face=self.face, aligned=self.aligned, mask=mask, landmarks=self.landmarks, size=self.G.img_resolution
+        )
         if not self.all_faces:
             return [Search(photo, photo.name, folder, found, self.degradation_of(found), request)]
         told = [(face, self.degradation_of(face)) for face in every_face(found)]
@@ -266,12 +275,13 @@ class Job:
 
 
 def every_face(found: AlignedFace) -> list[AlignedFace]:
-    """All faces that were detected in the photo of one of them, the best score first, in crops of the same size."""
+    """All faces that surely are some in the photo of one of them, the best first, in crops of the same size."""
     size, faces = found.image.shape[3], []
     for i, detection in enumerate(found.detections):
-        quad = ffhq_quad(detection.landmarks)
-        image = crop_quad(found.photo, quad, size)
-        faces.append(replace(found, image=image, landmarks=detection.landmarks, quad=quad, index=i))
+        if detection.sure:
+            quad = ffhq_quad(detection.landmarks)
+            image = crop_quad(found.photo, quad, size)
+            faces.append(replace(found, image=image, landmarks=detection.landmarks, quad=quad, index=i))
     return faces or [found]  # a photo that was used as the aligned crop has no detections
 
 
@@ -301,19 +311,11 @@ def tell(restoration: Restoration, folder: Path, written: Sequence[Path], say: C
     if run.stopped:
         say(f"stopped after {run.num_steps} of {run.settings['num_steps']} steps")
     say(f"written to {folder}: " + ", ".join(sorted(path.name for path in written)))
-    if face := which_face(restoration.face):
-        say(f"  {face}")
+    if restoration.face.choice:
+        say(f"  {restoration.face.choice}")
     if run.settings["found"]:
         say(f"  found with it: {restoration.degradation}")
     if tuning := run.settings.get("tune"):
         say(f"  tuned for {tuning['done']} of {tuning['num_steps']} steps")
     for name, values in restoration.metrics.items():
         say(f"  {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
-
-
-def which_face(face: AlignedFace) -> str:
-    """Which face of a photo was taken, and how sure the detector was; empty if the photo was used as the crop."""
-    if not face.detections:
-        return ""
-    chosen = face.detections[face.index]
-    return f"face {face.index} of {len(face.detections)}, score {chosen.score:.2f} ({chosen.detector})"

@@ -32,15 +32,23 @@ def fitted_mask(mask: Tensor, face: AlignedFace, on: str | None = None, name: st
     side = face.image.shape[3]
     photo_height, photo_width = face.photo.shape[2:]
     height, width = mask.shape[2:]
-    like_photo = abs(height * photo_width - width * photo_height) <= max(photo_width, photo_height)  # within a pixel
-    if face.detections and like_photo and on != "crop":
-        mask = F.interpolate(mask, size=(photo_height, photo_width), mode="bilinear", antialias=True)
-        return (face.crop(mask.expand(-1, 3, -1, -1) * 2 - 1)[:, :1] + 1) / 2
-    if height != width or (face.detections and on == "photo"):
+    was_cropped = face.landmarks is not None
+    if was_cropped and (on_photo := mask_on_photo(mask, face.photo, on)) is not None:
+        return (face.crop(on_photo.expand(-1, 3, -1, -1) * 2 - 1)[:, :1] + 1) / 2
+    if height != width or (was_cropped and on == "photo"):
         wanted = {
             "photo": f"{photo_width} × {photo_height} px, like the photo, or of the same proportions",
             "crop": "square, like the aligned face",
-            None: "square, or drawn on the whole photo" if face.detections else f"{side} × {side} px",
-        }[on if face.detections else None]
+            None: "square, or drawn on the whole photo" if was_cropped else f"{side} × {side} px",
+        }[on if was_cropped else None]
         raise SettingError(f"{name} is {width} × {height} px: a mask must be {wanted}.")
     return mask
+
+
+def mask_on_photo(mask: Tensor, photo: Tensor, on: str | None = None) -> Tensor | None:
+    """The mask at the size of a photo [1, 3, H, W], if it lies on the photo as ``fitted_mask`` decides; else None."""
+    (height, width), (photo_height, photo_width) = mask.shape[2:], photo.shape[2:]
+    like_photo = abs(height * photo_width - width * photo_height) <= max(photo_width, photo_height)  # within a pixel
+    if on == "crop" or not like_photo:
+        return None
+    return F.interpolate(mask, size=(photo_height, photo_width), mode="bilinear", antialias=True)

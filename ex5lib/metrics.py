@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from ex5lib import weights
-from ex5lib.alignment import aligned_box, aligned_landmarks
 from ex5lib.degradations import Grayscale
 from ex5lib.errors import SettingError
 from ex5lib.images import check_image, resize_area, to_uint8
+from ex5lib.landmarks import aligned_box, aligned_landmarks
 from ex5lib.losses import PerceptualDistance
 
 _DESCRIPTOR_SIZE = 512

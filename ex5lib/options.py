@@ -51,9 +51,19 @@ MaskOn = Annotated[
         show_default="the photo, if it has its proportions",
     ),
 ]
-Checkpoint = Annotated[Path, typer.Argument(help="NVIDIA's .pkl or rosinality's .pt.", show_default=False, **_PATH)]
+Checkpoint = Annotated[
+    Path, typer.Argument(help="NVIDIA's .pkl, or rosinality's .pt or .pth.", show_default=False, **_PATH)
+]
 Safetensors = Annotated[Path, typer.Argument(help="A new .safetensors file.", show_default=False, **_PATH)]
 Face = Annotated[int | None, typer.Option(help="Index of the face, from 0, best score first.", show_default="the best")]
+Landmarks = Annotated[
+    str | None,
+    typer.Option(
+        help='For a face that is not found: "x,y x,y …" in px of the photo, or a file of them: left eye, right eye, '
+        "nose tip, left and right corner of the mouth as you see them, or all 68 of iBUG.",
+        show_default=False,
+    ),
+]
 AllFaces = Annotated[
     bool, typer.Option("--all-faces", help="Every face of a photo, each in a folder of its own: face0, face1, …")
 ]
@@ -96,7 +106,7 @@ GeneratorName = Annotated[
     str,
     typer.Option(
         "--generator",
-        help="mobile-ffhq, ffhq, or a .pkl, .pt or .safetensors file.",
+        help="mobile-ffhq, ffhq, or a .pkl, .pt, .pth or .safetensors file.",
         parser=generator_name,
         metavar="NAME",
     ),

@@ -18,11 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ex5lib.alignment import AlignedFace, aligned_landmarks
+from ex5lib.alignment import AlignedFace
 from ex5lib.degradations import Grayscale, compositor
 from ex5lib.errors import SettingError
 from ex5lib.hidden import hidden_region, hides_color
 from ex5lib.images import check_image, resize, resize_area
+from ex5lib.landmarks import aligned_landmarks
 
 # Lengths are shares of the crop's side; a face is about half as wide as its crop. Around a face: a margin, which holds
 # the jaw's dark edge, so that it is never seen twice, or hair and ears; a feather; a fade towards the crop's border,

@@ -130,7 +130,7 @@ class Restoration:
         }
 
     def figures(self) -> dict[str, Figure]:
-        """The plots by name: comparison, iterations, losses; answers, if there are several; alignment, if detected."""
+        """The plots by name: comparison, iterations, losses; answers, if several; alignment, if cropped here."""
         plots = {
             "comparison": figures.plot_images(list(self.images.values()), list(self.images)),
             "iterations": figures.plot_iterations(self.run, self.original),
@@ -138,7 +138,7 @@ class Restoration:
         }
         if self.others:
             plots["answers"] = figures.plot_answers([answer.best_image for answer in (self, *self.others)])
-        return plots | ({"alignment": figures.plot_alignment(self.face)} if self.face.detections else {})
+        return plots | ({"alignment": figures.plot_alignment(self.face)} if self.face.landmarks is not None else {})
 
     def save(
         self, folder: str | Path, *, request: dict | None = None, frames: Sequence[Tensor] | None = None

@@ -9,9 +9,11 @@ import torchvision.transforms.v2.functional as TF
 from PIL import Image
 
 import ex5lib
-from ex5lib.alignment import crop_quad, detect_faces, ffhq_quad
+from ex5lib.alignment import crop_quad
+from ex5lib.detection import detect_faces
 from ex5lib.errors import FaceError, SettingError
 from ex5lib.images import from_uint8, to_uint8
+from ex5lib.landmarks import ffhq_quad
 
 CORNERS = np.array([(0, 0), (0, 1024), (1024, 1024), (1024, 0)]) - 0.5
 

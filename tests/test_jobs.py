@@ -18,7 +18,8 @@ import ex5lib
 from ex5lib import errors as e
 from ex5lib import figures
 from ex5lib.album import claimed, output_folders, parse_share, photos_in, skipped
-from ex5lib.alignment import AlignedFace, Detection
+from ex5lib.alignment import AlignedFace
+from ex5lib.detection import Detection
 from ex5lib.images import resize, to_uint8
 from ex5lib.masks import fitted_mask
 from ex5lib.results import begin, finish, finished_request
@@ -373,7 +374,7 @@ def test_of_all_faces_those_without_damage_are_left_alone(call, root, quick, ast
 def cropped() -> AlignedFace:
     """A face of 100 px whose upper left corner is at (200, 100) in a photo of 400 × 400 px."""
     quad = np.array([(200, 100), (200, 200), (300, 200), (300, 100)]) - 0.5
-    found = Detection(quad, 1.0, np.zeros((68, 2)), 0, "hog")
+    found = Detection(quad, 1.0, np.zeros((68, 2)), 0, "hog", 0.0, True)
     return AlignedFace(torch.zeros(1, 3, 100, 100), np.zeros((68, 2)), quad, torch.zeros(1, 3, 400, 400), (found,), 0)
 
 

@@ -97,7 +97,7 @@ def test_colour_difference_of_black_and_white_is_100_and_of_equals_0():
 
 def test_the_faces_mask_is_the_convex_hull_of_its_landmarks(astronaut):
     mask = ex5lib.metrics.face_mask(astronaut.image, size=512)
-    points = ex5lib.alignment.aligned_landmarks(astronaut.image) * 512
+    points = ex5lib.landmarks.aligned_landmarks(astronaut.image) * 512
     assert mask.sum().item() == pytest.approx(ConvexHull(points).volume, rel=0.02)  # in the plane, the area
     assert mask.shape == (1, 1, 512, 512)
     middle = points[48:68].mean(axis=0).astype(int)
@@ -106,7 +106,7 @@ def test_the_faces_mask_is_the_convex_hull_of_its_landmarks(astronaut):
 
 
 def test_landmarks_in_the_crop_are_those_of_the_photo(astronaut):
-    found = ex5lib.alignment.aligned_landmarks(astronaut.image)
+    found = ex5lib.landmarks.aligned_landmarks(astronaut.image)
     quad = astronaut.quad
     x, y = found.T[:, :, None]
     in_photo = quad[0] + x * (quad[3] - quad[0]) + y * (quad[1] - quad[0])
@@ -116,7 +116,7 @@ def test_landmarks_in_the_crop_are_those_of_the_photo(astronaut):
 
 def test_iris_colours_are_those_painted_into_the_eyes(astronaut):
     painted = resize_area(astronaut.image, 512).clone()
-    eyes = ex5lib.alignment.aligned_landmarks(painted)[36:48].reshape(2, 6, 2) * 512
+    eyes = ex5lib.landmarks.aligned_landmarks(painted)[36:48].reshape(2, 6, 2) * 512
     y, x = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="ij")
     wanted = np.array([[0.2, 0.6, 0.3], [0.3, 0.3, 0.8]])
     for eye, colour in zip(eyes, wanted, strict=True):

@@ -10,9 +10,10 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 import ex5lib
-from ex5lib.alignment import AlignedFace, align_face, aligned_landmarks, crop_quad
+from ex5lib.alignment import AlignedFace, align_face, crop_quad
 from ex5lib.errors import SettingError
 from ex5lib.images import from_uint8, to_uint8
+from ex5lib.landmarks import aligned_landmarks
 from ex5lib.metrics import psnr
 from ex5lib.paste import paste, replaced_share
 
