@@ -54,7 +54,7 @@ class AlignedFace:
         x, y = self.detections[self.index].box.mean(axis=0)
         return (
             f"Of {len(others) + 1} faces, face {self.index} was taken, at ({x:.0f}, {y:.0f}) px: "
-            f"--face {' or '.join(others)} takes another."
+            f"--face {' or '.join(', '.join(others).rsplit(', ', 1))} takes another."
         )
 
     def crop(self, image: Tensor) -> Tensor:

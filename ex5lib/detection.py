@@ -22,7 +22,7 @@ _FILL_SIDE = 256
 # Chosen on the first 200 photos of benchmarks/detection.py: the score of a face that needs no second look; CNN's of one
 # that does, in the photo and in the candidate's crop; how far predicted landmarks may lie apart; and how far if a
 # better tilt or scale is not to be looked for.
-_SURE, _CNN_SURE, _CONFIRMED, _STEADY, _SETTLED = 0.8, 0.45, 0.4, 0.016, 0.008
+_SURE, _CNN_SURE, _CONFIRMED, _STEADY, _SETTLED = 0.8, 0.45, 0.4, 0.011, 0.008
 # In each attempt, CNN looks at so many candidates; beside a sure face, only at those of at least this score.
 _LOOKS, _WORTH_A_LOOK = 3, 0.3
 # CNN gets a candidate's square, grown by so much, at this size, and sees an aligned face about here (x, y).
@@ -156,26 +156,35 @@ def _hog(picture: Image.Image, scale: float, tilt: int, upsample: bool) -> list[
     found = []
     for box, score in zip(boxes, scores, strict=True):
         first = _apply(to_photo, predict_landmarks(turned, box))
-        landmarks, spread = refine_landmarks(picture, ffhq_quad(first))
+        landmarks, spread = _steadiest(picture, ffhq_quad(first))
         sure = score >= _SURE and spread <= _STEADY
         found.append(Detection(_apply(to_photo, _corners(box)), float(score), landmarks, tilt, "hog", spread, sure))
     return sorted(found, key=lambda face: -face.score)
 
 
 def _cnn(picture: Image.Image, scale: float) -> list[Detection]:
-    """What the CNN detector finds. It does not mind a tilt, which is seen by the landmarks: they agree far better."""
+    """What the CNN detector, which does not mind a tilt, finds."""
     scaled, to_photo = _turned(picture, scale, 0)
     found = []
     for hit in weights.cnn_detector()(scaled, 0):
         box = _apply(to_photo, _corners(hit.rect))
-        landmarks, spread = refine_landmarks(picture, quad_of_box(box))
-        tilted = [refine_landmarks(picture, quad_of_box(box, tilt)) for tilt in (30, -30, 60, -60)]
-        steadiest = min(tilted, key=lambda one: one[1])
-        if steadiest[1] < spread / 2:
-            landmarks, spread = steadiest
+        landmarks, spread = _steadiest(picture, quad_of_box(box))
         sure = hit.confidence >= _SURE and spread <= _SETTLED
         found.append(Detection(box, float(hit.confidence), landmarks, 0, "cnn", spread, sure))
     return found
+
+
+def _steadiest(picture: Image.Image, quad: np.ndarray) -> tuple[np.ndarray, float]:
+    """``refine_landmarks``; if the predictions disagree, in turned squares, too, and there if they agree far better."""
+    landmarks, spread = refine_landmarks(picture, quad)
+    if spread <= _SETTLED:
+        return landmarks, spread
+    turned = []
+    for angle in np.radians((30, -30, 60, -60)):
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        turned.append(refine_landmarks(picture, (quad - quad.mean(axis=0)) @ turn + quad.mean(axis=0)))
+    steadiest = min(turned, key=lambda one: one[1])
+    return steadiest if steadiest[1] < spread / 2 else (landmarks, spread)
 
 
 def _second_look(picture: Image.Image, face: Detection, others: list[Detection] | None = None) -> Detection:

@@ -104,7 +104,8 @@ def plot_alignment(face) -> Figure:
     """The photo with every detected face (dashed if unsure), the landmarks and the square; beside it the crop."""
     figure = Figure(figsize=(9.6, 4.9), layout="constrained")
     left, right = figure.subplots(1, 2)
-    origin = "detected face" if face.detections else "given by hand"
+    sure = [detection.sure for detection in face.detections]
+    origin = "given by hand" if not sure else "detected face" if sure[face.index] else "perhaps a face"
     _show(left, face.photo, f"{origin}, {len(face.landmarks)} landmarks, FFHQ crop")
     for i, detection in enumerate(face.detections):
         colour = "#ffb000" if i == face.index else "#9aa5b1"

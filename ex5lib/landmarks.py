@@ -29,13 +29,12 @@ def predict_landmarks(pixels: np.ndarray, box: dlib.rectangle) -> np.ndarray:
     return np.array([(p.x, p.y) for p in weights.landmark_model()(pixels, box).parts()], dtype=np.float64)
 
 
-def quad_of_box(box: np.ndarray, tilt: float = 0) -> np.ndarray:
-    """About where the aligned square of a face turned by ``tilt`` degrees lies, given the corners [4, 2] of its box."""
-    angle, side = np.radians(tilt), np.linalg.norm(box[3] - box[0]) / (_ALIGNED_BOX[2] - _ALIGNED_BOX[0])
-    x, y = side * np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))])
-    u, v = _ALIGNED_BOX.reshape(2, 2).mean(axis=0)
-    corner = box.mean(axis=0) - u * x - v * y
-    return np.array([corner, corner + y, corner + x + y, corner + x])
+def quad_of_box(box: np.ndarray) -> np.ndarray:
+    """About where the aligned square of an upright face lies, given the corners [4, 2] of its box."""
+    low, high = _ALIGNED_BOX.reshape(2, 2)
+    side = np.linalg.norm(box[3] - box[0]) / (high - low)[0]
+    corner = box.mean(axis=0) - side * (low + high) / 2
+    return corner + side * np.array([(0, 0), (0, 1), (1, 1), (1, 0)])
 
 
 def aligned_box(size: int, shift: tuple[float, float] = (0, 0), scaling: float = 1) -> dlib.rectangle:
