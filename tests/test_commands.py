@@ -43,7 +43,7 @@ def test_align_writes_the_crop_and_the_detection(call, photo):
     folder = Path("results/astronaut-align")
     assert _files(folder) == {"aligned.png", "alignment.png"}
     assert Image.open(folder / "aligned.png").size == (256, 256)
-    assert "face 0 of 2" in result.stdout
+    assert "score 1.16 (hog)" in result.stdout
     assert str(folder) in result.stdout
 
 

@@ -9,7 +9,9 @@ from PIL import Image
 import ex5lib
 from ex5lib import errors as e
 from ex5lib import metrics
-from ex5lib.images import from_uint8, resize, to_uint8
+from ex5lib.degradations import compositor
+from ex5lib.errors import SettingError
+from ex5lib.images import from_uint8, resize, resize_area, to_uint8
 from ex5lib.paste import paste
 from ex5lib.restore import TASKS, pick_task, put_back, restore_faces
 
@@ -181,3 +183,39 @@ def test_bad_requests_are_refused_in_one_sentence(quick, astronaut):
         )
     with pytest.raises(e.SettingError, match="no face to restore"):
         restore_faces([], **quick)
+
+
+def test_a_composition_is_undone_from_its_last_member(astronaut, samples):
+    """Outside the hole the luma is the photo's; in the hole everything is the generator's, as it would be in grey."""
+    face, generated = (resize_area(image, 256) for image in (astronaut.image, samples[0]))
+    hole = ex5lib.Inpaint(top=164, left=84, height=44, width=88)
+    both = torch.nn.Sequential(ex5lib.Grayscale(), ex5lib.Identity(), hole)
+    whole = compositor(both)(both(face), generated)
+    inside = hole.mask_for(face)[0, 0] > 0.5
+    far = torch.nn.functional.max_pool2d(inside[None].float(), 31, 1, 15)[0] < 0.5  # beyond the feather of 12 px
+    grey = ex5lib.Grayscale()
+    unclamped = whole.abs().amax(dim=1)[0] < 0.999
+    torch.testing.assert_close(grey(whole)[0, 0][far & unclamped], grey(face)[0, 0][far & unclamped], atol=1e-5, rtol=0)
+    torch.testing.assert_close(whole[0, :, inside], generated[0, :, inside], atol=1e-5, rtol=0)
+    assert compositor(torch.nn.Sequential(ex5lib.GaussianBlur(9), hole)) is None
+    assert compositor(torch.nn.Sequential()) is compositor(ex5lib.Identity()) is None
+
+
+def test_several_answers_fit_what_is_known_and_are_kept_apart(tiny_generator, astronaut, distance, tmp_path):
+    hole = ex5lib.Inpaint(top=64, left=64, height=128, width=128)
+    settings = {"distance": distance, "device": "cpu", "progress": False, "w_avg_samples": 100, "num_steps": 6}
+    done = ex5lib.restore(astronaut, hole, generator=tiny_generator, samples=3, latent_weight=0.1, **settings)
+    answers = [done, *done.others]
+    assert [answer.run.seed for answer in answers] == [0, 1, 2]
+    assert not any(answer.others for answer in done.others)
+    alone = ex5lib.restore(astronaut, hole, generator=tiny_generator, latent_weight=0.1, **settings)
+    assert torch.equal(alone.result, done.result)  # the first is the usual one
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (answers[one].run.ws - answers[other].run.ws).norm(dim=2).min() > 0.2
+    names = {path.name for path in done.save(tmp_path / "mine")}
+    assert {"answer2.png", "answer3.png", "answers.png"} <= names
+    alone.save(tmp_path / "mine")
+    assert not list((tmp_path / "mine").glob("answer*"))
+    for count in (0, 9, 2.5):
+        with pytest.raises(SettingError, match="1 to 8 answers"):
+            ex5lib.restore(astronaut, hole, generator=tiny_generator, samples=count, **settings)
