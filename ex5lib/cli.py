@@ -196,14 +196,16 @@ def restore(
             return module
         if painted is not None:
             fitted = fitted_mask(painted, face, mask_on, mask)
-            outside = painted.max() > 0.5 and fitted.max() <= 0.5
-            if outside and not all_faces:
+            untouched = fitted.max() <= 0.5
+            if untouched and all_faces:
+                return None
+            if untouched and painted.max() > 0.5:
                 x, y = face.quad.mean(axis=0)
                 raise SettingError(
                     f"What {mask} marks lies outside the crop around ({x:.0f}, {y:.0f}) px: if that is not the face, "
                     "see what ex5 align draws and name another by --face or --landmarks."
                 )
-            return None if outside else Inpaint(mask=fitted)
+            return Inpaint(mask=fitted)
         damages = examine(face)
         for damage in damages:
             o.say(f"  {damage.reason}: {damage.degradation}")

@@ -267,7 +267,7 @@ class Job:
         names = [] if is_crop else ["photo.png"]
         results.begin(folder, names, faces)
         if not is_crop:
-            found = [(search.face, load_image(search.folder / "result.png"), search.degradation) for search in searches]
+            found = [(search.face, Projection.load(search.folder).image, search.degradation) for search in searches]
             save_image(paste(searches[0].face.photo, found), folder / "photo.png")
         request = searches[0].request | {"face": None}
         results.finish(folder, names, {"faces": faces, "request": request})

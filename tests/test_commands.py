@@ -108,6 +108,45 @@ def test_a_mask_drawn_on_the_whole_photo_is_cropped_like_the_face(call, photo, a
     assert 0.02 < black.float().mean() < 0.08
 
 
+def test_auto_says_what_a_photo_suffers_from_and_restores_that(call, photo, root):
+    Image.open(photo).convert("L").save("old.png")
+    small = root / "tests" / "data" / "uncond_32.pkl"
+    result = call(
+        "restore", "old.png", "--degradation", "auto", "--samples", 2, "--generator", small, "--num-steps", 3,
+        "--device", "cpu",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert "it is grey" in result.stdout
+    folder = Path("results/old-auto")
+    assert {"photo.png", "answers.png", "answer2.png"} < _files(folder)
+    assert "original.png" not in _files(folder)
+    settings = json.loads((folder / "metrics.json").read_text())["settings"]
+    assert "Grayscale" in settings["degradation"]
+
+
+def test_how_blurred_a_photo_is_is_found_and_told(call, aligned):
+    blurred = (
+        "restore",
+        aligned,
+        "--degradation",
+        "blur",
+        "--kernel-size",
+        "auto",
+        "--num-steps",
+        3,
+        "--device",
+        "cpu",
+    )
+    result = call(*blurred, "--already-degraded")
+    assert result.exit_code == 0
+    assert "found with it: UnknownBlur(sigma=" in result.stdout
+    found = json.loads(Path("results/aligned-blur/metrics.json").read_text())["settings"]["found"]
+    assert set(found) == {"log_sigma"}
+    result = call(*blurred)
+    assert result.exit_code == 1
+    assert "add --already-degraded" in result.stderr
+
+
 def test_sample_makes_the_faces_of_seeds(call, generator):
     result = call("sample", "3,5-6", "--truncation", 0.5, "--device", "cpu")
     assert result.exit_code == 0

@@ -185,15 +185,12 @@ def test_proposals_are_combined_in_their_order():
     assert isinstance(proposed([]), Identity)
 
 
-def test_auto_is_for_photos_that_are_degraded(tiny_generator, astronaut, distance):
+def test_auto_restores_what_the_photo_suffers_from(tiny_generator, astronaut, distance):
     settings = {"generator": tiny_generator, "distance": distance, "device": "cpu", "progress": False}
-    with pytest.raises(SettingError, match="already_degraded=True"):
-        ex5lib.restore(astronaut, "auto", **settings)
     with pytest.raises(SettingError, match='"auto", not "blur"'):
         ex5lib.restore(astronaut, "blur", **settings)
     grey = Grayscale()(astronaut.image)
-    done = ex5lib.restore(
-        grey, "auto", aligned=True, already_degraded=True, recipe="smoke", w_avg_samples=100, num_steps=2, **settings
-    )
+    done = ex5lib.restore(grey, "auto", aligned=True, recipe="smoke", w_avg_samples=100, num_steps=2, **settings)
     assert isinstance(done.degradation, Grayscale)
+    assert done.original is None  # it is taken to be degraded already
     assert done.composite is not None
