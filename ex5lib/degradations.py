@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ex5lib.errors import SettingError
-from ex5lib.images import resize_area
+from ex5lib.images import resampled, resize_area
 
 REFERENCE_SIZE = 256
 
@@ -44,6 +44,7 @@ class GaussianBlur(nn.Module):
             raise SettingError(f"A blur's sigma must be a positive number of pixels, not {sigma}.")
         self.kernel_size = kernel_size
         self.sigma = 0.15 * kernel_size + 0.35 if sigma is None else sigma
+        self._taps: dict[tuple, Tensor] = {}  # a search needs the same ones at every step
 
     def kernel(self, scale: float) -> Tensor:
         """The taps at ``scale`` times 256 px, [2r + 1], summing to 1.
@@ -62,7 +63,10 @@ class GaussianBlur(nn.Module):
         """[N, C, H, W] → the same shape."""
         if self.kernel_size <= 1:
             return image
-        return blurred(image, self.kernel(image.shape[-1] / REFERENCE_SIZE).to(image))
+        key = self.kernel_size, self.sigma, image.shape[-1], image.dtype, image.device
+        if key not in self._taps:
+            self._taps[key] = self.kernel(image.shape[-1] / REFERENCE_SIZE).to(image)
+        return blurred(image, self._taps[key])
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, sigma={self.sigma:g}"
@@ -169,12 +173,11 @@ class Inpaint(nn.Module):
 
     def mask_for(self, image: Tensor) -> Tensor:
         """The mask at the size of an image [N, C, S, S]: [1, 1, S, S], the removed share of each pixel."""
-        size = image.shape[-2:]
+        size, drawn = image.shape[-1], self.mask.shape[-1]
         mask = self.mask.to(image)
-        if self.mask.shape[-1] % size[-1] == 0 or size[-1] % self.mask.shape[-1] == 0:
-            return F.interpolate(mask, size=size, mode="area")
-        # Area averaging counts whole source pixels only; antialiased interpolation weights them by their overlap.
-        return F.interpolate(mask, size=size, mode="bilinear", antialias=True).clamp(0, 1)
+        if size >= drawn and size % drawn == 0:
+            return F.interpolate(mask, size=(size, size), mode="nearest")
+        return resize_area(mask, size) if size < drawn else resampled(mask, size, size, "linear")
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, C, S, S] → the same shape, −1 where removed."""

@@ -1,5 +1,6 @@
 """Loading, saving and converting images. Everywhere else an image is a float32 tensor [N, 3, H, W] in [−1, 1]."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -184,11 +185,44 @@ def checked_target(target: Tensor, name: str = "The target") -> Tensor:
 
 def resize_area(image: Tensor, size: int) -> Tensor:
     """Shrink a square image [N, C, S, S] to [N, C, size, size] by area averaging; a smaller one is returned as is."""
-    return F.interpolate(image, size=(size, size), mode="area") if image.shape[-1] > size else image
+    source = image.shape[-1]
+    if source <= size:
+        return image
+    return F.avg_pool2d(image, source // size) if source % size == 0 else resampled(image, size, size, "area")
 
 
 def resize(image: Tensor, size: int) -> Tensor:
     """Scale a square image [N, C, S, S] up or down to [N, C, size, size] by antialiased bicubic interpolation."""
-    if image.shape[-1] == size:
-        return image
-    return F.interpolate(image, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
+    return image if image.shape[-1] == size else resampled(image, size, size, "cubic").clamp(-1, 1)
+
+
+def resampled(image: Tensor, height: int, width: int, kernel: str) -> Tensor:
+    """An image [N, C, H, W] resampled to [N, C, height, width] with one antialiased kernel along rows and columns.
+
+    As two products with matrices: PyTorch's own antialiased interpolation is missing on some devices, and that of areas
+    raises or is not deterministic on others.
+
+    Args:
+        kernel: "area", the mean over what a new pixel covers; "linear"; or "cubic" (Keys 1981, a = −½), as in Pillow.
+    """
+    rows, columns = (
+        torch.from_numpy(_kernel_matrix(old, new, kernel)).to(image)
+        for old, new in ((image.shape[-2], height), (image.shape[-1], width))
+    )
+    return rows @ image @ columns.T
+
+
+@lru_cache(maxsize=64)
+def _kernel_matrix(source: int, size: int, kernel: str) -> np.ndarray:
+    """[size, source]: the weights of the old pixels in each new one."""
+    shrink = max(source / size, 1.0)
+    centre = (np.arange(size)[:, None] + 0.5) * source / size  # of the new pixels, in old ones
+    x = np.abs(np.arange(source) + 0.5 - centre) / shrink
+    if kernel == "area":  # the overlap of an old pixel, of width 1 / shrink, and the new one
+        weights = np.clip(0.5 + 0.5 / shrink - x, 0, min(1 / shrink, 1))
+    elif kernel == "linear":
+        weights = np.clip(1 - x, 0, None)
+    else:
+        near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+        weights = np.where(x < 1, near, np.where(x < 2, far, 0))
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -168,8 +168,8 @@ def project(
                         record.keep_snapshot(generate(latent, noise, stage.space)[0])
                 for group in optimizers[0].param_groups:
                     group["lr"] = stage.rate(t)
-                jitter = torch.randn(latent[:1].shape, generator=random).to(place)
-                point = latent + stage.latent_noise(t, sigma) * jitter
+                jitter, amount = torch.randn(latent[:1].shape, generator=random), stage.latent_noise(t, sigma)
+                point = latent + amount * jitter.to(place) if amount else latent
                 image, _, terms = evaluate(point, noise, stage.space, stage.size)
                 best.update(quick.score(terms), point, noise)
                 for optimizer in optimizers:

@@ -18,20 +18,22 @@ from stylegan2_ada.ops import SLOPE, styled_pointwise
 FFHQ_CHANNELS = (512, 512, 512, 512, 256, 128, 64)
 
 
-def haar_matrix(channels: int) -> Tensor:
+def haar_matrix(channels: int, like: Tensor) -> Tensor:
     """[C, C]: what one level of the inverse orthonormal Haar transform does to the C = ``channels`` of each pixel.
 
     From the bands LL (C/4 channels) and LH, HL and HH (of one colour after the other, as (C/4, 3)) to the four new
-    pixels, top left, top right, bottom left and bottom right, of C/4 channels each.
+    pixels, top left, top right, bottom left and bottom right, of C/4 channels each. It has the type and the device of
+    ``like``, where it is made, without a copy from the host.
     """
-    signs = torch.tensor([[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]) / 2  # pixels × bands
-    out = channels // 4
-    each = torch.arange(out)
-    matrix = torch.zeros(4, out, channels)  # [pixel, new channel, old channel]
-    matrix[:, each, each] = signs[:, :1]
-    for band in range(3):
-        matrix[:, each, out + 3 * each + band] = signs[:, 1 + band : 2 + band]
-    return matrix.flatten(0, 1)
+    out, place = channels // 4, like.device
+    pixel = torch.arange(4, device=place)
+    rows, columns = 1 - 2 * (pixel // 2), 1 - 2 * (pixel % 2)  # +1 in the upper or left half, −1 in the other
+    each = torch.arange(out, device=place)
+    matrix = torch.zeros(4, out, channels, device=place)  # [pixel, new channel, old channel]
+    matrix[:, each, each] = 0.5
+    for band, signs in enumerate((rows, columns, rows * columns)):
+        matrix[:, each, out + 3 * each + band] = 0.5 * signs[:, None]
+    return matrix.flatten(0, 1).to(like)
 
 
 def spread(x: Tensor) -> Tensor:
@@ -101,7 +103,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, styles: Sequence[Tensor], noise1: Tensor | None, noise2: Tensor | None) -> Tensor:
         up, style1, style2 = styles
-        x = spread(styled_pointwise(x, haar_matrix(x.shape[1]).to(up), up))
+        x = spread(styled_pointwise(x, haar_matrix(x.shape[1], up), up))
         return self.conv2(self.conv1(x, style1, noise1), style2, noise2)
 
 
@@ -110,7 +112,7 @@ def to_image(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor) -> Tensor:
 
     The transform is linear, and so part of the weight and of the bias [1, 12, 1, 1].
     """
-    haar = haar_matrix(len(weight)).to(weight)
+    haar = haar_matrix(len(weight), weight)
     return spread(styled_pointwise(x, haar @ weight, style, haar @ bias.flatten()))
 
 
