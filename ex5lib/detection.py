@@ -21,7 +21,7 @@ _CNN_SIDE = 800
 _FILL_SIDE = 256
 # Chosen on the first 200 photos of benchmarks/detection.py: the score of a face that needs no second look; CNN's of one
 # that does, in the photo and in the candidate's crop; how far predicted landmarks may lie apart; and how far if a
-# better tilt or scale is not to be looked for.
+# better tilt or scale is not to be looked for (half of it, if the score is less than the first).
 _SURE, _CNN_SURE, _CONFIRMED, _STEADY, _SETTLED = 0.8, 0.45, 0.4, 0.011, 0.008
 # In each attempt, CNN looks at so many candidates; beside a sure face, only at those of at least this score.
 _LOOKS, _WORTH_A_LOOK = 3, 0.3
@@ -104,7 +104,7 @@ def detect_faces(photo: Tensor, *, mask: Tensor | None = None) -> list[Detection
     if mask is None:
         return _search(picture)
     found = _search(_filled(picture, mask))
-    if any(face.sure and face.spread <= _SETTLED / 2 for face in found):
+    if any(_settled(face) for face in found):
         return found
     return _distinct(found + _search(picture))
 
@@ -123,13 +123,18 @@ def _search(picture: Image.Image) -> list[Detection]:
         known = [face for face in doubtful if face.tilt == tilt]
         asked = [face for face in found if face.score >= least and not face.sure and not _overlaps(face, known)]
         found = [_second_look(picture, face) if face in asked[:_LOOKS] else face for face in found]
-        if any(face.sure and face.spread <= _SETTLED for face in found):
+        if any(_settled(face) for face in found):
             return sorted(found, key=lambda face: (not face.sure, -face.score))
         doubtful += found
     if not any(face.sure for face in doubtful):
         found = _cnn(picture, min(2.0, _CNN_SIDE / side))
         doubtful += [face if face.sure else _second_look(picture, face, doubtful) for face in found]
     return _distinct(doubtful)
+
+
+def _settled(face: Detection) -> bool:
+    """Whether it is sure and need not be looked for at a better tilt or scale."""
+    return face.sure and face.spread <= (_SETTLED if face.score >= _SURE else _SETTLED / 2)
 
 
 def _distinct(found: list[Detection]) -> list[Detection]:

@@ -161,8 +161,8 @@ def test_the_commands_say_which_face_was_taken_and_take_landmarks(samples, tmp_p
     ex5lib.save_image(torch.cat([samples[3], samples[4]], dim=3)[:, :, ::4, ::4], "both.png")
     small = root / "tests" / "data" / "uncond_32.pkl"
     options = ["--recipe", "smoke", "--generator", str(small), "--device", "cpu"]
-    for command in (["align"], ["invert", *options], ["restore", "--degradation", "grayscale", *options]):
-        result = CliRunner().invoke(app, [command[0], "both.png", *command[1:]])
+    for arguments in (["align", "both.png"], ["restore", "both.png", "--degradation", "grayscale", *options]):
+        result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0
         assert "Of 2 faces, face 0 was taken" in result.stdout
     result = CliRunner().invoke(
