@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Two processes of one thread each finish sooner than one of two, and need 6 GB of memory.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
 .PHONY: demo test report test-browser lint clean
 
 demo: $(VENV)/installed
@@ -13,8 +16,8 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch
-	$(BIN)/python -m pytest
-	EX5_RECIPE=smoke $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
+	$(TEST)
+	EX5_RECIPE=smoke $(TEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
 
 report: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch

@@ -128,6 +128,7 @@ _BEFORE = replace(
         Stage(55, None, "w+", learning_rate=0.08, rampdown=1.0),
     ),
     color_weight=0.0,
+    blurred_weight=None,
     colorless_weight=None,
     tied_beyond=None,
     optimize_noise=True,

@@ -79,7 +79,7 @@ LatentWeight = Annotated[
     float | None,
     typer.Option(
         help="λ_w, weight of the distance from the mean latent.",
-        show_default="the recipe's, 0.001",
+        show_default="the recipe's",
     ),
 ]
 Space = Annotated[

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
+from ex5lib.degradations import REFERENCE_SIZE
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.hidden import hides_color, visible_resolution
 from ex5lib.latents import SPACES, LatentStatistics
@@ -32,6 +33,7 @@ class Recipe:
         start: "mean" starts at w̄; "warm" at the regressed w (``WarmStart``) or at w̄, whichever image is nearer.
         color_weight: λ_c, of the colours at 16 px.
         latent_weight: λ_w, of the latent distance.
+        blurred_weight: λ_w if the degradation hides detail (``hidden.visible_resolution``). None leaves it as it is.
         colorless_weight: λ_w of the layers that make the colours, if the degradation hides them
             (``hidden.hides_color``): what the photo does not say is w̄'s to decide. None leaves it as it is.
         color_layers: the first of those layers; they have features finer than 32 px, where a StyleGAN keeps its colours
@@ -67,6 +69,7 @@ class Recipe:
     start: str = "mean"
     color_weight: float = 0.0
     latent_weight: float = 1e-3
+    blurred_weight: float | None = None
     colorless_weight: float | None = None
     color_layers: int | None = None
     tied_from: int | None = None
@@ -97,7 +100,7 @@ class Recipe:
         if self.optimizer == "normalized" and self.optimize_noise:
             raise SettingError("Normalised gradient steps are for latents: set optimize_noise to False.")
         check_not_negative(self, ("color_weight", "latent_weight", "noise_weight"))
-        for name in ("colorless_weight", "tied_beyond", "tied_from", "color_layers"):
+        for name in ("blurred_weight", "colorless_weight", "tied_beyond", "tied_from", "color_layers"):
             if getattr(self, name) is not None:
                 check_not_negative(self, (name,))
         if self.color_layers is not None and not (self.colorless_weight and self.latent_weight):
@@ -189,12 +192,15 @@ class Recipe:
             )
         of_all = "latent_weight" in chosen and "colorless_weight" not in chosen  # a weight that is given
         held = replace(self, **chosen)
+        if degradation is not None and (held.blurred_weight is not None or held.tied_beyond is not None):
+            visible = visible_resolution(degradation)
+            if held.blurred_weight is not None and visible < REFERENCE_SIZE:
+                chosen.setdefault("latent_weight", held.blurred_weight)
+            if held.tied_beyond is not None and self.tied_from is None:
+                chosen.setdefault("tied_from", _finer_than(G, held.tied_beyond * visible))
         can_be_held = held.colorless_weight and held.latent_weight and held.color_layers is None and not of_all
         if can_be_held and degradation is not None and hides_color(degradation):
             chosen["color_layers"] = _finer_than(G, COARSE_SIZE)
-        beyond = chosen.get("tied_beyond", self.tied_beyond)
-        if degradation is not None and beyond is not None and self.tied_from is None:
-            chosen.setdefault("tied_from", _finer_than(G, beyond * visible_resolution(degradation)))
         return replace(self, stages=stages, **chosen)
 
 
@@ -220,6 +226,7 @@ FAST = Recipe(
     ),
     start="warm",
     color_weight=1.0,
+    blurred_weight=0.02,
     colorless_weight=0.4,
     tied_beyond=2.0,
     optimize_noise=False,

@@ -173,7 +173,7 @@ def test_the_commands_say_which_face_was_taken_and_take_landmarks(samples, tmp_p
     settings = json.loads((tmp_path / "results" / "both-inversion" / "metrics.json").read_text())["request"]
     assert settings["landmarks"][4] == [152, 181]
     assert (tmp_path / "results" / "both-inversion" / "alignment.png").is_file()
-    for more, sentence in ((["--aligned"], "leave one of them out"), ([], "name that photo")):
+    for more, sentence in ((["--aligned"], "leave out --aligned"), ([], "name that photo")):
         photo = "both.png" if more else "."
         result = CliRunner().invoke(app, ["invert", photo, *more, "--landmarks", "1,2 3,4 5,6 7,8 9,10"])
         assert result.exit_code == 1

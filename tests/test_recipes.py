@@ -172,11 +172,10 @@ class Overexposed(torch.nn.Module):
 )
 def test_the_layers_that_make_colours_are_held_where_they_are_hidden(generator, skip_generator, degradation, hidden):
     planned = FAST.planned(generator, degradation=degradation)
-    assert planned.latent_weight == 1e-3
     weights = planned.layer_weights(16)
     if hidden:
         assert generator.synthesis.layer_resolutions[6:8] == (32, 64)
-        np.testing.assert_allclose(weights, [1] * 7 + [400] * 9, rtol=1e-6)
+        np.testing.assert_allclose(planned.latent_weight * weights, [1e-3] * 7 + [0.4] * 9, rtol=1e-6)
     else:
         assert weights is None
     given = FAST.planned(generator, {"latent_weight": 0.5}, degradation=degradation)  # of all layers
@@ -184,7 +183,8 @@ def test_the_layers_that_make_colours_are_held_where_they_are_hidden(generator, 
     both = FAST.planned(generator, {"latent_weight": 0.5, "colorless_weight": 1.0}, degradation=degradation)
     assert (both.layer_weights(16) is None) != hidden
     of_ones_own = replace(FAST, color_layers=3).planned(generator, degradation=degradation)
-    assert of_ones_own.layer_weights(16)[2:4].tolist() == [1, pytest.approx(400)]
+    held = of_ones_own.latent_weight * of_ones_own.layer_weights(16)[2:4]
+    assert held.tolist() == pytest.approx([of_ones_own.latent_weight, 0.4])
     for name in ("karras2020", "course", "robust2023"):  # as published
         assert RECIPES[name].planned(skip_generator, degradation=degradation).layer_weights(10) is None
 
@@ -207,6 +207,19 @@ def test_layers_far_finer_than_what_is_visible_are_tied(generator, skip_generato
     assert recipe.planned(generator, {"tied_from": 5}, degradation=degradation).tied_from == 5
     coarse = recipe.planned(skip_generator, degradation=degradation).tied_from
     assert coarse == (None if first is None or first > 7 else 7)  # at 64 px there is little that is so fine
+
+
+def test_w_is_held_nearer_to_the_mean_where_detail_is_hidden(generator):
+    blur, grey = ex5lib.GaussianBlur(9), ex5lib.Grayscale()
+    for degradation in (ex5lib.Identity(), grey, Jpeg(10), ex5lib.Inpaint(64, 64, 32, 32), Noise(0.2)):
+        assert FAST.planned(generator, degradation=degradation).latent_weight == 1e-3
+    for degradation in (blur, Downsample(4), torch.nn.Sequential(ex5lib.Inpaint(64, 64, 32, 32), blur)):
+        planned = FAST.planned(generator, degradation=degradation)
+        assert (planned.latent_weight, planned.layer_weights(16)) == (0.02, None)
+    both = FAST.planned(generator, degradation=torch.nn.Sequential(blur, grey))
+    np.testing.assert_allclose(both.latent_weight * both.layer_weights(16), [0.02] * 7 + [0.4] * 9, rtol=1e-6)
+    assert FAST.planned(generator, {"latent_weight": 1e-4}, degradation=blur).latent_weight == 1e-4
+    assert RECIPES["karras2020"].planned(generator, degradation=blur).latent_weight == 1e-3
 
 
 def test_tied_layers_move_together_and_keep_their_differences(skip_generator, settings):
