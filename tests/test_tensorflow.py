@@ -229,7 +229,9 @@ def test_images_that_are_not_rgb_are_refused(rng, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "networks", [(), (Network(),), (1, 2, 3), (Network(), Network(), None), Network(), ({}, {}, {})], ids=str
+    "networks",
+    [(), (Network(),), (1, 2, 3), (Network(), Network(), None), Network(), ({}, {}, {})],
+    ids=["none", "one", "numbers", "without Gs", "no tuple", "dictionaries"],
 )
 def test_other_tuples_are_refused(networks, tmp_path):
     assert "it does not hold a StyleGAN2's G, D and Gs" in refusal(
