@@ -61,9 +61,9 @@ def astronaut() -> ex5lib.alignment.AlignedFace:
 
 @pytest.fixture(scope="session")
 def samples(generator) -> list[torch.Tensor]:
-    """Thirty generated faces [1, 3, 1024, 1024] at ψ = 0.7."""
+    """Twelve generated faces [1, 3, 1024, 1024] at ψ = 0.7."""
     with torch.no_grad():
-        return [generator.synthesis(sample_ws(generator, s, truncation_psi=0.7)).clamp(-1, 1) for s in range(30)]
+        return [generator.synthesis(sample_ws(generator, s, truncation_psi=0.7)).clamp(-1, 1) for s in range(12)]
 
 
 @pytest.fixture
