@@ -166,6 +166,14 @@ def restore(
     """
     options = dict(locals()) | {"landmarks": _points(landmarks, photo, aligned or all_faces)}
     request, share = _request(options), _share(options)  # before any file is read, lest it be replaced in between
+    hole = {"mask": mask, "mask-on": mask_on, "top": top, "left": left, "height": height, "width": width}
+    for name, value in hole.items():
+        if value is not None and degradation != "inpaint":
+            raise SettingError(f"--{name} says where a hole is: use it with --degradation inpaint.")
+    if sigma is not None and (degradation != "blur" or kernel_size == "auto"):
+        raise SettingError("--sigma is that of a known blur: use it with --degradation blur and a kernel size.")
+    if mask_on and not mask:
+        raise SettingError("--mask-on says what a mask was painted on: add --mask.")
     if mask and any(value is not None for value in (top, left, height, width)):
         raise SettingError("Specify the hole by a mask or by a rectangle, not by both.")
     if mask_on not in (None, *PLACES):

@@ -13,6 +13,7 @@ from ex5lib.metrics import face_mask
 from ex5lib.unknown import UnknownBlur, UnknownColors
 
 _SLOPE = 3.2  # of sharp faces' radial power spectra at 256 px: from 2.5 to 3.4 over photos and generated faces
+_SIGMA_MAX = 20.0  # px: of a stronger blur too little is left to tell it by
 _LEVEL = 2 / 255  # one level of 8 bits, for images in [−1, 1]
 
 
@@ -89,6 +90,8 @@ def blur_sigma(face: Tensor) -> float:
     floor = max(4 * _LEVEL**2 / 12, 2 * mean[110:120].mean().item())
     drowned = (mean[6:100] < floor).nonzero()
     last = 6 + (drowned[0].item() if len(drowned) else 94)
+    if last < 10:
+        return _SIGMA_MAX
     cycles, mean = cycles[6:last], mean[6:last]
     x = (2 * torch.pi * cycles / size).square()
     y = mean.log() + _SLOPE * cycles.log()

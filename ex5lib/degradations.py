@@ -93,6 +93,7 @@ def compositor(degradation: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | N
     if not members or None in composites:
         return None
 
+    @torch.no_grad()
     def composite(photo: Tensor, generated: Tensor) -> Tensor:
         before = [generated]
         for member in members[:-1]:

@@ -32,8 +32,12 @@ def hides_color(degradation: nn.Module) -> bool:
         with torch.enable_grad():
             grey = torch.full((1, 3, REFERENCE_SIZE, REFERENCE_SIZE), 0.5, device=_place(degradation))
             red, green, blue = degradation(grey).mean(dim=(0, 2, 3))
-            tints = [torch.autograd.grad(tint, unknown, retain_graph=True) for tint in (red - green, blue - green)]
-        if any(slope.abs().max() > 1e-3 for slopes in tints for slope in slopes):
+            tints = torch.stack([red - green, blue - green])
+            slopes = [
+                torch.autograd.grad(tint, unknown, retain_graph=True, allow_unused=True, materialize_grads=True)
+                for tint in tints
+            ]
+        if any(slope.abs().max() > 1e-3 for slope in (*slopes[0], *slopes[1])):
             return True
     colors = 0.5 * torch.eye(3, device=_place(degradation))[:, :, None, None]
     colors = colors.repeat(1, 1, REFERENCE_SIZE, REFERENCE_SIZE).split(1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ex5lib import results, weights
 from ex5lib.album import claimed, output_folders, photos_in, skipped
 from ex5lib.alignment import AlignedFace, crop_quad, load_face
+from ex5lib.degradations import REFERENCE_SIZE
 from ex5lib.errors import Ex5Error, SettingError, sentence
 from ex5lib.files import check_writable
 from ex5lib.images import load_image, resize, resize_area, save_image
@@ -22,7 +23,7 @@ from ex5lib.masks import mask_on_photo
 from ex5lib.paste import paste
 from ex5lib.projection import Projection
 from ex5lib.recipes import pick_recipe
-from ex5lib.restore import Restoration, restore_faces
+from ex5lib.restore import MAX_SAMPLES, Restoration, restore_faces
 from ex5lib.summary import Outcome, sum_up
 from stylegan2_ada.generator import Generator
 
@@ -96,6 +97,8 @@ class Job:
         pick_recipe(self.recipe)
         if self.tune < 0:
             raise SettingError(f"The steps of a tuning are 0, for none, or a positive number, not {self.tune}.")
+        if not 1 <= self.samples <= MAX_SAMPLES:
+            raise SettingError(f"A photo gets 1 to {MAX_SAMPLES} answers, not {self.samples}.")
         if self.batch < 1:
             raise SettingError(f"A batch needs at least 1 photo, not {self.batch}.")
         if self.all_faces and (self.face is not None or self.aligned):
@@ -211,9 +214,9 @@ class Job:
         """The search for the face of a photo, or those for all its faces."""
         request = self.request | {"photo": results.content(photo)}  # before the photo is read, lest it be replaced now
         mask = None if self.mask is None else mask_on_photo(self.mask, load_image(photo), self.mask_on)
-        found = load_face(
-            photo, face=self.face, aligned=self.aligned, mask=mask, landmarks=self.landmarks, size=self.G.img_resolution
-        )
+        # A generator smaller than the photo would hide what the photo suffers from; ``restore_faces`` scales the crop.
+        size = max(self.G.img_resolution, REFERENCE_SIZE)
+        found = load_face(photo, face=self.face, aligned=self.aligned, mask=mask, landmarks=self.landmarks, size=size)
         if not self.all_faces:
             return [Search(photo, photo.name, folder, found, self.degradation_of(found), request)]
         told = [(face, self.degradation_of(face)) for face in every_face(found)]
@@ -237,15 +240,15 @@ class Job:
             pending = [search for search in searches if results.finished_request(search.folder) != search.request]
         for i in range(0, len(pending), self.batch):
             found = self._restored(pending[i : i + self.batch])
-            total.distances |= {search.title: run.distance for search, run in found.items()}
-            if any(run.stopped for run in found.values()):
+            total.distances |= {search.title: done.run.distance for search, done in found.items()}
+            if any(done.stopped for done in found.values()):
                 total.stopped = True
                 return
         if self.all_faces:
             self._put_together(searches)
         total.done += dict.fromkeys(search.photo for search in searches)
 
-    def _restored(self, searches: Sequence[Search]) -> dict[Search, Projection]:
+    def _restored(self, searches: Sequence[Search]) -> dict[Search, Restoration]:
         """Search for several faces at once, all degraded in the same way, and write each result to its folder."""
         film = Film() if self.video else None
         found = restore_faces(
@@ -258,7 +261,9 @@ class Job:
         for i, (search, done) in enumerate(zip(searches, found, strict=True)):
             frames = None if film is None else film.frames(i, done)
             tell(done, search.folder, done.save(search.folder, request=search.request, frames=frames), self.say)
-        return {search: done.run for search, done in zip(searches, found, strict=True)}
+            if done.face.choice and not self.all_faces:
+                self.say(f"  {done.face.choice}")
+        return dict(zip(searches, found, strict=True))
 
     def _put_together(self, searches: Sequence[Search]) -> None:
         """Write what belongs to a photo rather than to one of its faces, once all of them are done."""
@@ -311,8 +316,6 @@ def tell(restoration: Restoration, folder: Path, written: Sequence[Path], say: C
     if run.stopped:
         say(f"stopped after {run.num_steps} of {run.settings['num_steps']} steps")
     say(f"written to {folder}: " + ", ".join(sorted(path.name for path in written)))
-    if restoration.face.choice:
-        say(f"  {restoration.face.choice}")
     if run.settings["found"]:
         say(f"  found with it: {restoration.degradation}")
     if tuning := run.settings.get("tune"):

@@ -1,6 +1,7 @@
 """A face's landmarks: predicted by dlib, clicked by the user; and FFHQ's square, which follows from them."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -158,7 +159,7 @@ def read_landmarks(given: str) -> np.ndarray:
         SettingError: if it is anything else than pairs of numbers.
     """
     text, source = given, "The text"
-    if re.search(r"[^\d\s.,;+-]", given) or Path(given).is_file():
+    if re.search(r"[^\d\s.,;+-]", given) or os.path.isfile(given):  # unlike Path, it takes a long text for no file
         source = given
         try:
             text = Path(given).expanduser().read_text(encoding="utf-8-sig")

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from ex5lib.alignment import AlignedFace
 from ex5lib.errors import SettingError
-from ex5lib.images import resampled
 
 PLACES = ("photo", "crop")
 
@@ -51,4 +51,6 @@ def mask_on_photo(mask: Tensor, photo: Tensor, on: str | None = None) -> Tensor 
     like_photo = abs(height * photo_width - width * photo_height) <= max(photo_width, photo_height)  # within a pixel
     if on == "crop" or not like_photo:
         return None
-    return resampled(mask, photo_height, photo_width, "linear")
+    if (height, width) == (photo_height, photo_width):
+        return mask
+    return F.interpolate(mask, size=(photo_height, photo_width), mode="bilinear", antialias=True)

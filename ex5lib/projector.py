@@ -7,7 +7,6 @@ image before it is compared with the degraded target y. How long, how fast, in w
 is the recipe's business (``recipes``); the terms are in ``losses``.
 """
 
-import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
@@ -34,7 +33,7 @@ from ex5lib.latents import (
 from ex5lib.losses import Objective, PerceptualDistance, latent_distance, renormalize_noise
 from ex5lib.projection import Best, Projection, Recorder, StopSearch, where
 from ex5lib.recipes import SETTINGS, Recipe, pick_recipe
-from ex5lib.unknown import unknown_parameters
+from ex5lib.unknown import unknown_parameters, with_found
 from ex5lib.warm_start import load_warm_start
 from stylegan2_ada.generator import Generator, Noise
 
@@ -102,7 +101,7 @@ def project(
     runs = _continued(start)
     continued = max((run.settings["space"] for run in runs), key=SPACES.index, default=None)
     if unknown_parameters(D):
-        D = copy.deepcopy(D).requires_grad_()
+        D = with_found(D, runs[0].settings.get("found", {}) if runs else {})
     unknown = unknown_parameters(D)  # found together with w
     asked = pick_recipe(recipe)
     recipe = asked.planned(G, changes, degradation=D, continued=continued)
@@ -159,8 +158,9 @@ def project(
             if unknown:
                 optimizers.append(torch.optim.Adam(unknown.values(), lr=UNKNOWN_RATE, betas=(0.9, 0.95)))
             sigma = recipe.sigma(statistics, stage.space, G)
-            if unknown:  # what it hides is clearer than it was
-                recipe = asked.planned(G, changes, degradation=D, continued=continued)
+            if unknown:  # how much detail it hides is clearer than it was
+                planned = asked.planned(G, changes, degradation=D, continued=continued)
+                recipe = replace(recipe, tied_from=planned.tied_from)
             for step in range(stage.num_steps):
                 t = step / stage.num_steps
                 if record.wants_snapshot():

@@ -26,7 +26,7 @@ from ex5lib.paste import paste
 from ex5lib.projection import Projection
 from ex5lib.projector import project
 from ex5lib.recipes import Recipe, pick_recipe
-from ex5lib.unknown import with_found
+from ex5lib.unknown import unknown_parameters, with_found
 from stylegan2_ada.generator import Generator
 from stylegan2_ada.readers import save_generator
 
@@ -76,6 +76,13 @@ class Restoration:
     distance: PerceptualDistance
     tuned: Generator | None = None
     others: tuple["Restoration", ...] = ()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the user ended a search or a tuning early, of this answer or of another."""
+        tuning = self.run.settings.get("tune", {"done": 0, "num_steps": 0})
+        early = self.run.stopped or tuning["done"] < tuning["num_steps"]
+        return early or any(other.stopped for other in self.others)
 
     @property
     def result(self) -> Tensor:
@@ -161,6 +168,7 @@ class Restoration:
         if self.photo is not None:
             images["photo"] = self.photo
         report = {"metrics": self.metrics, "settings": self.run.settings, "request": request or {}}
+        report["stopped"] = self.stopped
         names = ["projection.npz", *(f"{name}.png" for name in (*images, *plots))]
         names += ["generator.safetensors"] * (self.tuned is not None) + ["search.webp"] * (frames is not None)
         results.begin(folder, names)
@@ -260,14 +268,13 @@ def restore_faces(
         raise SettingError(f"The steps of a tuning are 0, for none, or a positive whole number, not {tune}.")
     if not isinstance(samples, int) or not 1 <= samples <= MAX_SAMPLES:
         raise SettingError(f"A photo gets 1 to {MAX_SAMPLES} answers, not {samples}.")
+    if samples > 1 and "z" in (settings.get("space"), pick_recipe(recipe).stages[0].space):
+        raise SettingError("Several answers are looked for in w or w+, not in z: leave out one of the two.")
     if already_degraded and degraded_by is not None:
         raise SettingError("A photo that is already degraded is not degraded again: leave out degraded_by.")
     G, degradation = generator, degradation or Identity()
     distance = distance or PerceptualDistance(device=device)
-    # If D has a composite, apply it to an already degraded photo as well: that leaves what is known as it is, but
-    # makes a nearly grey photo exactly grey and a hole black.
-    known = compositor(degradation) is not None
-    degrade = Identity() if already_degraded and not known else degraded_by or degradation
+    degrade = _known_damage(degradation) if already_degraded else degraded_by or degradation
     faces = [load_face(face, size=G.img_resolution) for face in faces]
     with torch.no_grad():
         targets = [degrade(face.image) for face in faces]
@@ -279,8 +286,9 @@ def restore_faces(
         towards = {"statistics": statistics}
         if i:
             with torch.no_grad():
-                w = sample_ws(G, seed + i, truncation_psi=SAMPLES_PSI)[:, 0].to(statistics.w_avg)
-            towards = {"statistics": replace(statistics, w_avg=w[0]), "start": w}
+                chosen = statistics.origin.get("class_index")
+                w = sample_ws(G, seed + i, truncation_psi=SAMPLES_PSI, class_index=chosen)[:, 0].to(statistics.w_avg)
+            towards = {"statistics": replace(statistics, w_avg=w[0]), "start": w, "callback": None}
         run = project(
             G, torch.cat(targets), degradation=degradation, distance=distance, recipe=recipe, seed=seed + i,
             device=device, **(settings | towards),
@@ -299,9 +307,19 @@ def restore_faces(
         ]
 
     answers = [search(0)]
-    while len(answers) < samples and not answers[-1][0].run.stopped:
+    while len(answers) < samples and not any(answer.stopped for answer in answers[-1]):
         answers.append(search(len(answers)))
     return [replace(first, others=tuple(others)) for first, *others in zip(*answers, strict=True)]
+
+
+def _known_damage(degradation: nn.Module) -> nn.Module:
+    """Of a degradation what is applied to a photo that suffers from it already: a hole, a loss of all colours.
+
+    That leaves as it is what such a photo shows, but makes a nearly grey one exactly grey and any hole black.
+    """
+    members = degradation if isinstance(degradation, nn.Sequential) else [degradation]
+    exact = [member for member in members if compositor(member) is not None and not unknown_parameters(member)]
+    return nn.Sequential(*exact)
 
 
 def _w_avg_samples(recipe: str | Recipe, settings: dict) -> int:

@@ -101,6 +101,8 @@ def finished_request(folder: Path) -> dict | None:
         if "faces" in report:
             requests = [finished_request(folder / f"face{face}") for face in report["faces"]]
             return None if None in requests else report["request"]
+        if report.get("stopped"):
+            return None
         settings = report["settings"]
         tuning = settings.get("tune", {"done": 0, "num_steps": 0})
         finished = report["metrics"]["search"]["num_steps"] == settings["num_steps"]

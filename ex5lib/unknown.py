@@ -97,19 +97,21 @@ class UnknownColors(nn.Module):
 
 
 def unknown_parameters(degradation: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that are to be found, by their names in the degradation."""
+    """The parameters that are to be found, by their names in the degradation; one that is frozen counts as known."""
     owners = {name: module for name, module in degradation.named_modules() if getattr(module, "unknown", False)}
     return {
         f"{owner}.{name}".lstrip("."): parameter
         for owner, module in owners.items()
         for name, parameter in module.named_parameters()
+        if parameter.requires_grad
     }
 
 
 def with_found(degradation: nn.Module, found: dict[str, list | float]) -> nn.Module:
-    """A copy of the degradation with the values that a search has found (its ``settings["found"]``)."""
+    """A copy of the degradation with those values that a search has found: its ``settings["found"]``."""
     degradation = copy.deepcopy(degradation)
     with torch.no_grad():
         for name, parameter in unknown_parameters(degradation).items():
-            parameter.copy_(torch.tensor(found[name]))
+            if name in found:
+                parameter.copy_(torch.tensor(found[name]))
     return degradation

@@ -142,9 +142,16 @@ def test_how_blurred_a_photo_is_is_found_and_told(call, aligned):
     assert "found with it: UnknownBlur(sigma=" in result.stdout
     found = json.loads(Path("results/aligned-blur/metrics.json").read_text())["settings"]["found"]
     assert set(found) == {"log_sigma"}
-    result = call(*blurred)
-    assert result.exit_code == 1
-    assert "add --already-degraded" in result.stderr
+    for options, sentence in (
+        ((), "add --already-degraded"),
+        (("--sigma", 2), "--sigma is that of a known blur"),
+        (("--mask", "mask.png"), "--mask says where a hole is"),
+        (("--mask-on", "crop"), "--mask-on says where a hole is"),
+        (("--already-degraded", "--samples", 9), "1 to 8 answers"),
+        (("--already-degraded", "--batch", 2), "set --batch 1"),
+    ):
+        result = call(*blurred, *options)
+        assert (result.exit_code, sentence in result.stderr) == (1, True), (options, result.stderr)
 
 
 def test_sample_makes_the_faces_of_seeds(call, generator):

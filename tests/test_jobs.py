@@ -335,9 +335,10 @@ def test_all_faces_of_a_photo_are_searched_each_in_its_folder(call, root, quick,
         assert np.abs(whole - photo)[y - 20 : y + 20, x - 20 : x + 20].mean() > 10  # both were put back
     assert (whole[-60:] == photo[-60:]).all()
     for i, name in zip(faces, names, strict=True):
-        found = np.asarray(Image.open(f"out/a/{name}/original.png"))
+        found = np.asarray(Image.open(f"out/a/{name}/original.png")).astype(int)
         assert _files(Path("out/a", name)) == RUN_FILES | {"alignment.png", "photo.png"}
-        assert np.array_equal(found, to_uint8(ex5lib.align_face("album/a.png", face=i, size=32).image))
+        alone = to_uint8(ex5lib.align_face("album/a.png", face=i, size=32).image)
+        assert np.abs(found - alone).mean() < 8  # a generator this small gets a crop of 256 px, scaled down
     assert [row["face"] for row in _rows("out/summary.csv")] == ["0", "1"]
     assert "0 done, 1 done before" in call(*command).stdout
     shutil.rmtree("out/a/face1")

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 import ex5lib
+from ex5lib import PerceptualDistance, metrics, results
 from ex5lib import errors as e
-from ex5lib import metrics
 from ex5lib.degradations import compositor
 from ex5lib.errors import SettingError
 from ex5lib.images import from_uint8, resize, resize_area, to_uint8
@@ -201,7 +201,7 @@ def test_a_composition_is_undone_from_its_last_member(astronaut, samples):
     assert compositor(torch.nn.Sequential()) is compositor(ex5lib.Identity()) is None
 
 
-def test_several_answers_fit_what_is_known_and_are_kept_apart(tiny_generator, astronaut, distance, tmp_path):
+def test_several_answers_are_kept_apart(tiny_generator, astronaut, distance, tmp_path, monkeypatch):
     hole = ex5lib.Inpaint(top=64, left=64, height=128, width=128)
     settings = {"distance": distance, "device": "cpu", "progress": False, "w_avg_samples": 100, "num_steps": 6}
     done = ex5lib.restore(astronaut, hole, generator=tiny_generator, samples=3, latent_weight=0.1, **settings)
@@ -216,6 +216,20 @@ def test_several_answers_fit_what_is_known_and_are_kept_apart(tiny_generator, as
     assert {"answer2.png", "answer3.png", "answers.png"} <= names
     alone.save(tmp_path / "mine")
     assert not list((tmp_path / "mine").glob("answer*"))
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 12:  # in the second search
+            raise KeyboardInterrupt
+        return PerceptualDistance.forward(distance, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(distance, "forward", interrupted)
+        early = ex5lib.restore(astronaut, hole, generator=tiny_generator, samples=3, latent_weight=0.1, **settings)
+    assert (len(early.others), early.run.stopped, early.stopped, done.stopped) == (1, False, True, False)
+    early.save(tmp_path / "early", request={"asked": 3})
+    assert results.finished_request(tmp_path / "early") is None
     for count in (0, 9, 2.5):
         with pytest.raises(SettingError, match="1 to 8 answers"):
             ex5lib.restore(astronaut, hole, generator=tiny_generator, samples=count, **settings)

@@ -13,7 +13,7 @@ import ex5lib
 from ex5lib import GaussianBlur, Grayscale, Identity, Inpaint, project
 from ex5lib.alignment import load_face
 from ex5lib.damage import blur_sigma, examine, proposed
-from ex5lib.degradations import Downsample, Jpeg, Noise
+from ex5lib.degradations import Downsample, Jpeg, Noise, compositor
 from ex5lib.errors import SettingError
 from ex5lib.hidden import hides_color
 from ex5lib.images import from_uint8, resize_area, to_uint8
@@ -83,6 +83,11 @@ def test_the_blur_is_found_with_the_face(generator, distance, sigma):
     assert f"sigma={found[0].sigma:.3g}" in run.settings["degradation"]
     assert asked[0].sigma == pytest.approx(2)  # the caller's is left as it was
     assert run.settings["found"].keys() == unknown_parameters(asked).keys() == {"0.log_sigma"}
+    again = project(
+        generator, target, degradation=asked, recipe=replace(recipe, stages=(replace(recipe.stages[0], num_steps=1),)),
+        start=run, distance=distance, device="cpu", progress=False, snapshots=(), w_avg_samples=100,
+    )  # fmt: skip
+    assert with_found(asked, again.settings["found"])[0].sigma == pytest.approx(found[0].sigma, rel=0.06)
 
 
 def test_colours_that_faded_are_found_as_a_map_of_colours(generator, distance):
@@ -194,3 +199,27 @@ def test_auto_restores_what_the_photo_suffers_from(tiny_generator, astronaut, di
     assert isinstance(done.degradation, Grayscale)
     assert done.original is None  # it is taken to be degraded already
     assert done.composite is not None
+
+
+def test_of_a_damaged_photo_only_what_is_exact_is_made_so(tiny_generator, astronaut, distance):
+    """A hole painted white is searched for as a black one; the blur that is in the photo already is not added again."""
+    photo = resize_area(astronaut.image, 64)
+    white = MOUTH.mask_for(photo)
+    painted = photo * (1 - white) + white
+    settings = {"generator": tiny_generator, "distance": distance, "device": "cpu", "progress": False}
+    settings |= {"recipe": "smoke", "num_steps": 1, "w_avg_samples": 100, "aligned": True, "already_degraded": True}
+    damage = nn.Sequential(UnknownBlur(), MOUTH, UnknownColors())
+    target = ex5lib.restore(painted, damage, **settings).target
+    torch.testing.assert_close(target, photo * (1 - white) - white)
+
+
+def test_a_composite_is_an_image_and_no_step_of_a_search(faces):
+    face = faces["astronaut.png"]
+    both = nn.Sequential(UnknownColors(), MOUTH)
+    assert not compositor(both)(face, face).requires_grad
+
+
+def test_a_parameter_that_is_frozen_is_known():
+    blur = UnknownBlur(4.0).requires_grad_(False)
+    assert unknown_parameters(blur) == {}
+    assert not hides_color(nn.Sequential(blur, UnknownColors().requires_grad_(False)))
