@@ -32,7 +32,6 @@ from ex5lib.degradations import (
     Grayscale,
     Identity,
     Inpaint,
-    Jpeg,
     Noise,
 )
 from ex5lib.devices import keep_freed_memory
@@ -40,6 +39,7 @@ from ex5lib.errors import SettingError, unknown_name
 from ex5lib.files import replacing
 from ex5lib.hidden import hides_color
 from ex5lib.images import from_uint8, resize_area, save_image, to_uint8
+from ex5lib.jpeg import Jpeg
 from ex5lib.losses import PerceptualDistance
 from ex5lib.metrics import color_difference, compare, face_mask, gradient_energy
 from ex5lib.projector import project

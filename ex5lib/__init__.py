@@ -3,10 +3,11 @@
 import importlib
 
 from ex5lib.alignment import align_face
-from ex5lib.degradations import Downsample, GaussianBlur, Grayscale, Identity, Inpaint, Jpeg, Noise
+from ex5lib.degradations import Downsample, GaussianBlur, Grayscale, Identity, Inpaint, Noise
 from ex5lib.errors import Ex5Error
 from ex5lib.figures import plot_iterations, plot_losses
 from ex5lib.images import load_image, save_image
+from ex5lib.jpeg import Jpeg
 from ex5lib.latents import sample_ws
 from ex5lib.losses import PerceptualDistance
 from ex5lib.projection import Projection

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ex5lib.alignment import AlignedFace
-from ex5lib.degradations import REFERENCE_SIZE, Downsample, Grayscale, Identity, Inpaint, Jpeg
+from ex5lib.degradations import REFERENCE_SIZE, Downsample, Grayscale, Identity, Inpaint
 from ex5lib.images import resize, resize_area, to_uint8
+from ex5lib.jpeg import Jpeg
 from ex5lib.metrics import face_mask
 from ex5lib.unknown import UnknownBlur, UnknownColors
 

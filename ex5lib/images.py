@@ -188,41 +188,23 @@ def resize_area(image: Tensor, size: int) -> Tensor:
     source = image.shape[-1]
     if source <= size:
         return image
-    return F.avg_pool2d(image, source // size) if source % size == 0 else resampled(image, size, size, "area")
+    if source % size == 0:
+        return F.avg_pool2d(image, source // size)
+    # PyTorch's own raises on MPS, is not deterministic on CUDA, and counts whole pixels only.
+    weights = torch.from_numpy(_overlaps(source, size)).to(image)
+    return weights @ image @ weights.T
+
+
+@lru_cache
+def _overlaps(source: int, size: int) -> np.ndarray:
+    """[size, source]: the share of each new pixel that an old one covers."""
+    old, new = np.arange(source) / source, np.arange(size)[:, None] / size
+    covered = np.minimum(old + 1 / source, new + 1 / size) - np.maximum(old, new)
+    return (size * covered.clip(min=0)).astype(np.float32)
 
 
 def resize(image: Tensor, size: int) -> Tensor:
     """Scale a square image [N, C, S, S] up or down to [N, C, size, size] by antialiased bicubic interpolation."""
-    return image if image.shape[-1] == size else resampled(image, size, size, "cubic").clamp(-1, 1)
-
-
-def resampled(image: Tensor, height: int, width: int, kernel: str) -> Tensor:
-    """An image [N, C, H, W] resampled to [N, C, height, width] with one antialiased kernel along rows and columns.
-
-    As two products with matrices: PyTorch's own antialiased interpolation is missing on some devices, and that of areas
-    raises or is not deterministic on others.
-
-    Args:
-        kernel: "area", the mean over what a new pixel covers; "linear"; or "cubic" (Keys 1981, a = −½), as in Pillow.
-    """
-    rows, columns = (
-        torch.from_numpy(_kernel_matrix(old, new, kernel)).to(image)
-        for old, new in ((image.shape[-2], height), (image.shape[-1], width))
-    )
-    return rows @ image @ columns.T
-
-
-@lru_cache(maxsize=64)
-def _kernel_matrix(source: int, size: int, kernel: str) -> np.ndarray:
-    """[size, source]: the weights of the old pixels in each new one."""
-    shrink = max(source / size, 1.0)
-    centre = (np.arange(size)[:, None] + 0.5) * source / size  # of the new pixels, in old ones
-    x = np.abs(np.arange(source) + 0.5 - centre) / shrink
-    if kernel == "area":  # the overlap of an old pixel, of width 1 / shrink, and the new one
-        weights = np.clip(0.5 + 0.5 / shrink - x, 0, min(1 / shrink, 1))
-    elif kernel == "linear":
-        weights = np.clip(1 - x, 0, None)
-    else:
-        near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-        weights = np.where(x < 1, near, np.where(x < 2, far, 0))
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    if image.shape[-1] == size:
+        return image
+    return F.interpolate(image, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)

@@ -102,7 +102,9 @@ class Restoration:
         It is put into the photo as it was given. One that was degraded only for the search is still intact around the
         result, so that a demonstration shows how the result looks in its place.
         """
-        return None if self.face.landmarks is None else put_back([self])
+        if self.face.landmarks is None:
+            return None
+        return paste(self.face.photo, [(self.face, self.result, self.degradation)])
 
     @cached_property
     def images(self) -> dict[str, Tensor]:
@@ -324,14 +326,3 @@ def _known_damage(degradation: nn.Module) -> nn.Module:
 
 def _w_avg_samples(recipe: str | Recipe, settings: dict) -> int:
     return settings.get("w_avg_samples") or pick_recipe(recipe).w_avg_samples
-
-
-def put_back(found: Sequence[Restoration]) -> Tensor:
-    """A photo [1, 3, H, W] with several of its faces restored: the results found for them, pasted one after the other.
-
-    Raises:
-        SettingError: if there are none, or they are of photos of different sizes.
-    """
-    if not found:
-        raise SettingError("There is no face to put back: give at least one result.")
-    return paste(found[0].face.photo, [(one.face, one.result, one.degradation) for one in found])

@@ -13,7 +13,7 @@ from PIL import Image
 from ex5lib import Ex5Error, load_image, save_image
 from ex5lib import errors as e
 from ex5lib.files import replacing
-from ex5lib.images import from_uint8, load_mask, resampled, resize, resize_area, to_uint8
+from ex5lib.images import from_uint8, load_mask, resize, resize_area, to_uint8
 
 
 @pytest.fixture
@@ -151,14 +151,6 @@ def test_resizing_by_area_is_the_mean_of_blocks():
     torch.testing.assert_close(resize_area(image, 4), expected)
     assert resize_area(image, 16) is image
     assert resize(image, 24).shape == (1, 3, 24, 24)
-
-
-@pytest.mark.parametrize(("source", "size"), [(256, 128), (100, 37), (64, 63), (37, 100), (96, 64)])
-def test_resampling_is_torchs_antialiased_interpolation(source, size):
-    image = torch.rand(2, 3, source, source, generator=torch.Generator().manual_seed(0))
-    for ours, theirs in (("cubic", "bicubic"), ("linear", "bilinear")):
-        expected = F.interpolate(image, size=(size, size), mode=theirs, antialias=True)
-        torch.testing.assert_close(resampled(image, size, size, ours), expected, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("source", "size"), [(256, 64), (100, 37), (64, 63)])

@@ -10,8 +10,9 @@ import torch
 import ex5lib
 from ex5lib import errors as e
 from ex5lib import project
-from ex5lib.degradations import Downsample, Jpeg, Noise
+from ex5lib.degradations import Downsample, Noise
 from ex5lib.images import resize_area
+from ex5lib.jpeg import Jpeg
 from ex5lib.latents import latent_statistics
 from ex5lib.recipes import COURSE, FAST, RECIPES, Recipe
 from ex5lib.stages import Stage, scaled

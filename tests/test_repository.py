@@ -52,7 +52,7 @@ def test_the_repositorys_address_stands_in_one_place_and_where_it_is_written_fro
 ORDER = [
     "errors", "files", "results", "samples", "devices", "photos", "images", "album", "weights.registry",
     "weights.downloads", "weights.converters", "weights.fetching", "weights.loading", "weights", "landmarks",
-    "detection", "alignment", "degradations", "unknown", "hidden", "latents", "stages", "losses", "warm_start",
+    "detection", "alignment", "degradations", "jpeg", "unknown", "hidden", "latents", "stages", "losses", "warm_start",
     "metrics", "damage", "recipes", "descent", "projection", "projector", "tuning", "figures", "masks", "paste",
     "restore", "summary", "jobs",
     "notebook.claims", "notebook.frames", "notebook.controls", "notebook.screens", "notebook.explorer",

@@ -13,10 +13,11 @@ import ex5lib
 from ex5lib import GaussianBlur, Grayscale, Identity, Inpaint, project
 from ex5lib.alignment import load_face
 from ex5lib.damage import blur_sigma, examine, proposed
-from ex5lib.degradations import Downsample, Jpeg, Noise, compositor
+from ex5lib.degradations import Downsample, Noise, compositor
 from ex5lib.errors import SettingError
 from ex5lib.hidden import hides_color
 from ex5lib.images import from_uint8, resize_area, to_uint8
+from ex5lib.jpeg import Jpeg
 from ex5lib.metrics import psnr
 from ex5lib.recipes import FAST, Recipe
 from ex5lib.stages import Stage
@@ -149,6 +150,12 @@ def test_the_spectrum_tells_how_blurred_a_face_is(faces, sigma):
     found = np.array([blur_sigma(from_uint8(to_uint8(blur(face)))) for face in faces.values()])
     assert np.median(found) == pytest.approx(sigma, abs=max(0.1 * sigma, 0.2))
     assert np.abs(found / sigma - 1).max() < 0.25
+
+
+def test_a_face_blurred_beyond_recognition_is_called_blurred(faces):
+    for sigma in (15.0, 40.0):
+        found = [blur_sigma(from_uint8(to_uint8(GaussianBlur(241, sigma)(face)))) for face in faces.values()]
+        assert min(found) > 5  # how strongly cannot be told any more
 
 
 DAMAGES = [

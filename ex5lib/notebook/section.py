@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from ex5lib import weights
 from ex5lib.alignment import AlignedFace, align_face
-from ex5lib.degradations import Downsample, GaussianBlur, Grayscale, Identity, Jpeg, Noise
+from ex5lib.degradations import Downsample, GaussianBlur, Grayscale, Identity, Noise
 from ex5lib.devices import keep_freed_memory, pick_device
 from ex5lib.errors import SettingError
 from ex5lib.figures import save_figure
 from ex5lib.files import check_writable, replacing
+from ex5lib.jpeg import Jpeg
 from ex5lib.latents import LatentStatistics
 from ex5lib.losses import PerceptualDistance
 from ex5lib.notebook.claims import Claim, check_claim
