@@ -111,10 +111,10 @@ def test_means_are_over_faces_and_spreads_over_seeds(monkeypatch):
         "delta_e",
         "gradient_energy",
         "latent_distance",
-        "seconds",
+        "processor_seconds",
     )
     values = {"a|grey|officer|0": 1.0, "a|grey|officer|1": 3.0, "a|grey|president|0": 5.0, "a|grey|astronaut|0": 9.0}
     cells = {key: dict.fromkeys(names, value) for key, value in values.items()}
     row = quality.table(cells, quality.TO_REPORT).splitlines()[-1]
     assert row.startswith("| grey | a | 3 | 3.50 ± 1.41 | 3.5 ± 1.4 |")  # (2 + 5) / 2; the spread is √2
-    assert row.endswith("| 4 |")  # seconds, without a spread
+    assert row.endswith("| 4 |")  # processor seconds, without a spread
