@@ -39,7 +39,7 @@ def examine(face: AlignedFace) -> list[Damage]:
     """
     side = float(np.linalg.norm(face.quad[3] - face.quad[0]))  # px of the photo
     small = resize(resize_area(face.image, REFERENCE_SIZE), REFERENCE_SIZE)
-    hole = painted_region(small)
+    hole = painted_region(small if side < 400 else resize(resize_area(face.image, 512), 512))  # a scratch is thin
     filled = small if hole is None else Inpaint(mask=hole).fill_smoothly(small)
     found = []
     factor = round(REFERENCE_SIZE / side)
@@ -113,7 +113,7 @@ def painted_region(face: Tensor) -> Tensor | None:
 
     pixels = to_uint8(face).astype(int)
     span = np.stack([maximum_filter(c, 3) - minimum_filter(c, 3) for c in np.moveaxis(pixels, 2, 0)]).max(axis=0)
-    regions, count = label(span <= 2)
+    regions, count = label(span <= 2, np.ones((3, 3)))
     inside = face_mask(face, pixels.shape[0])[0, 0].numpy() > 0.5
     mask = np.zeros(regions.shape, bool)
     for number in range(1, count + 1):
@@ -157,7 +157,7 @@ def _chroma(face: Tensor, hole: Tensor | None) -> tuple[float, float]:
     luma = 0.299 * r + 0.587 * g + 0.114 * b
     chroma = np.stack([0.564 * (b - luma), 0.713 * (r - luma)], axis=1)
     if hole is not None:
-        known = hole.flatten().numpy() < 0.5
+        known = resize_area(hole, face.shape[-1]).flatten().numpy() == 0
         luma, chroma = luma[known], chroma[known]
     basis = np.vander(luma / 127.5, 4)
     left = chroma - basis @ np.linalg.lstsq(basis, chroma, rcond=None)[0]

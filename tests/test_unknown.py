@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import nn
 
 import ex5lib
@@ -191,6 +191,19 @@ def test_a_small_face_is_said_to_be_small(root):
     (damage,) = examine(load_face(photo))
     assert isinstance(damage.degradation, Downsample)
     assert "px wide" in damage.reason
+
+
+def test_a_thin_scratch_is_seen(root):
+    face = load_face(Image.open(root / "data" / "vice-president.jpg").convert("L").convert("RGB"))
+    scratched = Image.fromarray(to_uint8(face.photo))
+    ImageDraw.Draw(scratched).line([(230, 160), (280, 260), (330, 400), (420, 540)], fill=(238, 238, 238), width=7)
+    photo = from_uint8(np.asarray(scratched))
+    grey, hole = examine(replace(face, photo=photo, image=face.crop(photo)))
+    assert isinstance(grey.degradation, Grayscale)
+    painted = ((face.crop(photo) - face.image).abs() > 0.1)[0, 0]
+    found = hole.degradation.mask_for(face.image)[0, 0] > 0.5
+    assert found[painted].float().mean() > 0.98
+    assert found.float().mean() < 1.8 * painted.float().mean()
 
 
 def test_proposals_are_combined_in_their_order():
