@@ -15,17 +15,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def aged(photo: Image.Image) -> Image.Image:
-    """Out of focus, grey, faded, and creased so that the paint is off along a line across the face."""
-    grey = photo.convert("L").filter(ImageFilter.GaussianBlur(2.5))
-    grey = Image.fromarray((40 + np.asarray(grey, float) * 0.72).astype(np.uint8))
-    width, height = grey.size
+    """Out of focus, and creased so that the paint is off along a line across the face."""
+    blurred = photo.filter(ImageFilter.GaussianBlur(4))
+    width, height = photo.size
     random = np.random.default_rng(4)
-    line = [
-        (width * (0.28 + 0.5 * t) + random.normal(0, 1.5), height * (0.02 + 0.96 * t))
-        for t in np.linspace(0.2, 0.7, 25)
-    ]
-    ImageDraw.Draw(grey).line(line, fill=238, width=9, joint="curve")
-    return grey.convert("RGB")
+    along = np.linspace(0.2, 0.7, 25)
+    line = [(width * (0.28 + 0.5 * t) + random.normal(0, 1.5), height * (0.02 + 0.96 * t)) for t in along]
+    ImageDraw.Draw(blurred).line(line, fill=(238, 236, 230), width=9, joint="curve")
+    return blurred
 
 
 def main() -> None:
