@@ -47,6 +47,21 @@ def test_align_writes_the_crop_and_the_detection(call, photo):
     assert str(folder) in result.stdout
 
 
+def test_align_neither_replaces_its_photo_nor_leaves_an_earlier_crop(call, photo, tmp_path):
+    Image.open(photo).crop((40, 300, 300, 500)).save("patch.png")  # a patch on her suit, of which it is not sure
+    for name in ("aligned.png", "alignment.png"):
+        shutil.copy(photo, name)
+        result = call("align", name, "--out", ".")
+        assert (result.exit_code, "would be replaced" in result.stderr) == (1, True)
+        assert Path(name).read_bytes() == photo.read_bytes()
+        Path(name).unlink()
+    assert call("align", photo, "--size", 64, "--out", "here").exit_code == 0
+    shown = Path("here/alignment.png").read_bytes()
+    assert call("align", "patch.png", "--size", 64, "--out", "here").exit_code == 1
+    assert _files(Path("here")) == {"alignment.png"}
+    assert Path("here/alignment.png").read_bytes() != shown
+
+
 def test_invert_aligns_searches_and_reports(call, photo):
     result = call("invert", photo, "--num-steps", 3, "--space", "w+", "--seed", 5, "--device", "cpu", "--out", "here")
     assert result.exit_code == 0
@@ -294,6 +309,11 @@ def test_fetch_names_the_files(call):
         (["invert", "OFFICER", "--aligned"], "is not square"),
         (["restore", "PHOTO", "--degradation", "greyscale"], 'did you mean "grayscale"'),
         (["restore", "PHOTO", "--degradation", "blur", "--kernel-size", "8"], "0 or an odd number"),
+        (
+            ["restore", "PHOTO", "--degradation", "grayscale", "--kernel-size", "auto"],
+            "--kernel-size is that of a blur",
+        ),
+        (["restore", "PHOTO", "--degradation", "auto", "--kernel-size", "25"], "--kernel-size is that of a blur"),
         (["restore", "PHOTO", "--degradation", "inpaint"], "either a rectangle"),
         (
             ["restore", "PHOTO", "--degradation", "inpaint", "--top=9", "--left=250", "--height=9", "--width=9"],
