@@ -222,11 +222,11 @@ def restore(
                     "see what ex5 align draws and name another by --face or --landmarks."
                 )
             return Inpaint(mask=fitted)
-        damages = examine(face)
+        damages, who = examine(face), f"face {face.index}: " if all_faces else ""
         for damage in damages:
-            o.say(f"  {damage.reason}: {damage.degradation}")
+            o.say(f"  {who}{damage.reason}: {damage.degradation}")
         if not damages:
-            o.say("  no damage was found: name it by --degradation if you see some")
+            o.say(f"  {who}no damage was found: name it by --degradation if you see some")
         return proposed(damages)
 
     for name in ("degradation", "kernel_size", "sigma", "top", "left", "height", "width"):

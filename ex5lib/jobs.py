@@ -282,7 +282,7 @@ class Job:
             save_image(paste(searches[0].face.photo, found), folder / "photo.png")
         request = searches[0].request | {"face": None}
         results.finish(folder, names, {"faces": faces, "request": request})
-        self.say(f"  all {len(faces)} faces are done, in {folder}")
+        self.say(f"  {'the face is' if len(faces) == 1 else f'all {len(faces)} faces are'} done, in {folder}")
 
 
 def _found(search: Search) -> tuple[Tensor, nn.Module]:
