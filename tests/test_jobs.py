@@ -32,17 +32,6 @@ RUN_FILES = {
 
 
 @pytest.fixture(scope="session")
-def small(root) -> Path:
-    """A StyleGAN2 at 32 px: its searches take a second."""
-    return root / "tests" / "data" / "uncond_32.pkl"
-
-
-@pytest.fixture(scope="session")
-def quick(small) -> list:
-    return ["--generator", small, "--device", "cpu", "--num-steps", 3]
-
-
-@pytest.fixture(scope="session")
 def faces(small, tmp_path_factory) -> list[Path]:
     """Four aligned faces, as far as the small generator makes faces."""
     folder, G = tmp_path_factory.mktemp("faces"), ex5lib.load_generator(small, device="cpu")
