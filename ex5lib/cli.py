@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from ex5lib.images import load_mask, save_image
 from ex5lib.jobs import Job
 from ex5lib.landmarks import read_landmarks
 from ex5lib.masks import PLACES, fitted_mask
-from ex5lib.results import content
+from ex5lib.results import check_kept, content
 from ex5lib.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.weights import GENERATORS
 
@@ -67,12 +68,15 @@ def align(
         raise SettingError(f"The side of an aligned face must be 64 to 4096 px, not {size}.")
     out = out or Path("results", f"{photo.stem}-align")
     check_writable(out)
+    check_kept(out, [photo], names := ("aligned.png", "alignment.png"))
     try:
         found = align_face(photo, face=face, landmarks=_points(landmarks, photo), size=size)
     except UnsureFaceError as error:
+        _remove(out, names)
         figures.save_figure(figures.plot_alignment(error.guess), out / "alignment.png")
         o.say(f"written to {out}: alignment.png, which shows what was found")
         raise
+    _remove(out, names)  # an earlier crop of another photo shall not stay, should this be interrupted
     save_image(found.image, out / "aligned.png")
     figures.save_figure(figures.plot_alignment(found), out / "alignment.png")
     typer.echo(f"written to {out}: aligned.png, alignment.png")
@@ -125,8 +129,9 @@ def restore(
     photo: o.Photos,
     degradation: Annotated[str, typer.Option(help=f"{', '.join(DEGRADATIONS)}.", show_default=False)],
     kernel_size: Annotated[
-        str, typer.Option(help="Blur: taps at 256 px, 0 or odd; auto finds how blurred the photo is.")
-    ] = "25",
+        str | None,
+        typer.Option(help="Blur: taps at 256 px, 0 or odd; auto finds how blurred the photo is.", show_default="25"),
+    ] = None,
     sigma: Annotated[float | None, typer.Option(help="Blur: px at 256 px.", show_default="0.15 k + 0.35")] = None,
     top: Annotated[int | None, typer.Option(help="Inpainting: upper edge of the hole, px at 256 px.")] = None,
     left: Annotated[int | None, typer.Option(help="Inpainting: left edge.")] = None,
@@ -164,6 +169,9 @@ def restore(
 
     Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
     """
+    if kernel_size is not None and degradation != "blur":
+        raise SettingError("--kernel-size is that of a blur: use it with --degradation blur.")
+    kernel_size = kernel_size or "25"
     options = dict(locals()) | {"landmarks": _points(landmarks, photo, aligned or all_faces)}
     request, share = _request(options), _share(options)  # before any file is read, lest it be replaced in between
     hole = {"mask": mask, "mask-on": mask_on, "top": top, "left": left, "height": height, "width": width}
@@ -214,11 +222,11 @@ def restore(
                     "see what ex5 align draws and name another by --face or --landmarks."
                 )
             return Inpaint(mask=fitted)
-        damages = examine(face)
+        damages, who = examine(face), f"face {face.index}: " if all_faces else ""
         for damage in damages:
-            o.say(f"  {damage.reason}: {damage.degradation}")
+            o.say(f"  {who}{damage.reason}: {damage.degradation}")
         if not damages:
-            o.say("  no damage was found: name it by --degradation if you see some")
+            o.say(f"  {who}no damage was found: name it by --degradation if you see some")
         return proposed(damages)
 
     for name in ("degradation", "kernel_size", "sigma", "top", "left", "height", "width"):
@@ -234,6 +242,11 @@ def restore(
         inputs=_files(generator, mask),
     )
     _run(job, photo, out)
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _run(job: Job, photo: Path, out: Path) -> None:

@@ -22,6 +22,7 @@ from ex5lib.latents import sample_ws
 from ex5lib.losses import PerceptualDistance
 from ex5lib.recipes import pick_recipe
 from ex5lib.restore import TASKS, restore_faces
+from ex5lib.results import check_kept
 from ex5lib.samples import sample_photo
 from stylegan2_ada.readers import save_generator
 
@@ -110,6 +111,9 @@ def demo(
     load_image(photo)  # cheap checks come before slow downloads
     pick_recipe(recipe)
     check_writable(out)
+    check_kept(out, [photo], ["gallery.png"])
+    for name in TASKS:
+        check_kept(out / name, [photo])
     G, distance = pretrained.load_generator(generator, device), PerceptualDistance(device=device)
     face = load_face(photo, size=G.img_resolution)
     given, found = [], []

@@ -152,13 +152,16 @@ def jpeg_quality(photo: Tensor) -> int | None:
 
 
 def _chroma(face: Tensor, hole: Tensor | None) -> tuple[float, float]:
-    """Root mean square of the chroma in levels of 8 bits, and of what a cubic in the luma leaves of it."""
+    """Root mean square of the chroma in levels of 8 bits, and of what a function of the luma leaves of it.
+
+    The function is piecewise linear: of a sepia photo the channels clip one after the other, which bends it.
+    """
     r, g, b = face[0].flatten(1).numpy() * 127.5
     luma = 0.299 * r + 0.587 * g + 0.114 * b
     chroma = np.stack([0.564 * (b - luma), 0.713 * (r - luma)], axis=1)
     if hole is not None:
         known = resize_area(hole, face.shape[-1]).flatten().numpy() == 0
         luma, chroma = luma[known], chroma[known]
-    basis = np.vander(luma / 127.5, 4)
+    basis = (1 - np.abs((luma[:, None] + 127.5) / 8 - np.arange(33))).clip(0)  # a knot every 8 levels
     left = chroma - basis @ np.linalg.lstsq(basis, chroma, rcond=None)[0]
     return tuple(float(np.sqrt(np.square(values).sum(axis=1).mean())) for values in (chroma, left))

@@ -25,6 +25,7 @@ from ex5lib.projection import Projection
 from ex5lib.recipes import pick_recipe
 from ex5lib.restore import MAX_SAMPLES, Restoration, restore_faces
 from ex5lib.summary import Outcome, sum_up
+from ex5lib.unknown import with_found
 from stylegan2_ada.generator import Generator
 
 
@@ -148,6 +149,8 @@ class Job:
     def _folder(self, photos: Path, out: Path) -> Outcome:
         """Search a folder, or a share of it: skip photos that are done already, and carry on when one fails."""
         found, others = photos_in(photos)
+        # Other photos of the folder are nothing to overwrite either; few are called as a file of a result is.
+        inputs = [photo for photo in found if photo.name in results.OWN_FILES] + [*self.inputs]
         part, parts = self.share or (1, 1)
         folders = dict(list(output_folders(found, out).items())[part - 1 :: parts])
         check_writable(out)
@@ -160,7 +163,7 @@ class Job:
             if pending:
                 self._load_networks()
             for _ in range(2):  # again for what another process had claimed: it may have failed, or been killed
-                pending = self._search_unclaimed(pending, folders, out, total)
+                pending = self._search_unclaimed(pending, folders, out, inputs, total)
             total.elsewhere = pending
         except KeyboardInterrupt:
             total.stopped = True
@@ -168,9 +171,12 @@ class Job:
         return total
 
     def _search_unclaimed(
-        self, photos: Sequence[Path], folders: dict[Path, Path], out: Path, total: Outcome
+        self, photos: Sequence[Path], folders: dict[Path, Path], out: Path, inputs: Sequence[Path], total: Outcome
     ) -> list[Path]:
-        """Search the photos that no other process has claimed, and return the others."""
+        """Search the photos that no other process has claimed, and return the others.
+
+        No result may replace one of the inputs.
+        """
         elsewhere: list[Path] = []
         together = 1 if self.all_faces else self.batch  # with all faces, a batch is one of faces
         for i in range(0, len(photos), together):
@@ -184,7 +190,7 @@ class Job:
                             total.before.append(photo)
                         else:
                             self.say(f"{photo.name}:")
-                            results.check_kept(folders[photo], [photo, *self.inputs])
+                            results.check_kept(folders[photo], [photo, *inputs])
                             searches += self._searches(photo, folders[photo])
                 if searches:
                     with self._noting_failure(total, [search.photo for search in searches]):
@@ -272,11 +278,18 @@ class Job:
         names = [] if is_crop else ["photo.png"]
         results.begin(folder, names, faces)
         if not is_crop:
-            found = [(search.face, Projection.load(search.folder).image, search.degradation) for search in searches]
+            found = [(search.face, *_found(search)) for search in searches]
             save_image(paste(searches[0].face.photo, found), folder / "photo.png")
         request = searches[0].request | {"face": None}
         results.finish(folder, names, {"faces": faces, "request": request})
-        self.say(f"  all {len(faces)} faces are done, in {folder}")
+        self.say(f"  {'the face is' if len(faces) == 1 else f'all {len(faces)} faces are'} done, in {folder}")
+
+
+def _found(search: Search) -> tuple[Tensor, nn.Module]:
+    """The image that a search has found, read from its folder, and the degradation with what was unknown of it."""
+    run = Projection.load(search.folder)
+    found = run.settings.get("found")
+    return run.image, with_found(search.degradation, found) if found else search.degradation
 
 
 def every_face(found: AlignedFace) -> list[AlignedFace]:

@@ -18,8 +18,10 @@ def user_path(text: str | Path) -> Path:
     """A path as the user wrote it; a leading ~ is the home directory, even where quotes kept it from the shell.
 
     Raises:
-        FileError: if it is an address on the web, or in the home directory of nobody known here.
+        FileError: if it is empty, an address on the web, or in the home directory of nobody known here.
     """
+    if not str(text):  # as of a shell's variable that is not set; to Path it is the current folder
+        raise FileError("A path is empty: name a file or a folder, the current one as a dot.")
     if re.match(r"\w+://", str(text)):
         raise FileError(f"{text} is an address: download the file first, then name it.")
     try:

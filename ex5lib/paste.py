@@ -2,7 +2,9 @@
 
 What is replaced depends on what the degradation hides, which is found by showing it test images (``hidden``):
 
-- colours: the photo keeps its luma and gets the result's chroma, on the head, faded out around it;
+- colours: the photo keeps its luma and gets the result's chroma, on the head, faded out around it. If the degradation
+  has a ``composite``, that says what is kept: of a faded photo (``UnknownColors``) its detail, while the colours, and
+  with them the contrast, are the restored ones;
 - everything in a region, a hole: the hole and a narrow band around it;
 - a part of everything, as a blur does, or nothing at all: the face, from the chin to the hairline. Hair and background
   stay the photo's. So they do for a hole or for colours, if the degradation has a ``composite`` and leaves the rest
@@ -63,16 +65,22 @@ def paste(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, nn.Module]])
                 f"The photo is {width} × {height} px, but the face was found in one of {w} × {h} px: paste it there."
             )
     faces = [(face, result.detach().float().clamp(-1, 1), degradation) for face, result, degradation in faces]
-    photo = _colored(photo, [(face, result) for face, result, degradation in faces if hides_color(degradation)])
-    for face, result, degradation in faces:
+    crops = [_recolored(face, result, degradation) for face, result, degradation in faces]
+    photo = _colored(
+        photo,
+        [
+            (face, result, crop)
+            for (face, result, degradation), crop in zip(faces, crops, strict=True)
+            if hides_color(degradation)
+        ],
+    )
+    for (face, result, degradation), known in zip(faces, crops, strict=True):
         share = replaced_share(face, result, degradation)
         if share.any():
-            known = resize(face.image, result.shape[-1])
-            if hides_color(degradation):
-                known = _luma(known) + result - _luma(result)  # as it was coloured above
             rows, columns = window = _window(face)
             here = photo[:, :, rows, columns]
-            here += _to_photo(share, face, window) * (_to_photo(_matched(result, known, share), face, window) - here)
+            matched = _to_photo(_matched(result, known, share), face, window).clamp(-1, 1)
+            here += _to_photo(share, face, window) * (matched - here)
     return photo
 
 
@@ -165,19 +173,35 @@ def _matched(result: Tensor, known: Tensor, share: Tensor) -> Tensor:
     return (result + F.interpolate(shift, size=(size, size), mode="bicubic")).clamp(-1, 1)
 
 
-def _colored(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor]]) -> Tensor:
-    """A copy of the photo with the results' chroma in the faces' crops."""
+def _recolored(face: AlignedFace, result: Tensor, degradation: nn.Module) -> Tensor:
+    """The crop [1, 3, S, S] of the photo with the result's colours, if the degradation hides them; else as it is."""
+    crop = resize(face.image, result.shape[-1])
+    if not hides_color(degradation):
+        return crop
+    members = degradation if isinstance(degradation, nn.Sequential) else [degradation]
+    composite = compositor(nn.Sequential(*(member for member in members if hides_color(member))))
+    if composite is None:  # nobody says what is kept
+        return _luma(crop) + result - _luma(result)
+    return composite(crop, result)
+
+
+def _colored(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, Tensor]]) -> Tensor:
+    """A copy of the photo in which the faces, each given with its result, have the colours of their recoloured crops.
+
+    What is added to the photo is how the crop changed, so that no detail is lost that is too fine for the crop.
+    """
     colored, total, parts = photo.clone(), torch.zeros_like(photo[:, :1]), []
-    for face, result in faces:
+    for face, result, recolored in faces:
         rows, columns = window = _window(face)
         head = torch.from_numpy(_around_face(face, result, *_HEAD))[None, None].float()
         weight = _to_photo(torch.from_numpy(_inward(result.shape[-1]))[None, None].float() ** 4, face, window)
         total[:, :, rows, columns] += weight
         share = weight * _to_photo(head, face, window)
-        parts.append((rows, columns, share, _to_photo(result, face, window)))
-    for rows, columns, share, image in parts:
+        change = recolored - resize(face.image, result.shape[-1])
+        parts.append((rows, columns, share, _to_photo(change, face, window)))
+    for rows, columns, share, change in parts:
         here = photo[:, :, rows, columns]
-        toned = (_luma(here) + image - _luma(image)).clamp(-1, 1)
+        toned = (here + change).clamp(-1, 1)
         colored[:, :, rows, columns] += share / total[:, :, rows, columns].clamp(min=1e-12) * (toned - here)
     return colored
 
@@ -222,4 +246,4 @@ def _to_photo(crop: Tensor, face: AlignedFace, window: tuple[slice, slice]) -> T
         affine_transform(plane, back[::-1, ::-1], first[::-1], shape, order=order, mode=mode)  # (row, column)
         for plane in crop[0].numpy()
     ]
-    return torch.from_numpy(np.stack(planes))[None].clamp(-1, 1)
+    return torch.from_numpy(np.stack(planes))[None]

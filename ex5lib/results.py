@@ -6,6 +6,7 @@ comes after a process that was killed.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from ex5lib.files import file_digest, replacing
 
 RECORD = "metrics.json"
 _UNFINISHED = ".unfinished.json"
+_FACE = re.compile(r"face\d+")
 # Whatever a list says, nothing else is ever removed.
 OWN_FILES = frozenset(
     {
@@ -116,12 +118,20 @@ def content(path: str | Path) -> str:
     return f"sha256:{file_digest(path)}"
 
 
-def check_kept(folder: Path, inputs: Iterable[Path]) -> None:
-    """Check that writing a result to a folder would not replace one of the files it is made from.
+def check_kept(folder: Path, inputs: Iterable[Path], names: Iterable[str] = OWN_FILES | {RECORD}) -> None:
+    """Check that writing a result to a folder would neither replace nor remove one of the files it is made from.
+
+    Args:
+        folder: of the result; its ``face0``, ``face1`` … may be written to, and those of an earlier result removed.
+        inputs: the files. A link may be replaced itself, or lead to what would be.
+        names: of the files that may be replaced.
 
     Raises:
         FileError: if it would.
     """
+    home, names = folder.resolve(), frozenset(names)
     for path in inputs:
-        if path.name in OWN_FILES | {RECORD} and path.resolve().parent == folder.resolve():
-            raise FileError(f"{path} would be replaced by a file of the result: choose another --out.")
+        for place in (path.resolve(), path.parent.resolve() / path.name):
+            inside = place.parent == home or (place.parent.parent == home and _FACE.fullmatch(place.parent.name))
+            if inside and place.name in names:
+                raise FileError(f"{path} would be replaced by a file of the result: choose another --out.")

@@ -50,6 +50,18 @@ def generator() -> Generator:
 
 
 @pytest.fixture(scope="session")
+def small(root) -> Path:
+    """The file of a StyleGAN2 at 32 px: with it a search, its figures and its numbers take a second."""
+    return root / "tests" / "data" / "uncond_32.pkl"
+
+
+@pytest.fixture(scope="session")
+def quick(small) -> list:
+    """Options of a command for a search of a second."""
+    return ["--generator", small, "--device", "cpu", "--num-steps", 3]
+
+
+@pytest.fixture(scope="session")
 def distance() -> ex5lib.PerceptualDistance:
     return ex5lib.PerceptualDistance(device="cpu")
 

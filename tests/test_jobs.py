@@ -32,17 +32,6 @@ RUN_FILES = {
 
 
 @pytest.fixture(scope="session")
-def small(root) -> Path:
-    """A StyleGAN2 at 32 px: its searches take a second."""
-    return root / "tests" / "data" / "uncond_32.pkl"
-
-
-@pytest.fixture(scope="session")
-def quick(small) -> list:
-    return ["--generator", small, "--device", "cpu", "--num-steps", 3]
-
-
-@pytest.fixture(scope="session")
 def faces(small, tmp_path_factory) -> list[Path]:
     """Four aligned faces, as far as the small generator makes faces."""
     folder, G = tmp_path_factory.mktemp("faces"), ex5lib.load_generator(small, device="cpu")
@@ -186,6 +175,50 @@ def test_a_result_that_would_replace_what_it_is_made_from_is_refused(call, faces
         assert f"{name} would be replaced by a file of the result" in result.stderr
         assert _files(Path("here")) == {name}
         Path("here", name).unlink()
+
+
+def test_what_a_result_is_made_from_is_safe_in_folders_of_faces_behind_links_and_beside_other_photos(
+    call, faces, quick, tmp_path
+):
+    options = ["--aligned", *quick, "--out", "here"]
+    for name in ("here/face0/original.png", "here/face12/result.png", "here/b/result.png", "me.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(faces[0], name)
+    Path("link.png").symlink_to("here/face0/original.png")  # the photo itself lies in the way
+    Path("here/original.png").symlink_to("../me.png")  # only the link does
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    for command in (
+        ["invert", "here/face0/original.png"],
+        ["invert", "here/face12/result.png"],
+        ["invert", "link.png"],
+        ["invert", "here/original.png"],
+        ["demo", "here/inversion/photo.png"],
+    ):
+        if command[0] == "demo":
+            shutil.copytree("here/b", "here/inversion")
+            Path("here/inversion/result.png").rename("here/inversion/photo.png")
+        result = call(*command, *(options[1:] if command[0] == "demo" else options))
+        assert (result.exit_code, "would be replaced by a file" in result.stderr) == (1, True), (command, result.output)
+    shutil.copy(faces[1], "here/b/b.png")
+    result = call("invert", "here/b", *options)  # b.png's results go to here/b, where there is a result.png to search
+    assert "1 done, 0 done before, 1 failed" in result.stdout
+    assert "here/b/result.png would be replaced" in result.stderr
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_all_faces_are_put_back_with_what_was_found_of_their_damage(call, root, quick):
+    """The search begins at colours that are intact, and finds others."""
+    intact = np.asarray(Image.open(root / "data" / "astronaut.png").convert("RGB"))
+    sepia = intact @ np.array([[0.393, 0.349, 0.272], [0.769, 0.686, 0.534], [0.189, 0.168, 0.131]])
+    Image.fromarray(sepia.clip(0, 255).astype(np.uint8)).save("old.png")
+    result = call("restore", "old.png", "--degradation", "auto", "--all-faces", "--out", "out", *quick)
+    assert result.exit_code == 0
+    assert "  face 0: it has one tint" in result.stdout
+    assert "the face is done" in result.stdout
+    photo, together, alone = (ex5lib.load_image(path) for path in ("old.png", "out/photo.png", "out/face0/photo.png"))
+    x, y = ex5lib.align_face(photo, size=64).landmarks[27:48].astype(int).T  # of nose and eyes; further out, the seam
+    change, difference = ((one - alone)[0, :, y, x].abs().max() for one in (photo, together))
+    assert difference < 0.1 * change
 
 
 def test_images_of_every_kind_are_searched_and_what_is_skipped_is_said(call, tmp_path, faces, quick):

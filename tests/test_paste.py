@@ -16,6 +16,7 @@ from ex5lib.images import from_uint8, to_uint8
 from ex5lib.landmarks import aligned_landmarks
 from ex5lib.metrics import psnr
 from ex5lib.paste import paste, replaced_share
+from ex5lib.unknown import UnknownColors
 
 GREY = ex5lib.Grayscale()
 
@@ -151,6 +152,22 @@ def test_a_grey_photo_gets_colours_and_keeps_its_luma(astronaut):
     chroma = (astronaut.photo - GREY(astronaut.photo)) * 0.8
     for rows, columns in ((slice(140, 170), slice(205, 245)), (slice(28, 60), slice(200, 250))):  # mouth, and hair
         assert psnr((done - photo)[:, :, rows, columns], chroma[:, :, rows, columns]) > 33
+    away = _in_photo(torch.ones(1, 1, 1024, 1024), face).expand_as(photo) == 0
+    assert torch.equal(done[away], photo[away])
+
+
+@pytest.mark.parametrize("more", [[], [ex5lib.Inpaint(64, 64, 40, 60)]], ids=["alone", "with a hole"])
+def test_a_faded_photo_gets_its_colours_and_its_contrast_back_on_the_head(astronaut, more):
+    fading = UnknownColors()
+    fading.matrix.data = torch.tensor([[0.6, 0.2, 0.1], [0.1, 0.5, 0.1], [0.1, 0.2, 0.35]])
+    fading.shift.data = torch.tensor([0.15, 0.05, -0.05])
+    with torch.no_grad():
+        photo, image = _saved(fading(astronaut.photo)), fading(astronaut.image).clamp(-1, 1)
+    face = replace(astronaut, photo=photo, image=image)
+    made = ex5lib.GaussianBlur(9)(astronaut.image)  # the detail of the result does not count
+    done = paste(photo, [(face, made, torch.nn.Sequential(fading, *more) if more else fading)])
+    for rows, columns in ((slice(140, 170), slice(205, 245)), (slice(28, 60), slice(200, 250))):  # mouth, and hair
+        assert psnr(done[:, :, rows, columns], astronaut.photo[:, :, rows, columns]) > 33
     away = _in_photo(torch.ones(1, 1, 1024, 1024), face).expand_as(photo) == 0
     assert torch.equal(done[away], photo[away])
 

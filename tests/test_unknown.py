@@ -28,8 +28,10 @@ SEPIA = torch.tensor([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.53
 
 
 class Sepia(nn.Module):
+    """The usual filter, which clips what is bright: red first, then green."""
+
     def forward(self, image):
-        return torch.einsum("ij,njhw->nihw", SEPIA, (image + 1) / 2).clamp(0, 1) * 1.6 - 1
+        return torch.einsum("ij,njhw->nihw", SEPIA, (image + 1) / 2).clamp(0, 1) * 2 - 1
 
 
 class Coded(nn.Module):
