@@ -14,7 +14,7 @@ from ex5lib import figures
 from ex5lib import options as o
 from ex5lib.album import parse_share
 from ex5lib.alignment import AlignedFace, align_face
-from ex5lib.commands import convert, demo, fetch, report, sample, weights
+from ex5lib.commands import convert, demo, fetch, report, sample, submit, weights
 from ex5lib.damage import examine, proposed
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.devices import keep_freed_memory
@@ -283,7 +283,7 @@ def _request(options: dict) -> dict:
     return asked | {name: content(asked[name]) for name in files}
 
 
-for command in (sample, fetch, weights, convert, demo, report):
+for command in (sample, fetch, weights, convert, demo, report, submit):
     app.command()(command)
 
 
