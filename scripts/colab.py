@@ -1,4 +1,4 @@
-"""Install what the project needs and Colab lacks, and say whether the runtime has a GPU. The notebooks' first cell runs it.
+"""Install what the project needs and Colab lacks, and look for a GPU. The notebooks' first cell runs it.
 
 Colab has a dlib of its own, compiled for it, which dlib-bin would shadow. What is installed and new enough stays.
 """
@@ -29,8 +29,8 @@ def main() -> None:
         print("GPU:", torch.cuda.get_device_name())
     else:
         print(
-            "This runtime has no GPU, so that a search takes minutes instead of seconds: choose Runtime, Change runtime "
-            "type, T4 GPU, then run this cell again."
+            "This runtime has no GPU, so that a search takes minutes instead of seconds: choose Runtime, then Change "
+            "runtime type, then T4 GPU, and run this cell again."
         )
 
 

@@ -83,8 +83,9 @@ WRONG = {
         "check-both-blurred", "of two equal images it must be 0, and is .*: is only one of them blurred?",
     ),
     "channels in the order B, G, R": (
-        "3.3.2_colorization", "0.299 * red + 0.587 * green + 0.114 * blue", "0.114 * red + 0.587 * green + 0.299 * blue",
-        "check-grey", "pure red must become 0.299 bright, not 0.114: mind the order R, G, B",
+        "3.3.2_colorization", "0.299 * red + 0.587 * green + 0.114 * blue",
+        "0.114 * red + 0.587 * green + 0.299 * blue",
+        "check-grey", "pure red must become 0.299, not 0.114: mind the order R, G, B",
     ),
     "a mask that is 1 where pixels are known": (
         "3.3.3_inpainting", "    return mask\n", "    return 1 - mask\n",

@@ -17,25 +17,22 @@ class Live:
 
     Args:
         target: [1, 3, S, S], shown beside the image.
+        steps: how many there will be; the last is drawn in any case.
         every: how many steps pass between two pictures.
 
     Example:
-        >>> live = Live(photo)
+        >>> live = Live(photo, steps=40)
         >>> live(image, distances)  # after every step
-        >>> live.close(image, distances)  # the last picture
     """
 
-    def __init__(self, target: Tensor, every: int = 4):
-        self.target, self.every = target, every
+    def __init__(self, target: Tensor, steps: int, every: int = 4):
+        self.target, self.steps, self.every = target, steps, every
         self._handle = None
 
     def __call__(self, image: Tensor, distances: Sequence[float]) -> None:
         """Draw the image [1, 3, S, S] of this step and the curve of the distances so far, if it is time to."""
-        if len(distances) % self.every == 1 or self.every == 1:
-            self.close(image, distances)
-
-    def close(self, image: Tensor, distances: Sequence[float]) -> None:
-        """Draw them, whatever the step."""
+        if len(distances) % self.every and len(distances) not in (1, self.steps):
+            return
         picture = Image(data=_drawn(self.target, image.detach(), distances), format="jpeg")
         if self._handle is None:
             self._handle = display(picture, display_id=True)
@@ -50,8 +47,8 @@ def _drawn(target: Tensor, image: Tensor, distances: Sequence[float]) -> bytes:
         ax.imshow(to_uint8(resize_area(picture, min(_SIZE, picture.shape[-1]))))
         ax.set_title(title, fontsize=10)
         ax.set_axis_off()
-    axes[2].plot(distances, color="#d55e00", linewidth=1.8)
-    axes[2].set(xlabel="step", ylabel="perceptual distance d", ylim=(0, None), xlim=(0, None))
+    axes[2].plot(range(1, len(distances) + 1), distances, color="#d55e00", marker=".", linewidth=1.8)
+    axes[2].set(xlabel="step", ylabel="perceptual distance d", ylim=(0, None), xlim=(0, len(distances) + 1))
     axes[2].grid(alpha=0.3)
     axes[2].spines[["top", "right"]].set_visible(False)
     drawn = io.BytesIO()

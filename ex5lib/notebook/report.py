@@ -68,8 +68,8 @@ def make_report(
 
     Args:
         request: what to report on.
-        out: folder; ``notebooks/`` gets the executed notebooks, ``figures/`` the figures as PNG and PDF, ``tasks/`` what
-            is handed in.
+        out: folder; ``notebooks/`` gets the executed notebooks, ``figures/`` the figures as PNG and PDF, ``tasks/``
+            what is handed in.
         notebooks: folder with notebooks; None takes the repository's own.
         device: as ``project`` takes it.
         say: called with one line for each notebook.

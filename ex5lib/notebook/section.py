@@ -212,7 +212,7 @@ class Section:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
         lines = ("".join(f"<td>{html.escape(_cell(row.get(name, '')))}</td>" for name in names) for row in rows)
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        text = f"<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{body}</table>"
+        text = f"<div><em>{html.escape(caption)}</em><table><tr>{head}</tr>{body}</table></div>"
         plain = "\n".join(", ".join(f"{key} {_cell(value)}" for key, value in row.items()) for row in rows)
         publish_display_data({"text/html": text, "text/plain": f"{caption}\n{plain}"}, {METADATA: {"table": caption}})
 
