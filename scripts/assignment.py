@@ -24,6 +24,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "notebooks"
+_FOLDER = 'out = "../results/report"  # for figures, numbers and what is handed in'
 CODE_STUB = "# YOUR CODE HERE\nraise NotImplementedError()"  # as nbgrader's
 TEXT_STUB = "*Your answer:*"
 TIMEOUT = 600  # seconds for a cell
@@ -32,7 +33,7 @@ _SOLUTION = re.compile(r"^([ \t]*)[^\n]*### BEGIN SOLUTION.*?### END SOLUTION[^\
 _HIDDEN = re.compile(r"^[ \t]*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS[^\n]*\n?", re.M | re.S)
 _MARKERS = re.compile(r"^[^\n]*### (?:BEGIN|END) (?:SOLUTION|HIDDEN TESTS)[^\n]*\n?", re.M)
 _BADGE = re.compile(r"^.*colab-badge\.svg.*\n+", re.M)
-_NO_FOLDER = re.compile(r"^out = None\b", re.M)
+_NO_FOLDER = re.compile(r"^out = None.*$", re.M)
 
 
 def sources() -> dict[str, NotebookNode]:
@@ -64,7 +65,7 @@ def _handed_out(notebook: NotebookNode) -> NotebookNode:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             if "parameters" in cell.metadata.get("tags", ()):
-                cell.source = _NO_FOLDER.sub('out = "../results/report"', cell.source)
+                cell.source = _NO_FOLDER.sub(_FOLDER, cell.source)
     return notebook
 
 

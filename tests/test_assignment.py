@@ -75,6 +75,7 @@ def test_every_task_of_code_is_checked_and_every_name_is_used_once(sources):
         assert not waiting
         names = [cell.metadata.nbgrader.grade_id for cell in source.cells if "nbgrader" in cell.metadata]
         assert len(set(names)) == len(names)
+        assert all(re.fullmatch(r"[\w-]+", name, re.ASCII) for name in names)  # all that nbgrader takes
 
 
 WRONG = {
