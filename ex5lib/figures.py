@@ -62,7 +62,7 @@ def plot_images(
     shares = [(bottom - top) / (right - left) for top, bottom, left, right in boxes]
     heights = [_SIDE * max(image.shape[2] / image.shape[3] for image in images), *(_SIDE * share for share in shares)]
     lines = max(title.count("\n") for title in titles) + 1
-    height = sum(heights) + 0.1 + 0.15 * lines + 0.05 * len(boxes)
+    height = sum(heights) + 0.1 + 0.18 * lines + 0.05 * len(boxes)
     figure = Figure(figsize=(_SIDE * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows * len(heights), columns, squeeze=False, height_ratios=heights * rows)
     for ax in axes.flatten():

@@ -139,8 +139,9 @@ def teachers_guide(notebooks: dict[str, NotebookNode]) -> str:
 
 
 def _first_sentence(exercise: str) -> str:
-    question = exercise.partition("<!--")[0].replace("**", "").replace("\n", " ").replace("|", "\\|")
-    return re.split(r"(?<=[.?])\s+(?=[A-Z`])", question.partition(". ")[2].strip())[0]
+    number, question = re.match(r"\*\*(\d+)\.\*\* (.*?)(?=<!--|$)", exercise, re.S).groups()
+    question = " ".join(question.split()).replace("|", "\\|")
+    return f"exercise {number}: " + re.split(r"(?<=[.?])\s+(?=[A-Z`])", question)[0]
 
 
 def make(folder: Path) -> None:

@@ -37,7 +37,7 @@ from ex5lib.restore import Restoration, pick_task, restore_faces
 from stylegan2_ada.generator import Generator
 
 METADATA = "ex5lib"  # the key, in an output's metadata, under which its kind and name stand
-_PAGE_DPI = 94  # a face is then 263 px wide, and four of them fit side by side on a page
+_PAGE_DPI = 96  # a face is then 260 px wide, and four of them fit side by side on a page
 _FILE_DPI = 160
 _TOO_SHORT = 30  # steps: no likeness comes of fewer
 
