@@ -32,6 +32,7 @@ TIMEOUT = 600  # seconds for a cell
 _SOLUTION = re.compile(r"^([ \t]*)[^\n]*### BEGIN SOLUTION.*?### END SOLUTION[^\n]*$", re.M | re.S)
 _HIDDEN = re.compile(r"^[ \t]*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS[^\n]*\n?", re.M | re.S)
 _MARKERS = re.compile(r"^[^\n]*### (?:BEGIN|END) (?:SOLUTION|HIDDEN TESTS)[^\n]*\n?", re.M)
+_OF_TESTS = re.compile(r"^# NBVAL_CHECK_OUTPUT\n", re.M)  # for the project's own tests
 _BADGE = re.compile(r"^.*colab-badge\.svg.*\n+", re.M)
 _NO_FOLDER = re.compile(r"^out = None.*$", re.M)
 
@@ -47,7 +48,7 @@ def student_copy(source: NotebookNode) -> NotebookNode:
     for cell in notebook.cells:
         stub = CODE_STUB if cell.cell_type == "code" else TEXT_STUB
         cell.source = _SOLUTION.sub(lambda match, stub=stub: textwrap.indent(stub, match[1]), cell.source)
-        cell.source = _HIDDEN.sub("", cell.source).rstrip("\n")
+        cell.source = _OF_TESTS.sub("", _HIDDEN.sub("", cell.source)).rstrip("\n")
     return _handed_out(notebook)
 
 
@@ -55,7 +56,7 @@ def solution_copy(source: NotebookNode) -> NotebookNode:
     """A notebook with its solutions and all checks, without the markers; its outputs stay."""
     notebook = copy.deepcopy(source)
     for cell in notebook.cells:
-        cell.source = _MARKERS.sub("", cell.source).rstrip("\n")
+        cell.source = _OF_TESTS.sub("", _MARKERS.sub("", cell.source)).rstrip("\n")
     return notebook
 
 
