@@ -1,5 +1,6 @@
 # make demo: from a bare clone to a gallery of restorations. make test: the same set-up, then the tests.
 # make report: runs the five notebooks and builds one report from them.
+# make assignment: writes assignment/: the notebooks as students get them, the solution, the teacher's guide.
 # make test-browser: tests the sliders in the Chromium on this machine (or the one that EX5_CHROMIUM names).
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 # Two processes of one thread each finish sooner than one of two, and need 6 GB of memory.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test report test-browser lint clean
+.PHONY: demo test report assignment test-browser lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch
@@ -22,6 +23,9 @@ test: $(VENV)/installed
 report: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch
 	$(BIN)/python -m ex5lib report
+
+assignment: $(VENV)/installed
+	$(BIN)/python scripts/assignment.py make
 
 # Playwright is not in the requirements: only this target uses it, and nobody else should have to download its 50 MB.
 test-browser: $(VENV)/installed
@@ -41,4 +45,4 @@ $(VENV)/installed: requirements.txt requirements-dev.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) results
+	rm -rf $(VENV) results assignment

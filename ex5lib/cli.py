@@ -15,12 +15,13 @@ from ex5lib import figures
 from ex5lib import options as o
 from ex5lib.album import parse_share
 from ex5lib.alignment import AlignedFace, align_face
-from ex5lib.commands import convert, demo, fetch, report, sample, weights
+from ex5lib.commands import convert, demo, fetch, report, sample, submit, weights
 from ex5lib.damage import examine, proposed
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.devices import keep_freed_memory
 from ex5lib.errors import Ex5Error, SettingError, UnsureFaceError, sentence, unknown_name
 from ex5lib.files import check_writable
+from ex5lib.handin import load_latent
 from ex5lib.images import load_mask, save_image
 from ex5lib.jobs import Job
 from ex5lib.landmarks import read_landmarks
@@ -94,6 +95,7 @@ def invert(
     num_steps: o.NumSteps = None,
     latent_weight: o.LatentWeight = None,
     space: o.Space = None,
+    start: o.Start = None,
     seed: o.Seed = 0,
     device: o.Device = "auto",
     generator: o.GeneratorName = "mobile-ffhq",
@@ -116,10 +118,11 @@ def invert(
     """
     options = dict(locals()) | {"landmarks": _points(landmarks, photo, aligned or all_faces)}
     request, share = _request(options), _share(options)
+    options["start"] = load_latent(start) if start else None
     photo, out = options.pop("photo"), options.pop("out") or _default_out(photo, "inversion")
     job = Job(
         **options, degradation_of=lambda _: Identity(), already_degraded=False, request=request, share=share, say=o.say,
-        inputs=_files(generator),
+        inputs=_files(generator, start),
     )  # fmt: skip
     _run(job, photo, out)
 
@@ -146,6 +149,7 @@ def restore(
     num_steps: o.NumSteps = None,
     latent_weight: o.LatentWeight = None,
     space: o.Space = None,
+    start: o.Start = None,
     seed: o.Seed = 0,
     device: o.Device = "auto",
     generator: o.GeneratorName = "mobile-ffhq",
@@ -231,7 +235,7 @@ def restore(
 
     for name in ("degradation", "kernel_size", "sigma", "top", "left", "height", "width"):
         del options[name]
-    options["mask"] = painted
+    options["mask"], options["start"] = painted, load_latent(start) if start else None
     photo, out = options.pop("photo"), options.pop("out") or _default_out(photo, degradation)
     job = Job(
         **options,
@@ -239,7 +243,7 @@ def restore(
         request=request,
         share=share,
         say=o.say,
-        inputs=_files(generator, mask),
+        inputs=_files(generator, mask, start),
     )
     _run(job, photo, out)
 
@@ -292,11 +296,11 @@ def _files(*paths: str | Path | None) -> list[Path]:
 def _request(options: dict) -> dict:
     """The options that affect the result, JSON-ready; a file stands there by its content."""
     asked = {name: value for name, value in options.items() if name not in ("photo", "out", "batch", "shard")}
-    files = [name for name in ("mask", "generator") if _files(asked.get(name))]
+    files = [name for name in ("mask", "generator", "start") if _files(asked.get(name))]
     return asked | {name: content(asked[name]) for name in files}
 
 
-for command in (sample, fetch, weights, convert, demo, report):
+for command in (sample, fetch, weights, convert, demo, report, submit):
     app.command()(command)
 
 

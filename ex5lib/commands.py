@@ -9,7 +9,7 @@ import torch
 import typer
 from tqdm.auto import tqdm
 
-from ex5lib import figures
+from ex5lib import figures, handin
 from ex5lib import options as o
 from ex5lib import weights as pretrained
 from ex5lib.alignment import load_face
@@ -27,6 +27,7 @@ from ex5lib.samples import sample_photo
 from stylegan2_ada.readers import save_generator
 
 SAMPLE_PHOTO = sample_photo()
+REPORT = Path("results/report")
 
 
 def sample(
@@ -139,7 +140,8 @@ def report(
     recipe: o.RecipeName = "fast",
     device: o.Device = "auto",
     generator: o.GeneratorName = "mobile-ffhq",
-    out: o.OutFolder = Path("results/report"),
+    notebooks: o.Notebooks = None,
+    out: o.OutFolder = REPORT,
 ):
     """Run the five notebooks and build the report: one page, every figure, every number.
 
@@ -150,5 +152,18 @@ def report(
     load_image(photo)
     pick_recipe(recipe)
     began = time.perf_counter()
-    page = make_report(Request(photo, generator, recipe), out, device=device, say=typer.echo)
+    request = Request(photo, generator, recipe)
+    page = make_report(request, out, notebooks=notebooks, device=device, say=typer.echo)
     typer.echo(f"written to {page}, after {time.perf_counter() - began:.0f} s")
+
+
+def submit(folder: o.Handed = REPORT, notebooks: o.Executed = None, out: o.Zip = Path("hand-in.zip")):
+    """Collect in one zip what the course asks for, or say what is missing.
+
+    For each task original_image.png, original_degraded_image.png, the intermediate images, final_inverted_image.png,
+    inverted_latent.npz and loss_plot.png; the executed notebooks; the report.
+    """
+    path = handin.submit(folder, notebooks or folder / "notebooks", out)
+    typer.echo(f"written to {path}, {path.stat().st_size / 1e6:.1f} MB")
+    if handin.report(folder).suffix != ".pdf":
+        typer.echo("  with the report as a page: print report.html from a browser if the course wants a PDF")

@@ -51,6 +51,10 @@ class DivergedError(Ex5Error, ArithmeticError):
     """The search ran into NaN or infinity: lower the rates or weights."""
 
 
+class CheckFailed(Ex5Error, AssertionError):
+    """What a student has written is missing or wrong: write or mend it."""
+
+
 class ReportError(Ex5Error, RuntimeError):
     """A notebook of the report failed: open it and run it by hand."""
 

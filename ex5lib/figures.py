@@ -1,5 +1,6 @@
 """The plots. Each takes images, Projections or detections and returns a matplotlib Figure."""
 
+import textwrap
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -19,8 +20,16 @@ from ex5lib.files import replacing
 from ex5lib.images import resize_area, to_uint8
 
 _PANEL = 512  # px of an image in a figure; more would only make files large
+_SIDE = 2.8  # inches of an image in a figure
+_COLUMNS = 4  # images side by side: a page has room for that many of 256 px
+_LETTERS = 34  # of a title above one image
 _INK = "#1f2933"
-_COLOURS = ("#1f2933", "#d1495b", "#2e86ab", "#8a9a5b", "#edae49", "#7d5ba6")
+# The colours of Okabe and Ito, which everybody can tell apart, and a style of line for each, for a page in grey.
+_COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
+# Where an aligned face has its eyes and its mouth: top, bottom, left, right as shares of the side.
+_EYES = (0.41, 0.55, 0.24, 0.76)
+_DETAILS = (_EYES, (0.60, 0.80, 0.27, 0.73))
 
 
 def _show(ax: Axes, image: Tensor, title: str = "", *, size: int = _PANEL) -> None:
@@ -29,28 +38,51 @@ def _show(ax: Axes, image: Tensor, title: str = "", *, size: int = _PANEL) -> No
     ax.set_axis_off()
 
 
-def plot_images(images: Sequence[Tensor], titles: Sequence[str], *, columns: int | None = None) -> Figure:
-    """Images [1, 3, H, W] side by side, or in rows of ``columns``, each under its title."""
-    columns = columns or len(images)
+def _part(image: Tensor, box: tuple[float, float, float, float]) -> Tensor:
+    """The part of a square image [1, 3, S, S] that a box of shares names."""
+    top, bottom, left, right = (round(share * image.shape[2]) for share in box)
+    return image[:, :, top:bottom, left:right]
+
+
+def plot_images(
+    images: Sequence[Tensor], titles: Sequence[str], *, columns: int | None = None, details: bool = False
+) -> Figure:
+    """Images [1, 3, H, W] in rows, each under its title.
+
+    Args:
+        images, titles: one title an image; a long one is wrapped.
+        columns: images in a row; None takes at most four, and rows of about one length.
+        details: below each aligned face, show its eyes and its mouth enlarged.
+    """
+    columns = columns or -(-len(images) // -(-len(images) // _COLUMNS))
     rows = -(-len(images) // columns)
+    letters = _LETTERS * max(1, max(image.shape[3] / image.shape[2] for image in images))
+    titles = ["\n".join(textwrap.fill(line, round(letters)) for line in title.split("\n")) for title in titles]
+    boxes = _DETAILS if details else ()
+    shares = [(bottom - top) / (right - left) for top, bottom, left, right in boxes]
+    heights = [_SIDE * max(image.shape[2] / image.shape[3] for image in images), *(_SIDE * share for share in shares)]
     lines = max(title.count("\n") for title in titles) + 1
-    height = 2.6 * max(image.shape[2] / image.shape[3] for image in images) + 0.1 + 0.15 * lines
-    figure = Figure(figsize=(2.6 * columns, height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for ax in axes:
+    height = sum(heights) + 0.1 + 0.18 * lines + 0.05 * len(boxes)
+    figure = Figure(figsize=(_SIDE * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows * len(heights), columns, squeeze=False, height_ratios=heights * rows)
+    for ax in axes.flatten():
         ax.set_axis_off()
-    for ax, image, title in zip(axes, images, titles, strict=False):
-        _show(ax, image, title)
+    for i, (image, title) in enumerate(zip(images, titles, strict=True)):
+        row, column = divmod(i, columns)
+        face, *below = axes[row * len(heights) : (row + 1) * len(heights), column]
+        _show(face, image, title)
+        for ax, box in zip(below, boxes, strict=True):
+            ax.imshow(to_uint8(_part(image, box)))
     return figure
 
 
-def plot_iterations(run, original: Tensor | None = None) -> Figure:
-    """The snapshots of a run in order, followed by the original if it is given."""
+def plot_iterations(run, original: Tensor | None = None, *, details: bool = False) -> Figure:
+    """The snapshots of a run in order, followed by the original if it is given; ``details`` as in ``plot_images``."""
     images = [run.snapshots[step] for step in sorted(run.snapshots)]
     titles = ["start" if step == 0 else f"{step} steps" for step in sorted(run.snapshots)]
     if original is not None:
         images, titles = [*images, original], [*titles, "original"]
-    return plot_images(images, titles)
+    return plot_images(images, titles, details=details)
 
 
 def plot_answers(answers: Sequence[Tensor]) -> Figure:
@@ -69,19 +101,20 @@ def plot_losses(run) -> Figure:
     """
     history, settings = run.history, run.settings
     others = {
-        "colours: λ$_c$ c": (settings["color_weight"] * history["color_distance"], _COLOURS[4]),
-        "latent: λ$_w$ ‖w − w̄‖": (settings["latent_weight"] * history["latent_distance"], _COLOURS[2]),
-        "noise: λ$_n$ R(n)": (settings["noise_weight"] * history["noise_regularization"], _COLOURS[3]),
+        "colours: λ$_c$ c": (settings["color_weight"] * history["color_distance"], 3),
+        "latent: λ$_w$ ‖w − w̄‖": (settings["latent_weight"] * history["latent_distance"], 2),
+        "noise: λ$_n$ R(n)": (settings["noise_weight"] * history["noise_regularization"], 4),
     }
     others = {label: line for label, line in others.items() if np.any(line[0] > 0)}  # only those have a logarithm
-    figure = Figure(figsize=(7.5, 5.0 if others else 3.2), layout="constrained")
+    figure = Figure(figsize=(9, 5.4 if others else 3.4), layout="constrained")
     panels = figure.subplots(2 if others else 1, sharex=True, squeeze=False, height_ratios=(3, 2) if others else (1,))
     top, *below = panels.flatten()
     top.plot(history["distance"], color=_COLOURS[1], linewidth=1.8)
     top.set(ylabel="perceptual distance d", ylim=(0, None), xlim=(0, max(run.num_steps - 1, 1)))
     for ax in below:
-        for label, (values, colour) in others.items():
-            ax.plot(np.where(values > 0, values, np.nan), label=label, color=colour, linewidth=1.6)
+        for label, (values, i) in others.items():
+            drawn = np.where(values > 0, values, np.nan)
+            ax.plot(drawn, label=label, color=_COLOURS[i], linestyle=_STYLES[i], linewidth=1.6)
         ax.set(yscale="log", ylabel="added to it")
         ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     panels[-1, 0].set_xlabel("step")
@@ -108,7 +141,7 @@ def plot_alignment(face) -> Figure:
     origin = "given by hand" if not sure else "detected face" if sure[face.index] else "perhaps a face"
     _show(left, face.photo, f"{origin}, {len(face.landmarks)} landmarks, FFHQ crop")
     for i, detection in enumerate(face.detections):
-        colour = "#ffb000" if i == face.index else "#9aa5b1"
+        colour = "#e69f00" if i == face.index else "#9aa5b1"
         corners = np.vstack([detection.box, detection.box[:1]])
         left.plot(*corners.T, color=colour, linewidth=1.6, linestyle="-" if detection.sure else "--")
         left.annotate(
@@ -119,8 +152,8 @@ def plot_alignment(face) -> Figure:
             color=colour,
             fontsize=8,
         )
-    left.plot(*np.vstack([face.quad, face.quad[:1]]).T, color="#2ec4b6", linewidth=1.6)
-    left.scatter(*face.landmarks.T, s=4 if len(face.landmarks) > 5 else 16, color="#ff4d6d")
+    left.plot(*np.vstack([face.quad, face.quad[:1]]).T, color="#009e73", linewidth=1.6)
+    left.scatter(*face.landmarks.T, s=4 if len(face.landmarks) > 5 else 16, color="#d55e00")
     height, width = face.photo.shape[2:]
     # The square may extend beyond the photo; show all of it.
     left.set_xlim(min(0, face.quad[:, 0].min()) - 0.5, max(width, face.quad[:, 0].max()) - 0.5)
@@ -132,7 +165,7 @@ def plot_alignment(face) -> Figure:
 def plot_gallery(rows: Sequence[tuple[str, Sequence[tuple[str, Tensor]]]]) -> Figure:
     """Rows of captioned images: (name of the row, [(title, image), …]), all of one length."""
     columns = max(len(cells) for _, cells in rows)
-    figure = Figure(figsize=(2.75 * columns + 0.4, 2.95 * len(rows)), layout="constrained")
+    figure = Figure(figsize=((_SIDE + 0.05) * columns + 0.4, (_SIDE + 0.25) * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, cells) in zip(axes, rows, strict=True):
         for ax in line:
@@ -151,8 +184,8 @@ def plot_quality(curves: dict[str, dict[str, tuple]]) -> Figure:
     figure = Figure(figsize=(4.2 * len(curves), 3.6), layout="constrained")
     axes = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     for ax, (name, lines) in zip(axes, curves.items(), strict=True):
-        for (recipe, (seconds, distances)), colour in zip(lines.items(), ("#8a9a5b", "#d1495b"), strict=True):
-            ax.plot(seconds, distances, label=recipe, color=colour, linewidth=1.8)
+        for (recipe, (seconds, distances)), colour, style in zip(lines.items(), _COLOURS[1:3], _STYLES, strict=False):
+            ax.plot(seconds, distances, label=recipe, color=colour, linestyle=style, linewidth=1.8)
         ax.set(xscale="log", yscale="log", xlabel="seconds", title=name)
         for axis in (ax.xaxis, ax.yaxis):  # plain numbers, not powers of ten
             axis.set_major_formatter(ScalarFormatter())
@@ -172,10 +205,10 @@ def plot_curves(
     log: str = "",
 ) -> Figure:
     """Lines {label: (x, y)} in one plot; ``log`` names the logarithmic axes, "x", "y" or "xy"."""
-    figure = Figure(figsize=(7.5, 3.8), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     ax = figure.subplots()
-    for (label, (x, y)), colour in zip(curves.items(), cycle(_COLOURS)):
-        ax.plot(x, y, label=label, color=colour, linewidth=1.8)
+    for (label, (x, y)), colour, style in zip(curves.items(), cycle(_COLOURS), cycle(_STYLES)):
+        ax.plot(x, y, label=label, color=colour, linestyle=style, linewidth=1.8)
     ax.set(
         xlabel=xlabel, ylabel=ylabel, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear"
     )
@@ -191,10 +224,10 @@ def plot_curves(
 
 def plot_histograms(values: dict[str, np.ndarray], *, xlabel: str) -> Figure:
     """Histograms {label: values} on one axis, each normalised to area 1."""
-    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
     ax = figure.subplots()
-    for (label, numbers), colour in zip(values.items(), cycle(_COLOURS)):
-        ax.hist(numbers, bins=80, density=True, alpha=0.6, color=colour, label=label)
+    for (label, numbers), colour, hatch in zip(values.items(), cycle(_COLOURS[1:]), cycle(("", "////"))):
+        ax.hist(numbers, bins=80, density=True, alpha=0.6, color=colour, hatch=hatch, label=label)
     ax.set(xlabel=xlabel, ylabel="density")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -242,7 +275,7 @@ def plot_discriminator() -> Figure:
     ):
         generated = _bell(x, mean, width)
         ax.plot(x, photos, color=_COLOURS[1], label="p(x), photos")
-        ax.plot(x, generated, color=_COLOURS[2], label="q(x), generated images")
+        ax.plot(x, generated, color=_COLOURS[2], linestyle="-.", label="q(x), generated images")
         ax.plot(x, photos / (photos + generated), color=_COLOURS[0], linestyle="--", label="D*(x) = p / (p + q)")
         ax.set(title=title, xlabel="x")
         ax.spines[["top", "right"]].set_visible(False)
@@ -256,15 +289,13 @@ def _bell(x: np.ndarray, mean: float, width: float) -> np.ndarray:
 
 def plot_eyes(strips: dict[str, Tensor], colours: dict[str, np.ndarray]) -> Figure:
     """The eyes of aligned faces [1, 3, S, S], each beside the colours [2, 3] of its irises, sRGB in [0, 1]."""
-    figure = Figure(figsize=(7.5, 1.45 * len(strips)), layout="constrained")
+    figure = Figure(figsize=(10, 2.1 * len(strips)), layout="constrained")
     axes = figure.subplots(len(strips), 2, width_ratios=(4.6, 1), squeeze=False)
     for (left, right), (title, face) in zip(axes, strips.items(), strict=True):
-        size = face.shape[2]
-        rows, columns = slice(round(0.41 * size), round(0.55 * size)), slice(round(0.24 * size), round(0.76 * size))
-        left.imshow(to_uint8(face[:, :, rows, columns]))
+        left.imshow(to_uint8(_part(face, _EYES)))
         left.set_title(title, fontsize=10, color=_INK, loc="left")
         right.imshow(colours[title][None], aspect="auto")
-        right.set_title("irises", fontsize=9, color=_INK)
+        right.set_title("irises", fontsize=10, color=_INK)
         left.set_axis_off()
         right.set_axis_off()
     return figure
@@ -272,7 +303,7 @@ def plot_eyes(strips: dict[str, Tensor], colours: dict[str, np.ndarray]) -> Figu
 
 def plot_map(values: Tensor, title: str, image: Tensor, image_title: str) -> Figure:
     """An image [1, 3, S, S] beside a map of values [S, S] with its colour scale."""
-    figure = Figure(figsize=(6.6, 2.9), layout="constrained")
+    figure = Figure(figsize=(2 * _SIDE + 0.8, _SIDE + 0.3), layout="constrained")
     left, right = figure.subplots(1, 2)
     _show(left, image, image_title)
     drawn = right.imshow(values.numpy(), cmap="magma")

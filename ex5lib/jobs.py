@@ -91,6 +91,7 @@ class Job:
     batch: int
     video: bool
     share: tuple[int, int] | None
+    start: Tensor | None = None
     mask: Tensor | None = None
     mask_on: str | None = None
 
@@ -260,9 +261,9 @@ class Job:
         found = restore_faces(
             [search.face for search in searches], searches[0].degradation, generator=self.G,
             distance=self.distance, already_degraded=self.already_degraded, recipe=self.recipe,
-            num_steps=self.num_steps, space=self.space, latent_weight=self.latent_weight, seed=self.seed,
-            statistics=self.statistics, device=self.device, tune=self.tune, samples=self.samples, compile=self.compile,
-            callback=film,
+            start=self.start, num_steps=self.num_steps, space=self.space, latent_weight=self.latent_weight,
+            seed=self.seed, statistics=self.statistics, device=self.device, tune=self.tune, samples=self.samples,
+            compile=self.compile, callback=film,
         )  # fmt: skip
         for i, (search, done) in enumerate(zip(searches, found, strict=True)):
             frames = None if film is None else film.frames(i, done)

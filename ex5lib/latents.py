@@ -202,6 +202,11 @@ def starting_latent(G: Generator, start: Tensor, space: str, count: int) -> Tens
     return latent.expand(count, *wanted).clone()
 
 
+def layers_differ(start: Tensor) -> bool:
+    """Whether a start is ws [N, L, w_dim] with another w for some layer."""
+    return start.ndim == 3 and bool((start != start[:, :1]).any())
+
+
 def widened(latent: Tensor, space: str, num_ws: int) -> Tensor:
     """A detached copy of a latent; w [N, 1, w_dim] becomes w+ [N, num_ws, w_dim] if the space is "w+"."""
     widens = space == "w+" and latent.shape[1] == 1

@@ -53,6 +53,19 @@ MaskOn = Annotated[
         show_default="the photo, if it has its proportions",
     ),
 ]
+Notebooks = Annotated[
+    Path | None, typer.Option(help="Folder with the notebooks.", show_default="the repository's", **_PATH)
+]
+Executed = Annotated[
+    Path | None,
+    typer.Option("--notebooks", help="The executed notebooks.", show_default="those in the folder", **_PATH),
+]
+Handed = Annotated[Path, typer.Argument(help="Folder that notebooks and report wrote to.", **_PATH)]
+Zip = Annotated[Path, typer.Option(help="The zip.", **_PATH)]
+Start = Annotated[
+    Path | None,
+    typer.Option(help="An inverted_latent.npz to start at.", show_default="what the recipe says", **_PATH),
+]
 Checkpoint = Annotated[
     Path, typer.Argument(help="NVIDIA's .pkl, or rosinality's .pt or .pth.", show_default=False, **_PATH)
 ]

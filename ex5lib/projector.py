@@ -24,6 +24,7 @@ from ex5lib.latents import (
     LatentStatistics,
     for_preview,
     latent_statistics,
+    layers_differ,
     seeded,
     starting_latent,
     tied,
@@ -69,7 +70,8 @@ def project(
         degradation: D, any module from images to images, applied at the comparison size; None is the identity.
         recipe: a name in ``RECIPES`` or a ``Recipe``; the published one by default.
         start: a Projection to continue (of a batch, or one per photo); a latent z, w or ws to begin at
-            (``starting_latent`` gives the shapes); "mean" or "warm"; None leaves it to the recipe.
+            (``starting_latent`` gives the shapes; one whose layers differ is searched in w+ from the first stage);
+            "mean" or "warm"; None leaves it to the recipe.
         seed: of the noise buffers, the noise on w and the statistics.
         statistics: w̄ and σ_w of another class or distribution (``latent_statistics``).
         distance: d; by default the project's VGG16 distance. One of your own needs the methods of PerceptualDistance:
@@ -99,7 +101,8 @@ def project(
     if isinstance(start, str):
         changes["start"] = start
     runs = _continued(start)
-    continued = max((run.settings["space"] for run in runs), key=SPACES.index, default=None)
+    given = "w+" if isinstance(start, Tensor) and layers_differ(start) else None
+    continued = max((run.settings["space"] for run in runs), key=SPACES.index, default=given)
     if unknown_parameters(D):
         D = with_found(D, runs[0].settings.get("found", {}) if runs else {})
     unknown = unknown_parameters(D)  # found together with w

@@ -2,7 +2,8 @@
 
     python scripts/notebooks.py store results/report     take the outputs of an executed report into notebooks/
     python scripts/notebooks.py address                  write the repository's address, as pyproject.toml has it, into
-                                                         the notebooks and the README
+                                                         the notebooks and the README; badges that would lead nowhere,
+                                                         as long as it is a placeholder, are hidden in comments
 
 Progress bars and the explorer's sliders are not stored: without a kernel they show nothing.
 """
@@ -25,6 +26,8 @@ ADDRESS = re.compile(
     r"(colab\.research\.google\.com/github/|REPOSITORY = \\\"https://github\.com/|git clone https://github\.com/)"
     r"[\w.-]+/[\w.-]+(?=/blob/|\\\"| )"
 )
+BADGE = re.compile(r"(?:<!-- badge )?(\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\))(?: -->)?")
+PLACEHOLDER = "OWNER/"
 
 
 def store(report: Path) -> None:
@@ -62,8 +65,10 @@ def address() -> None:
     repository = project["urls"]["Repository"].removeprefix("https://github.com/")
     for path in [ROOT / "README.md", *(ROOT / "notebooks").glob("*.ipynb")]:
         text = path.read_text(encoding="utf-8")
+        text = ADDRESS.sub(rf"\g<1>{repository}", text)
+        text = BADGE.sub(r"<!-- badge \1 -->" if repository.startswith(PLACEHOLDER) else r"\1", text)
         with replacing(path) as temporary:
-            temporary.write_text(ADDRESS.sub(rf"\g<1>{repository}", text), encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,54 @@
-"""The report's claims, as a notebook checks them."""
+"""The report's claims and a student's checks, as a notebook shows them."""
 
+import re
+
+import pytest
+
+from ex5lib.errors import CheckFailed, SettingError
+from ex5lib.notebook.checks import check
 from ex5lib.notebook.claims import check_claim
 
 
-def test_a_claim_prints_whether_it_holds_and_the_numbers(capsys):
+def test_a_claim_shows_whether_it_holds_and_the_numbers(capsys):
     kept = check_claim("blur lowers the energy", 0.8 < 2.1, blurred=0.8, of_the_original=2.1)
     missed = check_claim("it rises", False)
-    assert capsys.readouterr().out == (
-        "holds: blur lowers the energy (blurred 0.8, of the original 2.1)\ndoes not hold: it rises\n"
-    )
+    told = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert told in ([str(kept), str(missed)], [])  # beyond a notebook, text; in a test that has a shell, its display
+    assert str(kept) == "holds: blur lowers the energy (blurred 0.8, of the original 2.1)"
+    assert str(missed) == "does not hold: it rises"
     assert kept.holds
     assert not missed.holds
     assert kept.numbers == {"blurred": 0.8, "of the original": 2.1}
+
+
+def test_a_claims_box_says_in_words_and_signs_what_its_colour_says():
+    kept, missed = check_claim("a < b", True, n=1), check_claim("b < a", False, doubt="Too short.")
+    assert "✓ holds" in kept._repr_html_()
+    assert "a &lt; b" in kept._repr_html_()
+    assert "n 1" in kept._repr_html_()
+    assert "✗ does not hold" in missed._repr_html_()
+    assert "Too short." in missed._repr_html_()
+    style = [re.search(r"border-left:6px (\w+)", claim._repr_html_())[1] for claim in (kept, missed)]
+    assert style == ["solid", "dashed"]
+
+
+def test_a_check_says_in_one_sentence_what_is_missing_or_wrong():
+    def fails(code) -> str:
+        with pytest.raises(CheckFailed) as caught, check("blur: a convolution"):
+            code()
+        return str(caught.value)
+
+    def empty():
+        raise NotImplementedError
+
+    def wrong():
+        raise AssertionError("its weights must sum to 1.")
+
+    assert fails(empty) == "✗ not written yet: blur: a convolution."
+    assert fails(lambda: blur(1)) == "✗ not written yet (name 'blur' is not defined): blur: a convolution."  # noqa: F821
+    assert fails(wrong) == "✗ blur: a convolution: its weights must sum to 1."
+    assert fails(lambda: 1 / 0) == "✗ blur: a convolution: your code raised ZeroDivisionError: division by zero."
+    with pytest.raises(SettingError), check("blur: a convolution"):
+        raise SettingError("The library's own errors stay as they are.")
+    with check("blur: a convolution"):
+        pass

@@ -8,6 +8,7 @@ from PIL import Image
 
 import ex5lib
 from ex5lib.errors import SettingError
+from ex5lib.notebook.section import _PAGE_DPI as PAGE_DPI
 from ex5lib.projection import SCHEDULE, TERMS, Projection
 
 
@@ -47,6 +48,45 @@ def test_iterations_are_in_order_beside_the_original(run):
     assert [ax.get_title() for ax in figure.axes] == ["start", "10 steps", "50 steps", "original"]
     assert [ax.images[0].get_array().flat[0] for ax in figure.axes] == [0, 191, 128, 255]
     _assert_nothing_is_cut_off(figure)
+
+
+def _boxes_of_titles(figure) -> list:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return [ax.title.get_window_extent(canvas.get_renderer()) for ax in figure.axes if ax.get_title()]
+
+
+def test_a_page_has_room_for_every_face_and_every_title(run):
+    """At most four faces side by side, so that each has 256 px; a long title is wrapped, not cut or overlapped."""
+    face = torch.zeros(1, 3, 64, 64)
+    for count, columns in ((3, 3), (4, 4), (5, 3), (6, 3), (7, 4), (8, 4), (9, 3)):
+        titles = ["the quick brown fox jumps over the lazy dog, and over λ_w = 0.001"] * count
+        figure = ex5lib.figures.plot_images([face] * count, titles)
+        _assert_nothing_is_cut_off(figure)
+        assert len({round(ax.get_position().x0, 3) for ax in figure.axes}) == columns
+        boxes = _boxes_of_titles(figure)
+        assert len(boxes) == count
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+        assert figure.axes[0].get_window_extent().width / figure.dpi * PAGE_DPI >= 256
+
+
+def test_eyes_and_mouth_are_shown_below_each_face():
+    face = torch.zeros(1, 3, 200, 200)
+    face[:, :, 82:110, 48:152] = 1  # where FFHQ's crop has the eyes
+    figure = ex5lib.figures.plot_images([face, -face, face, face, face], list("abcde"), details=True)
+    assert [ax.get_title() for ax in figure.axes if ax.get_title()] == list("abcde")
+    shown = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+    assert len(shown) == 15
+    eyes = [image for image in shown if image.shape[:2] == (28, 104)]
+    assert [int(image.mean()) for image in eyes] == [255, 0, 255, 255, 255]
+    assert len([image for image in shown if image.shape[:2] == (40, 92)]) == 5  # mouths
+    _assert_nothing_is_cut_off(figure)
+
+
+def test_lines_differ_in_more_than_their_colour():
+    curves = {name: ([1, 2], [i, i]) for i, name in enumerate("abcd")}
+    lines = ex5lib.figures.plot_curves(curves, xlabel="x", ylabel="y").axes[0].lines
+    assert len({line.get_linestyle() for line in lines}) == len({line.get_color() for line in lines}) == 4
 
 
 def test_losses_are_the_distance_and_below_it_what_is_added_weighted(run):

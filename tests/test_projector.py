@@ -349,7 +349,7 @@ def test_a_search_can_start_from_a_truncated_seed(search, tiny_generator):
         ({"w_avg_samples": 1}, e.SettingError, "at least 2 samples"),
         ({"target": torch.zeros(1, 3, 32, 64)}, e.SettingError, "64 × 32 px, but it must be square"),
         ({"target": torch.zeros(3, 64, 64)}, e.SettingError, r"not \[3, 64, 64\]"),
-        ({"start": torch.randn(1, 5, 32)}, e.SettingError, r"shape \[1, 1, 32\]"),
+        ({"start": torch.randn(1, 5, 32)}, e.SettingError, r"shape \[1, 8, 32\]"),
         ({"device": "tpu"}, e.DeviceError, "use auto, cuda, mps or cpu"),
         ({"learning_rate": 1e30}, e.DivergedError, "lower the learning rate"),
         ({"learning_rate": 1e30, "num_steps": 2}, e.DivergedError, "lower the learning rate"),

@@ -11,6 +11,7 @@ import pytest
 
 from ex5lib.errors import FileError, ReportError
 from ex5lib.notebook import report
+from ex5lib.notebook.printing import find_browser, print_page
 from ex5lib.notebook.report import Request, make_report
 
 CELLS = [
@@ -40,6 +41,7 @@ def notebooks(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(report, "NOTEBOOKS", folder)
     monkeypatch.setenv("EX5_RECIPE", "smoke")
+    monkeypatch.setenv("EX5_CHROMIUM", "no-browser")  # printing has its own test
 
     def write(*more: str) -> None:
         notebook = nbformat.v4.new_notebook()
@@ -62,7 +64,8 @@ class _Sources(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):  # noqa: ARG002, the base class names it
-        self.sources += [value for name, value in attrs if name in {"src", "href", "srcset", "data"}]
+        links = [value for name, value in attrs if name in {"src", "href", "srcset", "data"}]
+        self.sources += [link for link in links if not link.startswith("#")]
 
     def handle_data(self, data):
         self.text += f"{data} "
@@ -71,6 +74,8 @@ class _Sources(HTMLParser):
 def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(notebooks, tmp_path):
     notebooks("section.run('inpainting', num_steps=2)\nsection.finish()")
     said: list[str] = []
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.pdf").write_text("of an earlier report")
     page = make_report(Request(), tmp_path / "out", device="cpu", say=said.append)
     seen = _Sources(page.read_text(encoding="utf-8"))
     assert "<h3>What is <em>done</em></h3>" in page.read_text(encoding="utf-8")
@@ -81,8 +86,10 @@ def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(not
     assert "Theory" not in text
     assert "Not in the report" not in text
     assert "Figure 3.9.1. A <face>." in text
-    assert "water is wet holds wetness 1" in text
-    assert "pigs fly does not hold" in text
+    assert "✓ holds : water is wet wetness 1" in text
+    assert "✗ does not hold : pigs fly" in text
+    assert "1 of 2 claims hold 3.9 : ✓ ✗" in text
+    assert "A trial run. The recipe smoke takes 8 steps" in text
     assert "Of 2 claims, 1 hold" in text
     assert "3.9: pigs fly." in text
     assert "Numbers." in text
@@ -90,6 +97,7 @@ def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(not
     assert "recipe smoke" in text
     assert "Her eyes are brown" not in text  # EX5_RECIPE: not the run that the sentence was written about
     assert str(tmp_path) not in seen.text
+    assert not (tmp_path / "out" / "report.pdf").exists()
 
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["recipe"] == "smoke"
@@ -100,7 +108,40 @@ def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(not
 
     make_report(Request(), tmp_path / "out", device="cpu", say=said.append)
     assert re.fullmatch(r"3\.9_small: \d+ s", said[0])
-    assert said[1] == "3.9_small: done before"
+    assert said[1] == "no Chromium was found that prints it as PDF: open the page in a browser and print it from there"
+    assert said[2] == "3.9_small: done before"
+
+
+def test_a_students_notebooks_are_reported_on_with_their_own_words_and_pictures(notebooks, tmp_path):
+    notebooks("section.run('deblurring')\nsection.hand_in()\nsection.finish()")
+    own = tmp_path / "own"
+    (tmp_path / "notebooks").rename(own)
+    page = make_report(Request(), tmp_path / "out", notebooks=own, device="cpu", say=lambda _: None)
+    text = page.read_text(encoding="utf-8")
+    assert text.count('alt="deblurring: found"') == 1
+    # Only the words change: nothing is run again, but what is handed in has the new ones.
+    path = own / "3.9_small.ipynb"
+    changed = nbformat.read(path, as_version=4)
+    changed.cells[3].source = "My own finding."
+    nbformat.write(changed, path)
+    said: list[str] = []
+    page = make_report(Request(), tmp_path / "out", notebooks=own, device="cpu", say=said.append)
+    assert said[0] == "3.9_small: done before"
+    assert "My own finding." in page.read_text(encoding="utf-8")
+    kept = nbformat.read(tmp_path / "out" / "notebooks" / "3.9_small.ipynb", as_version=4)
+    assert any(cell.source == "My own finding." for cell in kept.cells)
+    assert all(cell.execution_count for cell in kept.cells if cell.cell_type == "code")
+    with pytest.raises(FileError, match="There are no notebooks in"):
+        make_report(Request(), tmp_path / "out", notebooks=tmp_path)
+
+
+@pytest.mark.skipif(find_browser() is None, reason="there is no Chromium on this machine")
+def test_a_page_is_printed_by_the_browser_of_the_machine(tmp_path):
+    page, out = tmp_path / "a page.html", tmp_path / "a page.pdf"
+    page.write_text("<h1>Printed</h1>")
+    assert print_page(page, out)
+    assert out.read_bytes().startswith(b"%PDF")
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".pdf"] == [out.name]
 
 
 def test_what_was_seen_is_told_of_the_sample_photo_only():

@@ -54,9 +54,10 @@ ORDER = [
     "weights.downloads", "weights.converters", "weights.fetching", "weights.loading", "weights", "landmarks",
     "detection", "alignment", "degradations", "jpeg", "unknown", "hidden", "latents", "stages", "losses", "warm_start",
     "metrics", "damage", "recipes", "descent", "projection", "projector", "tuning", "figures", "masks", "paste",
-    "restore", "summary", "jobs",
-    "notebook.claims", "notebook.frames", "notebook.controls", "notebook.screens", "notebook.explorer",
-    "notebook.sweep", "notebook.upload", "notebook.section", "notebook.report", "notebook",
+    "restore", "handin", "summary", "jobs",
+    "notebook.claims", "notebook.checks", "notebook.frames", "notebook.controls", "notebook.screens",
+    "notebook.explorer", "notebook.sweep", "notebook.live", "notebook.upload", "notebook.section",
+    "notebook.printing", "notebook.report", "notebook",
     "options", "commands", "cli", "__main__",
 ]
 # fmt: on
@@ -146,3 +147,6 @@ def test_a_new_address_is_written_into_every_link_and_nothing_else(root, tmp_pat
         after = path.read_text(encoding="utf-8")
         links = len(re.findall("colab.research.google.com/github/", before))
         assert after.count("a-b/c.d") == before.count(old) >= links >= 1, path
+        assert "<!-- badge" not in after
+        hidden = re.findall(r"<!-- badge \[!\[Open in Colab\]\S+ -->", before)
+        assert len(hidden) == (links if old.startswith("OWNER/") else 0)  # a placeholder's badges would lead nowhere

@@ -15,7 +15,8 @@ from ex5lib.errors import DeviceError, FileError, SettingError
 from ex5lib.images import resize
 from ex5lib.latents import latent_statistics
 from ex5lib.metrics import compare
-from ex5lib.notebook.section import notebook_recipe
+from ex5lib.notebook.claims import PROVES_NOTHING
+from ex5lib.notebook.section import notebook_recipe, proves_nothing
 from ex5lib.recipes import FAST
 from ex5lib.restore import TASKS
 
@@ -43,7 +44,7 @@ def test_a_search_is_run_once_with_the_tasks_settings_and_its_changes(section, c
     assert torch.equal(sharp.target, sharp.original)
     assert [search["name"] for search in section.searches] == [
         "deblurring, 2 steps",
-        "deblurring, 2 steps, latent_weight 0.5, degradation GaussianBlur(kernel_size=9, sigma=1.7)",
+        "deblurring, 2 steps, λ_w = 0.5, searched with kernel 9",
         "deblurring, 2 steps",
     ]
     quality = compare(first.result, first.original, section.distance)
@@ -95,7 +96,7 @@ def test_a_search_among_other_latents_is_named_and_kept_apart(section, tiny_gene
     assert other.run.settings["statistics"]["distribution"] == "uniform"
     assert not torch.equal(normal.run.snapshots[0], other.run.snapshots[0])
     assert section.run(num_steps=2, start="mean", statistics=uniform) is other
-    assert section.searches[1]["name"] == "inversion, 2 steps, start mean, statistics of uniform z"
+    assert section.searches[1]["name"] == "inversion, 2 steps, from the mean face, mean of uniform z"
 
 
 def test_a_search_that_was_stopped_is_run_anew(section):
@@ -129,6 +130,27 @@ def test_the_environment_overrides_a_notebooks_recipe(monkeypatch):
     monkeypatch.setenv("EX5_RECIPE", "slow")
     with pytest.raises(SettingError, match="Known: best, course, fast, karras2020, robust2023, smoke"):
         notebook_recipe("karras2020")
+
+
+def test_only_a_search_that_is_long_enough_says_something_about_a_claim(section):
+    assert proves_nothing("smoke")
+    assert not any(proves_nothing(name) for name in ("fast", "best", "karras2020", "course"))
+    assert section.check_claim("it ran", True).doubt
+
+
+def test_what_is_handed_in_is_the_tasks_search_with_nothing_changed(section, tmp_path, capsys):
+    section.run("deblurring", num_steps=1)
+    section.hand_in()
+    assert capsys.readouterr().out.count("kept") == 0
+    done = section.run("deblurring")
+    section.run("deblurring", latent_weight=0.5)
+    section.hand_in()
+    assert "in tasks/deblurring: original_image.png, " in capsys.readouterr().out
+    latent = np.load(tmp_path / "tasks" / "deblurring" / "inverted_latent.npz")["latent"]
+    np.testing.assert_array_equal(latent, done.run.ws.numpy())
+    section.out = None
+    section.hand_in()
+    assert "out is None: name a folder" in capsys.readouterr().out
 
 
 def test_figures_are_numbered_shown_small_and_written_as_png_and_pdf(section, tmp_path, shell):
@@ -168,7 +190,8 @@ def test_finishing_names_the_figures_and_writes_every_number(section, tmp_path, 
     section.finish()
     assert capsys.readouterr().out.endswith("figures: one\n")
     numbers = json.loads((tmp_path / "3.2.json").read_text())
-    assert numbers["claims"] == [{"statement": "it ran", "holds": True, "numbers": {"steps": 1.0}}]
+    (claim,) = numbers["claims"]
+    assert claim == {"statement": "it ran", "holds": True, "numbers": {"steps": 1.0}, "doubt": PROVES_NOTHING}
     assert numbers["figures"] == {"one": "One."}
     (search,) = numbers["searches"]
     assert {"distance", "latent_distance", "num_steps", "seconds"} <= set(search["search"])

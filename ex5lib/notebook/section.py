@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
-from ex5lib import weights
+from ex5lib import handin, weights
 from ex5lib.alignment import AlignedFace, align_face
-from ex5lib.degradations import Downsample, GaussianBlur, Grayscale, Identity, Noise
+from ex5lib.degradations import Downsample, GaussianBlur, Grayscale, Identity, Inpaint, Noise
 from ex5lib.devices import keep_freed_memory, pick_device
 from ex5lib.errors import SettingError
 from ex5lib.figures import save_figure
@@ -30,15 +30,21 @@ from ex5lib.files import check_writable, replacing
 from ex5lib.jpeg import Jpeg
 from ex5lib.latents import LatentStatistics
 from ex5lib.losses import PerceptualDistance
-from ex5lib.notebook.claims import Claim, check_claim
+from ex5lib.notebook.claims import PROVES_NOTHING, Claim, check_claim
 from ex5lib.projection import Projection
 from ex5lib.recipes import Recipe, pick_recipe
 from ex5lib.restore import Restoration, pick_task, restore_faces
 from stylegan2_ada.generator import Generator
 
 METADATA = "ex5lib"  # the key, in an output's metadata, under which its kind and name stand
-_PAGE_DPI = 84  # five faces side by side are then about 1100 px wide, and a page of fifteen figures takes 3 MB
+_PAGE_DPI = 96  # a face is then 260 px wide, and four of them fit side by side on a page
 _FILE_DPI = 160
+_TOO_SHORT = 30  # steps: no likeness comes of fewer
+
+
+def proves_nothing(recipe: str) -> bool:
+    """Whether a recipe is so short that its results say nothing about a claim."""
+    return pick_recipe(recipe).num_steps < _TOO_SHORT
 
 
 def notebook_recipe(name: str) -> str:
@@ -65,6 +71,7 @@ class Section:
     Attributes:
         face: the aligned face.
         searches, figures, claims: what has been done, by name or in order.
+        tasks: the searches for this photo with nothing changed, by task: what is handed in.
 
     Raises:
         FaceError, FileError: if the photo cannot be read, or has no face.
@@ -95,6 +102,7 @@ class Section:
         self.searches: list[dict] = []
         self.figures: dict[str, str] = {}
         self.claims: list[Claim] = []
+        self.tasks: dict[str, Restoration] = {}
         self._done: dict[tuple, Restoration] = {}
 
     @cached_property
@@ -146,9 +154,9 @@ class Section:
         (done,) = restore_faces(
             [subject], generator=self.G, degraded_by=degraded_by, distance=self.distance, **settings
         )
-        words = [
-            f"{value} steps" if name == "num_steps" else f"{name} {_cell(value)}" for name, value in changes.items()
-        ]
+        if face is None and not changes:
+            self.tasks[task] = done
+        words = [_in_words(name, value) for name, value in changes.items()]
         name = ", ".join([task, *words, *(["another photo"] if face is not None else [])])
         run, quality = done.run, done.metrics["result and original"]
         about = run.settings | {"degraded_by": repr(degraded_by)}
@@ -193,7 +201,8 @@ class Section:
 
     def check_claim(self, statement: str, holds: bool, **numbers: float) -> Claim:
         """Like ``claims.check_claim``, and noted for the report."""
-        claim = check_claim(statement, holds, **numbers)
+        doubt = PROVES_NOTHING if proves_nothing(self.recipe) else ""
+        claim = check_claim(statement, holds, doubt=doubt, **numbers)
         self.claims.append(claim)
         return claim
 
@@ -203,9 +212,20 @@ class Section:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
         lines = ("".join(f"<td>{html.escape(_cell(row.get(name, '')))}</td>" for name in names) for row in rows)
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        text = f"<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{body}</table>"
+        text = f"<div><em>{html.escape(caption)}</em><table><tr>{head}</tr>{body}</table></div>"
         plain = "\n".join(", ".join(f"{key} {_cell(value)}" for key, value in row.items()) for row in rows)
         publish_display_data({"text/html": text, "text/plain": f"{caption}\n{plain}"}, {METADATA: {"table": caption}})
+
+    def hand_in(self) -> None:
+        """Write what the course asks for about this section's task into its folder (``handin.write_task``)."""
+        if self.out is None:
+            print(
+                "Nothing is kept, as out is None: name a folder in the cell of parameters, and run the notebook again."
+            )
+            return
+        for task, done in self.tasks.items():
+            names = [path.name for path in handin.write_task(self.out, task, done)]
+            print(f"kept for the hand-in, in tasks/{task}: " + ", ".join(names))
 
     def finish(self) -> None:
         """Name the figures that were made, and write the section's numbers into its folder."""
@@ -230,6 +250,28 @@ def _identity(value: object) -> object:
     complete = isinstance(value, plain) or getattr(value, "rectangle", None)
     opaque = callable(value) or isinstance(value, Tensor | Projection | LatentStatistics)
     return value if opaque and not complete else repr(value)
+
+
+def _in_words(name: str, value: object) -> str:
+    """A changed setting as the report's table names it."""
+    match name, value:
+        case "num_steps", _:
+            return f"{value} steps"
+        case "latent_weight", _:
+            return f"λ_w = {value:.3g}"
+        case "space", str():
+            return f"in {value.upper()}"
+        case "start", str():
+            return "from the mean face" if value == "mean" else f"start {value}"
+        case "statistics", _:
+            return f"mean {_cell(value)}"
+        case "degradation", GaussianBlur():
+            return f"searched with kernel {value.kernel_size}"
+        case "degradation", Inpaint():
+            return "another hole"
+        case "seed", _:
+            return f"seed {value}"
+    return f"{name} {_cell(value)}"
 
 
 def _cell(value: object) -> str:

@@ -250,6 +250,6 @@ def test_the_report_is_whole_and_its_sliders_move_one_by_one(page, root, tmp_pat
     first.scroll_into_view_if_needed()
     box = first.get_by_role("slider").bounding_box()
     page.mouse.click(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
-    assert _shown(first)[0] == ["latent weight: ÷ 1500"]
+    assert _shown(first)[0] == ["latent weight: × 1500"]
     assert _shown(second)[0] == before  # the other one stays where it is
     page.screenshot(path=screenshots / "6-report.png", full_page=True)

@@ -1,0 +1,182 @@
+"""Make the assignment of the notebooks, and mark what comes back.
+
+    python scripts/assignment.py make                    write assignment/: the students' copy, the solution, the guide
+    python scripts/assignment.py grade FOLDER            mark the notebooks in FOLDER
+
+The notebooks in notebooks/ are the one source, and carry nbgrader's markers and metadata: what stands between
+``### BEGIN SOLUTION`` and ``### END SOLUTION`` is the student's to write, and what stands between
+``### BEGIN HIDDEN TESTS`` and ``### END HIDDEN TESTS`` only the marker sees. A course that has nbgrader can use it
+instead of this script.
+"""
+
+import copy
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ROOT / "notebooks"
+_FOLDER = 'out = "../results/report"  # for figures, numbers and what is handed in'
+CODE_STUB = "# YOUR CODE HERE\nraise NotImplementedError()"  # as nbgrader's
+TEXT_STUB = "*Your answer:*"
+TIMEOUT = 600  # seconds for a cell
+
+_SOLUTION = re.compile(r"^([ \t]*)[^\n]*### BEGIN SOLUTION.*?### END SOLUTION[^\n]*$", re.M | re.S)
+_HIDDEN = re.compile(r"^[ \t]*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS[^\n]*\n?", re.M | re.S)
+_MARKERS = re.compile(r"^[^\n]*### (?:BEGIN|END) (?:SOLUTION|HIDDEN TESTS)[^\n]*\n?", re.M)
+_OF_TESTS = re.compile(r"^# NBVAL_CHECK_OUTPUT\n", re.M)  # for the project's own tests
+_BADGE = re.compile(r"^.*colab-badge\.svg.*\n+", re.M)
+_NO_FOLDER = re.compile(r"^out = None.*$", re.M)
+
+
+def sources() -> dict[str, NotebookNode]:
+    """The notebooks by name."""
+    return {path.stem: nbformat.read(path, as_version=4) for path in sorted(SOURCES.glob("*.ipynb"))}
+
+
+def student_copy(source: NotebookNode) -> NotebookNode:
+    """A notebook without solutions, hidden checks and outputs."""
+    notebook = copy.deepcopy(source)
+    for cell in notebook.cells:
+        stub = CODE_STUB if cell.cell_type == "code" else TEXT_STUB
+        cell.source = _SOLUTION.sub(lambda match, stub=stub: textwrap.indent(stub, match[1]), cell.source)
+        cell.source = _OF_TESTS.sub("", _HIDDEN.sub("", cell.source)).rstrip("\n")
+    return _handed_out(notebook)
+
+
+def solution_copy(source: NotebookNode) -> NotebookNode:
+    """A notebook with its solutions and all checks, without the markers; its outputs stay."""
+    notebook = copy.deepcopy(source)
+    for cell in notebook.cells:
+        cell.source = _OF_TESTS.sub("", _MARKERS.sub("", cell.source)).rstrip("\n")
+    return notebook
+
+
+def _handed_out(notebook: NotebookNode) -> NotebookNode:
+    notebook.cells[0].source = _BADGE.sub("", notebook.cells[0].source)  # it would lead to the solution
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            if "parameters" in cell.metadata.get("tags", ()):
+                cell.source = _NO_FOLDER.sub(_FOLDER, cell.source)
+    return notebook
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a check of a notebook gave.
+
+    Attributes:
+        check: its grade_id.
+        points, of: given, and possible.
+        said: what the student is told.
+    """
+
+    check: str
+    points: float
+    of: float
+    said: str
+
+
+def grade(pairs: Iterable[tuple[NotebookNode, NotebookNode]]) -> list[Mark]:
+    """Mark one student's notebooks, given as pairs of the source and what was handed in.
+
+    Only the student's solutions are taken from what was handed in; setting up and checking is the source's, hidden
+    checks included. Everything runs in one kernel, which is emptied between two notebooks.
+    """
+    run = nbformat.v4.new_notebook()
+    for source, submission in pairs:
+        written = {_about(cell).get("grade_id"): cell.source for cell in submission.cells if _about(cell)}
+        run.cells.append(nbformat.v4.new_code_cell("%reset -f"))
+        for cell in source.cells:
+            about, setup = _about(cell), "setup" in cell.metadata.get("tags", ())
+            if cell.cell_type == "code" and (about or setup):
+                needed = nbformat.v4.new_code_cell(cell.source, metadata=cell.metadata)
+                if about.get("solution"):
+                    needed.source = written.get(about["grade_id"], "")
+                run.cells.append(needed)
+    run.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    # In the folder of the notebooks, whose paths lead to the photos from there.
+    resources = {"metadata": {"path": str(SOURCES)}}
+    NotebookClient(run, timeout=TIMEOUT, allow_errors=True, resources=resources).execute()
+    return [_mark(cell) for cell in run.cells if _about(cell).get("grade")]
+
+
+def _about(cell: NotebookNode) -> dict:
+    return cell.metadata.get("nbgrader", {})
+
+
+def _mark(cell: NotebookNode) -> Mark:
+    about = _about(cell)
+    errors = [output for output in cell.outputs if output.output_type == "error"]
+    said = errors[0].evalue if errors else "passed"
+    return Mark(about["grade_id"], 0 if errors else about["points"], about["points"], said)
+
+
+def teachers_guide(notebooks: dict[str, NotebookNode]) -> str:
+    """The guide as Markdown: the fixed text, and the marking scheme as the notebooks' metadata has it."""
+    rows, sums = [], {True: 0, False: 0}
+    for name, notebook in notebooks.items():
+        for cell in notebook.cells:
+            about = _about(cell)
+            if about.get("grade"):
+                automatic = cell.cell_type == "code"
+                sums[automatic] += about["points"]
+                asked = re.findall(r'with check\("(.*?)"\)', cell.source) or [_first_sentence(cell.source)]
+                how = "checked" if automatic else "read"
+                rows.append(f"| {name} | {asked[0]} | {about['points']} | {how} |")
+    text = (Path(__file__).with_name("teacher.md")).read_text(encoding="utf-8")
+    return text.format(
+        rows="\n".join(rows), automatic=sums[True], read=sums[False], report=100 - sum(sums.values()), total=100
+    )
+
+
+def _first_sentence(exercise: str) -> str:
+    number, question = re.match(r"\*\*(\d+)\.\*\* (.*?)(?=<!--|$)", exercise, re.S).groups()
+    question = " ".join(question.split()).replace("|", "\\|")
+    return f"exercise {number}: " + re.split(r"(?<=[.?])\s+(?=[A-Z`])", question)[0]
+
+
+def make(folder: Path) -> None:
+    """Write the students' copy, the solution and the teacher's guide."""
+    notebooks = sources()
+    for name, made in (("student", student_copy), ("solution", solution_copy)):
+        place = folder / name / "notebooks"
+        shutil.rmtree(folder / name, ignore_errors=True)
+        place.mkdir(parents=True)
+        for stem, source in notebooks.items():
+            nbformat.write(made(source), place / f"{stem}.ipynb")
+        shutil.copytree(ROOT / "data", folder / name / "data", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(Path(__file__).with_name("student.md"), folder / "student" / "README.md")
+    (folder / "teacher.md").write_text(teachers_guide(notebooks), encoding="utf-8")
+
+
+def main(arguments: list[str]) -> None:
+    """What the module's docstring says."""
+    match arguments:
+        case ["make"]:
+            make(ROOT / "assignment")
+            print("written to assignment: student/, solution/, teacher.md")
+        case ["grade", folder]:
+            names = [name for name in sources() if Path(folder, f"{name}.ipynb").is_file()]
+            if not names:
+                sys.exit(f"There is none of the notebooks in {folder}: name the folder that holds them.")
+            all_sources = sources()
+            marks = grade((all_sources[n], nbformat.read(Path(folder, f"{n}.ipynb"), as_version=4)) for n in names)
+            for mark in marks:
+                print(f"{mark.points:g} of {mark.of:g}  {mark.check}: {mark.said}")
+            print(f"{sum(mark.points for mark in marks):g} of {sum(mark.of for mark in marks):g} points")
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,136 @@
+"""What a student hands in: the course's files under its names, complete or not at all, and a latent to start from."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+import ex5lib
+from ex5lib import handin
+from ex5lib.errors import FileError
+from ex5lib.images import load_image
+from ex5lib.restore import TASKS, restore_faces
+
+
+@pytest.fixture
+def done(tiny_generator, astronaut, distance):
+    """Results of the four tasks, by an untrained generator in two steps."""
+    found = {}
+    for task, degradation in TASKS.items():
+        (found[task],) = restore_faces(
+            [astronaut], degradation, generator=tiny_generator, distance=distance, recipe="smoke", num_steps=2,
+            space="w+", device="cpu", progress=False,
+        )  # fmt: skip
+    return found
+
+
+def _notebook(path, **cell) -> None:
+    code = {"cell_type": "code", "source": ["1 + 1"], "execution_count": 1, "outputs": []} | cell
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"cells": [code]}))
+
+
+def test_a_hand_in_is_complete_or_says_all_that_is_missing(done, tmp_path, call):
+    folder, out = tmp_path / "results", tmp_path / "hand-in.zip"
+    folder.mkdir()
+
+    def refused() -> str:
+        result = call("submit", folder, "--out", out)
+        assert result.exit_code == 1
+        assert not out.exists()
+        (line,) = result.stderr.strip().splitlines()
+        return line
+
+    assert "of inversion everything; of deblurring everything" in refused()
+    for task, restoration in done.items():
+        handin.write_task(folder, task, restoration)
+    assert "lacks 3.1_alignment.ipynb (missing); " in refused()
+    for name in handin.NOTEBOOKS:
+        _notebook(folder / "notebooks" / f"{name}.ipynb")
+    assert refused().endswith("lacks the report (python -m ex5lib report makes it).")
+    (folder / "report.html").write_text("a page")
+
+    (folder / "tasks" / "inpainting" / "loss_plot.png").rename(tmp_path / "plot.png")
+    assert refused().endswith("lacks of inpainting loss_plot.png.")
+    (tmp_path / "plot.png").rename(folder / "tasks" / "inpainting" / "loss_plot.png")
+    _notebook(folder / "notebooks" / "3.2_inversion.ipynb", execution_count=None)
+    assert "3.2_inversion.ipynb (1 of its cells have not been run, or it was not saved since)" in refused()
+    _notebook(folder / "notebooks" / "3.2_inversion.ipynb", outputs=[{"output_type": "error"}])
+    assert "3.2_inversion.ipynb (a cell of it ended in an error)" in refused()
+    _notebook(folder / "notebooks" / "3.2_inversion.ipynb")
+
+    result = call("submit", folder, "--out", out)
+    assert result.exit_code == 0
+    assert "print report.html from a browser" in result.stdout
+    with zipfile.ZipFile(out) as archive:
+        names = set(archive.namelist())
+        latent = np.load(archive.open("colourisation/inverted_latent.npz"))["latent"]
+    np.testing.assert_array_equal(latent, done["colourisation"].run.ws.numpy())
+    per_task = {
+        "original_image.png", "original_degraded_image.png", "intermediate_image_0.png", "intermediate_image_1.png",
+        "intermediate_image_2.png", "final_inverted_image.png", "inverted_latent.npz", "loss_plot.png",
+    }  # fmt: skip
+    composites = {f"{task}/composite_image.png" for task in ("colourisation", "inpainting")}
+    expected = {f"{task}/{name}" for task in TASKS for name in per_task} | composites | {"report.html"}
+    assert names == expected | {f"notebooks/{name}.ipynb" for name in handin.NOTEBOOKS}
+    (folder / "report.pdf").write_text("printed")
+    assert "print report.html" not in call("submit", folder, "--out", out).stdout
+
+
+def test_the_images_are_what_their_names_say(done, tmp_path):
+    for task in ("deblurring", "inpainting"):
+        result = done[task]
+        paths = {path.name: path for path in handin.write_task(tmp_path, task, result)}
+        images = {
+            "original_image": result.original,
+            "original_degraded_image": result.target,
+            "final_inverted_image": result.result,
+            "intermediate_image_0": result.run.snapshots[0],
+        }
+        for name, image in images.items():
+            assert (load_image(paths[f"{name}.png"]) - image.clamp(-1, 1)).abs().max() < 0.01, name
+    stale = tmp_path / "tasks" / "deblurring" / "intermediate_image_999.png"
+    stale.write_text("of a longer search")
+    handin.write_task(tmp_path, "deblurring", done["deblurring"])
+    assert not stale.exists()
+
+
+def test_a_latent_in_the_courses_form_is_a_start(done, tmp_path, tiny_generator, distance):
+    """Also by a recipe that begins in w: its layers stay different."""
+    first = done["inversion"]
+    path = next(p for p in handin.write_task(tmp_path, "inversion", first) if p.name == "inverted_latent.npz")
+    latent = handin.load_latent(path)
+    assert torch.equal(latent, first.run.ws)
+    assert not torch.equal(latent[:, :1].expand_as(latent), latent)
+    for recipe in ("smoke", "fast", "karras2020"):
+        points = []
+        run = ex5lib.project(
+            tiny_generator, first.target, start=latent, recipe=recipe, num_steps=3, distance=distance, device="cpu",
+            progress=False, callback=lambda report, points=points: points.append(report["latent"].clone()),
+        )  # fmt: skip
+        assert run.settings["space"] == "w+"
+        assert torch.equal(points[0], latent)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"latent": np.zeros((16, 512), np.float32)}, r"is \[16, 512\], but must be finite and \[1, num_ws, w_dim\]"),
+        ({"latent": np.full((1, 16, 512), np.nan)}, "must be finite"),
+        ({"w": np.zeros((1, 16, 512))}, "holds no latent"),
+        ({"latent": np.array({"a": 1}, dtype=object)}, "holds no latent"),  # a pickle, which is not opened
+        (None, "There is no file"),
+    ],
+)
+def test_a_file_that_holds_no_latent_is_refused(tmp_path, call, root, content, message):
+    path = tmp_path / "inverted_latent.npz"
+    if content is not None:
+        np.savez(path, **content)
+    with pytest.raises(FileError, match=message):
+        handin.load_latent(path)
+    result = call("invert", root / "data" / "astronaut.png", "--start", path)
+    assert result.exit_code == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "results").exists()
