@@ -55,7 +55,8 @@ ORDER = [
     "detection", "alignment", "degradations", "jpeg", "unknown", "hidden", "latents", "stages", "losses", "warm_start",
     "metrics", "damage", "recipes", "descent", "projection", "projector", "tuning", "figures", "masks", "paste",
     "restore", "summary", "jobs",
-    "notebook.claims", "notebook.frames", "notebook.controls", "notebook.screens", "notebook.explorer",
+    "notebook.claims", "notebook.frames", "notebook.board", "notebook.choices", "notebook.searching",
+    "notebook.subjects", "notebook.shelf", "notebook.exploration", "notebook.page", "notebook.explorer",
     "notebook.sweep", "notebook.upload", "notebook.section", "notebook.report", "notebook",
     "options", "commands", "cli", "__main__",
 ]
