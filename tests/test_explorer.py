@@ -3,7 +3,9 @@
 import base64
 import http.client
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import types
@@ -247,6 +249,26 @@ def test_a_mask_may_be_given_in_place_of_a_rectangle(make):
     assert one.exploration.choice.modules()[1].mask[0, 0, :, 0].sum() == 50
     with pytest.raises(SettingError, match="give a square mask"):
         make(degradation="inpaint", mask=torch.zeros(1, 1, 100, 90))
+
+
+def test_a_page_of_its_own_is_opened_by_a_command_and_ended_by_ctrl_c(root, tmp_path):
+    command = [sys.executable, "-m", "ex5lib", "explore", root / "data" / "astronaut.png", "--no-browser"]
+    small = ["--generator", root / "tests" / "data" / "uncond_32.pkl", "--recipe", "smoke"]
+    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
+    # A shell's background job ignores Ctrl-C, and so would what it starts.
+    started = {"cwd": tmp_path, "env": environment, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen([*command, *small], stdout=subprocess.PIPE, text=True, **started) as program:
+        try:
+            lines = [program.stdout.readline(), program.stdout.readline()]
+            address = re.fullmatch(r"the page is at (http://127\.0\.0\.1:\d+/\?token=[\w-]{20,})\n", lines[1])[1]
+            with urllib.request.urlopen(address, timeout=PATIENCE) as page:
+                assert b"<title>Explorer: astronaut.png</title>" in page.read()
+            program.send_signal(signal.SIGINT)
+            assert program.stdout.read().endswith("ended\n")
+            assert program.wait(PATIENCE) == 0
+        finally:
+            program.kill()
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_widgets_are_loaded_on_first_use_only(root):

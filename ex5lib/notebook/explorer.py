@@ -20,14 +20,13 @@ from ex5lib.images import check_image, checked_target
 from ex5lib.notebook.choices import DEGRADATIONS, Choice, packed
 from ex5lib.notebook.exploration import Exploration
 from ex5lib.notebook.frames import data_uri
-from ex5lib.notebook.page import SCRIPT, STYLE, PageServer
+from ex5lib.notebook.page import OF_TESTS, SCRIPT, STYLE, PageServer
 from ex5lib.notebook.searching import planned
 from ex5lib.recipes import RECIPES, Recipe, pick_recipe
 from ex5lib.restore import Restoration
 from stylegan2_ada.generator import Generator
 
 _SET_BY_EXPLORER = ("target", "snapshots", "progress", "callback")
-_OF_TESTS = "smoke"  # offered only where it was asked for
 _HEIGHT = 1250  # px of the frame on Colab
 
 
@@ -99,7 +98,7 @@ def explore(
     ).changed(latent_weight=latent_weight)
     planned(G, recipe, keywords, choice.modules()[1])
     keep_freed_memory()
-    offered = {key: one for key, one in RECIPES.items() if key != _OF_TESTS} | {recipe.name: recipe}
+    offered = {key: one for key, one in RECIPES.items() if key != OF_TESTS} | {recipe.name: recipe}
     image = hashlib.sha256(face_image.image.cpu().contiguous().numpy().tobytes()).hexdigest()
     key = (id(G), image, recipe, str(out), repr(sorted(keywords.items(), key=str)))
     if Explorer._latest is None or Explorer._latest[0] != key:

@@ -10,14 +10,22 @@ import html
 import json
 import secrets
 import threading
+import webbrowser
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
+from ex5lib.alignment import load_face
+from ex5lib.devices import pick_device
 from ex5lib.errors import Ex5Error, FileError, sentence
+from ex5lib.notebook.choices import Choice
 from ex5lib.notebook.exploration import Exploration
+from ex5lib.recipes import RECIPES, pick_recipe
+from ex5lib.weights import load_generator
 
+OF_TESTS = "smoke"  # a recipe that is offered only where it was asked for
 _HERE = Path(__file__).parent
 # A widget's script is one module, so these three are joined; page.js is only this server's.
 SCRIPT = "\n".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("drawing", "brush", "explorer"))
@@ -77,6 +85,45 @@ class PageServer(ThreadingHTTPServer):
         """Stop serving."""
         self.shutdown()
         self.server_close()
+
+
+def show_page(
+    photo: Path,
+    generator: str,
+    *,
+    recipe: str,
+    num_steps: int | None,
+    device: str,
+    face: int | None,
+    aligned: bool,
+    port: int,
+    browser: bool,
+    out: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Serve an explorer of a photo until Ctrl-C; arguments as on the command line, ``say`` prints a line.
+
+    Raises:
+        FaceError, FileError, SettingError, WeightsError, DeviceError: before the page is served.
+    """
+    recipes = {name: one for name, one in RECIPES.items() if name != OF_TESTS} | {recipe: pick_recipe(recipe)}
+    pick_device(device)
+    say("loading the generator, and looking for a face …")
+    G = load_generator(generator, device)
+    subject = load_face(photo, face=face, aligned=aligned, size=G.img_resolution)
+    keywords = {"device": device} | ({} if num_steps is None else {"num_steps": num_steps})
+    exploration = Exploration(G, subject, Choice(recipe=recipe), recipes, keywords, name=photo.name, out=out)
+    server = PageServer(exploration, port)
+    say(f"the page is at {server.address}")
+    say("Ctrl-C ends it")
+    try:
+        if browser:
+            webbrowser.open(server.address)
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        say("ended")
+    finally:
+        server.close()
 
 
 class _Handler(BaseHTTPRequestHandler):
