@@ -29,7 +29,7 @@ function curveSvg(points, steps) {
     const begins = points.filter((point, i) => !i || point[2] !== points[i - 1][2]);
     const stages = begins.map((point, i) =>
         (i ? `<line class="stage" x1="${x(point[0])}" x2="${x(point[0])}" y1="${top - 12}" y2="${height - bottom}"/>` : "") +
-        text(Number(x(point[0])) + 3, top - 6, `${point[2]} px`));
+        (x(point[0]) < width - 50 ? text(Number(x(point[0])) + 3, top - 6, `${point[2]} px`) : text(x(point[0]) - 3, top - 6, `${point[2]} px`, "end")));
     const line = points.map((point, i) => `${x(point[0])},${y(values[i])}`).join(" ");
     return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="perceptual distance over the steps">
         ${grid.join("")}${stages.join("")}<polyline points="${line}"/>

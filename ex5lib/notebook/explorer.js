@@ -280,9 +280,9 @@ function render({ model, el }) {
     function drawHistory() {
         const history = model.get("history");
         pastBox.hidden = !history.length;
-        past.replaceChildren(...history.map(({ number, picture, words: text }) => {
+        past.replaceChildren(...history.map(({ number, picture, words: text, short }) => {
             const card = button("", text, () => { view.touched = {}; view.chosen = false; send({ do: "restore", number }); }, { className: "ex5-thumb", value: String(number), "aria-label": `Result ${text}` });
-            card.append(h("img", { src: picture, alt: "" }), h("span", { textContent: number }));
+            card.append(h("img", { src: picture, alt: "" }), h("b", { textContent: number }), ...short.map((line) => h("span", { textContent: line })));
             return card;
         }));
         drawState();

@@ -62,12 +62,15 @@ class Found:
         return curve_of(list(zip(history["distance"], history["size"], strict=True)), num_steps)
 
     def entry(self) -> dict:
-        """For the strip of results, JSON-ready: number, picture, and in words what it is and how good."""
+        """For the strip of results, JSON-ready: number, picture, and what it is and how good, in words."""
         best = "result" if self.done.composite is None else "composite"
         identity = (self.quality or {}).get(f"{best} and original", {}).get("identity_distance")
         words = f"{self.number}: {self.subject.name}, {self.choice}; d to the target {self.done.run.distance:.3f}"
         words += f", identity distance {identity:.2f}" if identity is not None else ""
-        return {"number": self.number, "picture": self.thumbnail, "words": words}
+        settings = self.done.run.settings
+        weight = settings["latent_weight" if settings["color_layers"] is None else "colorless_weight"]
+        short = [self.choice.degradation, f"λ_w {weight:.2g}", *["stopped"] * self.done.run.stopped]
+        return {"number": self.number, "picture": self.thumbnail, "words": words, "short": short}
 
     def search_in_words(self) -> str:
         """How long the search was, and what it found."""
