@@ -9,7 +9,7 @@ function makeBrush(tool, send) {
     const keys = "mask: paint with the mouse, or move with the arrows and paint with the space bar";
     const canvas = h("canvas", { width: SIZE, height: SIZE, tabIndex: 0, "aria-label": keys });
     const cross = h("div", { className: "ex5-cross" });
-    const width = h("input", { type: "range", min: 4, max: 64, value: 20, "aria-label": "size of the brush" });
+    const width = h("input", { type: "range", min: 4, max: 64, value: 20, "aria-label": "size of the brush", title: "size of the brush" });
     const pen = canvas.getContext("2d", { willReadFrequently: true });
     const cursor = { x: SIZE / 2, y: SIZE / 2 };
     const before = []; // what undo brings back

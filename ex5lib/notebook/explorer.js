@@ -2,7 +2,6 @@
 // the user does: {do: "run"}, {do: "change", degradation: "blur"} and so on, as Exploration.handle takes them.
 
 const PICTURES = ["photo", "target", "result", "composite", "previous"];
-const TITLES = { previous: "previous result" };
 const PART = 500_000; // bytes of a file that are sent at once
 const SETTLED = 700; // ms after its last change for which a control is the user's and not the kernel's
 const SILENCE = 10_000; // ms without an answer after which something must be wrong
@@ -94,7 +93,7 @@ function render({ model, el }) {
     const faces = h("div", { className: "ex5-strip", role: "group", "aria-label": "faces in the photo" });
     const follows = tick("sigma", "σ follows the kernel size", "σ = 0.15 · kernel size + 0.35", (on) => (on ? null : Number((0.15 * state().choice.kernel_size + 0.35).toFixed(2))), (choice) => choice.sigma === null);
     const damaged = tick("damaged", "the photo itself is damaged", "Nothing is done to the photo; there is then no original to compare with.", (on) => on, (choice) => choice.damaged);
-    const hole = ["top", "left", "height", "width"].map((name) => h("input", { type: "number", min: 0, max: 256, "aria-label": `${name} of the hole`, title: name }));
+    const hole = ["top", "left", "height", "width"].map((name) => h("input", { type: "number", min: 0, max: 256, "aria-label": `${name} of the hole`, title: name, placeholder: "–" }));
     for (const each of hole) each.onchange = () => change({ hole: hole.map((one) => Number(one.value)) });
     const holeBox = row("hole (px)", h("span", { className: "ex5-four" }, ...hole.map((each) => h("label", {}, each.title, each))));
     const own = button("↺ task's own", "Leave λ_w to the recipe, which knows the task", () => change({ latent_weight: null }));
@@ -158,18 +157,17 @@ function render({ model, el }) {
     const tools = ["wipe", "brush", "rectangle", "eraser"].map((name) =>
         button({ wipe: "◧ compare", brush: "● brush", rectangle: "▬ rectangle", eraser: "○ eraser" }[name], { wipe: "Compare two pictures" }[name] ?? `Paint on the photo what is to be filled in: ${name}`,
             () => { view.tool = name; drawStage(); }, { value: name }));
-    const toolbar = h("div", { className: "ex5-tools" }, ...tools, h("label", {}, "size", brush.width),
+    const toolbar = h("div", { className: "ex5-tools" }, ...tools, brush.width,
         button("undo", "Take back the last stroke", brush.undo),
         button("clear", "Erase the whole mask", () => { if (view.tool === "wipe") view.tool = "brush"; brush.clear(); }));
     const thumbs = h("div", { className: "ex5-strip", role: "group", "aria-label": "pictures to compare" });
     const cards = Object.fromEntries(PICTURES.map((name) => {
         const show = (side) => { view.chosen = true; view.tool = "wipe"; view[side] = name; drawStage(); };
-        const title = TITLES[name] ?? name;
-        const picture = h("img", { alt: title });
-        const [left, right] = [["left", "◧"], ["right", "◨"]].map(([side, sign]) => button(sign, `${title} on the ${side}`, () => show(side), { "aria-label": `${title} on the ${side}` }));
-        const face = button("", `Show: ${title}`, () => show("right"), { className: "ex5-thumb", tabIndex: -1 });
+        const picture = h("img", { alt: name });
+        const [left, right] = [["left", "◧"], ["right", "◨"]].map(([side, sign]) => button(sign, `${name} on the ${side}`, () => show(side), { "aria-label": `${name} on the ${side}` }));
+        const face = button("", `Show: ${name}`, () => show("right"), { className: "ex5-thumb", tabIndex: -1 });
         face.append(picture);
-        const card = h("div", { className: "ex5-card", hidden: true }, face, h("span", {}, title), h("span", { className: "ex5-sides" }, left, right));
+        const card = h("div", { className: "ex5-card", hidden: true }, face, h("span", {}, name), h("span", { className: "ex5-sides" }, left, right));
         thumbs.append(card);
         return [name, { card, picture, left, right }];
     }));
@@ -219,8 +217,8 @@ function render({ model, el }) {
         stage.classList.toggle("ex5-painting", painting);
         under.src = urls[painting ? "photo" : view.right] || "";
         over.src = urls[view.left] || "";
-        under.alt = TITLES[view.right] ?? view.right;
-        over.alt = TITLES[view.left] ?? view.left;
+        under.alt = view.right;
+        over.alt = view.left;
         [over.alt, under.alt].forEach((title, i) => (tags[i].textContent = title));
         over.hidden = handle.hidden = painting;
         for (const tag of tags) tag.hidden = painting;

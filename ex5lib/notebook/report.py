@@ -166,6 +166,6 @@ def _parts(cell: nbformat.NotebookNode, tags: set[str]) -> list[dict[str, str]]:
             mime = next(kind for kind in data if kind.startswith("image/"))
             picture = "".join(data[mime].split())
             parts.append({"kind": "figure", "source": f"data:{mime};base64,{picture}", **about})
-        elif "table" in about or data.get("text/html", "").startswith("<div data-sweep"):
+        elif "table" in about or data.get("text/html", "").startswith(("<div data-sweep", "<figure data-explorer")):
             parts.append({"kind": "html", "html": data["text/html"]})
     return parts
