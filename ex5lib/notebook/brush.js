@@ -9,7 +9,8 @@ function makeBrush(tool, send) {
     const keys = "mask: paint with the mouse, or move with the arrows and paint with the space bar";
     const canvas = h("canvas", { width: SIZE, height: SIZE, tabIndex: 0, "aria-label": keys });
     const cross = h("div", { className: "ex5-cross" });
-    const width = h("input", { type: "range", min: 4, max: 64, value: 20, "aria-label": "size of the brush", title: "size of the brush" });
+    const words = "size of the brush";
+    const width = h("input", { type: "range", min: 4, max: 64, value: 20, "aria-label": words, title: words });
     const pen = canvas.getContext("2d", { willReadFrequently: true });
     const cursor = { x: SIZE / 2, y: SIZE / 2 };
     const before = []; // what undo brings back
@@ -76,7 +77,9 @@ function makeBrush(tool, send) {
         if (!moves[event.key]) return;
         event.preventDefault();
         event.stopPropagation();
-        [cursor.x, cursor.y] = [cursor.x, cursor.y].map((at, i) => Math.min(SIZE, Math.max(0, at + STEP * moves[event.key][i])));
+        const [right, down] = moves[event.key];
+        cursor.x = Math.min(SIZE, Math.max(0, cursor.x + STEP * right));
+        cursor.y = Math.min(SIZE, Math.max(0, cursor.y + STEP * down));
         cross.style.left = `${(100 * cursor.x) / SIZE}%`;
         cross.style.top = `${(100 * cursor.y) / SIZE}%`;
         if (event.key !== " ") return;

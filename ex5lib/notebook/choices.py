@@ -1,5 +1,6 @@
 """What can be chosen in the explorer, and the degradations and the λ_w that follow from it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -124,6 +125,17 @@ class Choice:
         degraded_by = Noise(self.noise_sigma, seed=1) if self.degradation == "noise" else D
         return None if self.damaged else degraded_by, UnknownBlur() if self.degradation == "unknown blur" else D
 
+    def applied(self, photo: Tensor) -> tuple[Tensor, bytes]:
+        """The target of a photo's preview [1, 3, S, S], and the mask as 256 × 256 bytes, empty without a hole.
+
+        Raises:
+            SettingError: as ``modules``.
+        """
+        degraded_by, D = self.modules()
+        if isinstance(D, Inpaint):
+            return D(photo), (unpacked(self.hole) > 0.5).byte().numpy().tobytes()
+        return photo if degraded_by is None else degraded_by(photo), b""
+
     def in_words(self) -> str:
         """The degradation for a caption: "blur, kernel size 25, σ 4.1 px", say."""
         if self.degradation == "none":
@@ -183,3 +195,9 @@ def own_weight(planned: Recipe) -> tuple[float, str]:
         rest = f"{planned.latent_weight:g} for all other layers"
         return planned.colorless_weight, f"the task's own: {planned.colorless_weight:g} for the colours' layers, {rest}"
     return planned.latent_weight, f"the task's own: {planned.latent_weight:g}"
+
+
+def about(recipes: Iterable[str]) -> dict:
+    """What there is to choose from, for a page, JSON-ready."""
+    degradations = {name: list(read) for name, read in DEGRADATIONS.items()}
+    return {"degradations": degradations, "ranges": RANGES, "weights": WEIGHTS, "recipes": list(recipes)}

@@ -1,5 +1,5 @@
-// What the explorer's page is drawn with: elements, the curve and the table of numbers. The page's scripts are joined into
-// one module (page.SCRIPT), which a widget needs.
+// What the explorer's page is drawn with: elements, the curve and the table of numbers. The page's scripts are joined
+// to one module (page.SCRIPT), which a widget needs.
 
 function h(tag, properties = {}, ...children) {
     const element = document.createElement(tag);
@@ -15,6 +15,12 @@ function button(text, title, onclick, more = {}) {
     return h("button", { type: "button", textContent: text, title, onclick, ...more });
 }
 
+function thumbnail(source, title, onclick, more = {}) {
+    const card = button("", title, onclick, { className: "ex5-thumb", "aria-label": title, ...more });
+    card.append(h("img", source ? { src: source, alt: "" } : { alt: "" }));
+    return card;
+}
+
 // The curve of d as SVG: `points` are [step, d, px]; the axis of d is logarithmic.
 function curveSvg(points, steps) {
     const [width, height, left, right, top, bottom] = [340, 160, 34, 8, 20, 20];
@@ -22,14 +28,18 @@ function curveSvg(points, steps) {
     const [low, high] = [Math.min(...values) - 0.02, Math.max(...values) + 0.02];
     const x = (step) => (left + ((width - left - right) * step) / steps).toFixed(1);
     const y = (value) => (top + ((height - top - bottom) * (high - value)) / (high - low)).toFixed(1);
-    const text = (at, down, words, anchor = "start") => `<text x="${at}" y="${down}" text-anchor="${anchor}">${words}</text>`;
+    const text = (at, down, words, anchor = "start") =>
+        `<text x="${at}" y="${down}" text-anchor="${anchor}">${words}</text>`;
     const grid = [high, (low + high) / 2, low].map((value) =>
         `<line class="grid" x1="${left}" x2="${width - right}" y1="${y(value)}" y2="${y(value)}"/>` +
         text(left - 4, Number(y(value)) + 3, (10 ** value).toPrecision(2), "end"));
     const begins = points.filter((point, i) => !i || point[2] !== points[i - 1][2]);
-    const stages = begins.map((point, i) =>
-        (i ? `<line class="stage" x1="${x(point[0])}" x2="${x(point[0])}" y1="${top - 12}" y2="${height - bottom}"/>` : "") +
-        (x(point[0]) < width - 50 ? text(Number(x(point[0])) + 3, top - 6, `${point[2]} px`) : text(x(point[0]) - 3, top - 6, `${point[2]} px`, "end")));
+    const stages = begins.map(([step, , px], i) => {
+        const at = Number(x(step));
+        const late = at > width - 50; // its words would be cut off
+        const line = `<line class="stage" x1="${at}" x2="${at}" y1="${top - 12}" y2="${height - bottom}"/>`;
+        return (i ? line : "") + text(late ? at - 3 : at + 3, top - 6, `${px} px`, late ? "end" : "start");
+    });
     const line = points.map((point, i) => `${x(point[0])},${y(values[i])}`).join(" ");
     return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="perceptual distance over the steps">
         ${grid.join("")}${stages.join("")}<polyline points="${line}"/>
@@ -42,7 +52,7 @@ const ROWS = [
     ["to the original: d", "distance", 3, "Perceptual distance to the undegraded photo: lower is nearer"],
     ["to the original: PSNR (dB)", "psnr", 1, "Higher is nearer"],
     ["to the original: SSIM", "ssim", 3, "Structural similarity; 1 is the same"],
-    ["identity distance", "identity_distance", 2, "Of dlib's face descriptors to the original's; below 0.6, one person"],
+    ["identity distance", "identity_distance", 2, "Of dlib's face descriptors; below 0.6, one person"],
 ];
 
 // The table of numbers; a column for each of result, composite and previous result.

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from ex5lib.alignment import AlignedFace
-from ex5lib.degradations import Inpaint
 from ex5lib.errors import Ex5Error, SettingError, sentence
 from ex5lib.images import resize, resize_area
 from ex5lib.notebook.board import Board, Worker
-from ex5lib.notebook.choices import DEGRADATIONS, RANGES, WEIGHTS, Choice, own_weight, packed, unpacked
+from ex5lib.notebook.choices import Choice, about, own_weight, packed
 from ex5lib.notebook.frames import jpeg
 from ex5lib.notebook.searching import Searcher, Step
 from ex5lib.notebook.shelf import PICTURE_SIZE, Found, Shelf
@@ -80,11 +79,7 @@ class Exploration:
         self._upload = Upload()
         self._subjects: list[Subject] = []
         self.board.put(
-            about={
-                "degradations": {kind: list(read) for kind, read in DEGRADATIONS.items()}, "ranges": RANGES,
-                "weights": WEIGHTS, "recipes": list(recipes), "photos": sample_names(),
-                "max_upload": MAX_BYTES,
-            },
+            about=about(recipes) | {"photos": sample_names(), "max_upload": MAX_BYTES},
             **dict.fromkeys(("photo", "target", "result", "composite", "previous", "mask"), b""),
             history=[], faces=[], numbers=[], progress={}, curve={},
         )  # fmt: skip
@@ -261,12 +256,7 @@ class Exploration:
         """Show the photo and the target; returns whether the choice makes sense."""
         small = resize(resize_area(self._subject.face.image.clamp(-1, 1), PICTURE_SIZE), PICTURE_SIZE)
         try:
-            degraded_by, D = self.choice.modules()
-            target, mask = small, b""
-            if isinstance(D, Inpaint):
-                target, mask = D(small), (unpacked(self.choice.hole) > 0.5).byte().numpy().tobytes()
-            elif degraded_by is not None:
-                target = degraded_by(small)
+            target, mask = self.choice.applied(small)
             self._own = own_weight(self._searcher.plan(self.choice))
         except Ex5Error as error:
             self.board.put(photo=jpeg(small, PICTURE_SIZE))

@@ -1,20 +1,28 @@
-// The model of a page of its own, with the few methods of a widget's that explorer.js uses. It asks the server for changes, one question at a time, and
-// posts messages in order.
+// The model of a page of its own, with the few methods of a widget's that explorer.js uses. It asks the server for
+// changes, one question at a time, and posts messages in order.
+
+const GONE = "The program behind this page does not answer: start it again, and open the address that it prints.";
+
 export function connect(token) {
-    const values = { about: null };
+    const values = {};
     const handlers = {};
-    const fire = (event, ...rest) => (handlers[event] ?? []).slice().forEach((handler) => handler(...rest));
-    const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
     let version = 0;
-    let posting = Promise.resolve();
-    const query = (path, more = "") => `${path}?token=${encodeURIComponent(token)}${more}`;
-    const gone = () => fire("msg:custom", { problem: "The program behind this page does not answer: start it again, then reload the page." });
+    let posted = Promise.resolve();
+
+    const query = (path, more = {}) => `${path}?${new URLSearchParams({ token, ...more })}`;
+    const fire = (event, ...rest) => (handlers[event] ?? []).forEach((handler) => handler(...rest));
+    const gone = () => fire("msg:custom", { problem: GONE });
+    const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+    const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+
     async function ask() {
-        const reply = await fetch(query("changes", `&since=${version}`));
+        const reply = await fetch(query("changes", { since: version }));
         if (!reply.ok) throw new Error(reply.statusText);
         const news = await reply.json();
         version = news.version;
-        for (const [name, value] of Object.entries(news.values)) values[name] = value?.base64 === undefined ? value : bytes(value.base64);
+        for (const [name, value] of Object.entries(news.values)) {
+            values[name] = value?.base64 === undefined ? value : bytes(value.base64);
+        }
         for (const name of Object.keys(news.values)) fire(`change:${name}`);
     }
     async function follow() {
@@ -23,26 +31,33 @@ export function connect(token) {
                 await ask();
             } catch {
                 gone();
-                await new Promise((resolve) => setTimeout(resolve, 2000));
+                await pause(2);
             }
         }
     }
-    const model = {
+    async function post(message, body) {
+        try {
+            await fetch(query("send", { message: JSON.stringify(message) }), { method: "POST", body });
+        } catch {
+            gone();
+        }
+    }
+    return {
+        nobody: GONE,
         get: (name) => values[name],
         on: (event, handler) => (handlers[event] ??= []).push(handler),
-        off: (event, handler) => (handlers[event] = (handlers[event] ?? []).filter((each) => each !== handler)),
+        off: (event, handler) => (handlers[event] = handlers[event].filter((each) => each !== handler)),
         send(message, _, buffers = []) {
-            if (message.do === "download") {
-                Object.assign(document.createElement("a"), { href: query("archive"), download: "" }).click();
+            if (message.do !== "download") {
+                posted = posted.then(() => post(message, buffers[0]));
                 return;
             }
-            const post = () => fetch(query("send", `&message=${encodeURIComponent(JSON.stringify(message))}`), { method: "POST", body: buffers[0] }).catch(gone);
-            posting = posting.then(post);
+            Object.assign(document.createElement("a"), { href: query("archive"), download: "" }).click();
+            fire("msg:custom", {}); // an answer: the browser does the rest
         },
         async ready() {
             await ask();
             follow();
         },
     };
-    return model;
 }

@@ -27,8 +27,9 @@ from ex5lib.weights import load_generator
 
 OF_TESTS = "smoke"  # a recipe that is offered only where it was asked for
 _HERE = Path(__file__).parent
-# A widget's script is one module, so these three are joined; page.js is only this server's.
-SCRIPT = "\n".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("drawing", "brush", "explorer"))
+# A widget's script is one module, so these are joined to one; page.js is only this server's.
+_PARTS = ("drawing", "brush", "controls", "picture", "explorer")
+SCRIPT = "\n".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in _PARTS)
 STYLE = (_HERE / "explorer.css").read_text(encoding="utf-8")
 _LONGEST_WAIT = 10.0  # seconds for which a page's question may wait for a change
 _MAX_BODY = 8_000_000  # bytes; files come in smaller parts

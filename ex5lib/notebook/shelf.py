@@ -86,7 +86,8 @@ class Found:
         Raises:
             FileError: if the disk is full or cannot be written to.
         """
-        stem = f"{Path(self.subject.name).stem}-{self.choice.degradation.replace(' ', '-')}"
+        task = "inversion" if self.choice.degradation == "none" else self.choice.degradation.replace(" ", "-")
+        stem = f"{Path(self.subject.name).stem}-{task}"
         folder = next(path for i in count(1) if not (path := out / f"{stem}-{i}").exists())
         request = asdict(self.choice.searched())
         if isinstance(request["hole"], bytes):

@@ -255,6 +255,14 @@ CELLS = (
 )
 
 
+def _write_notebook(path: Path, photo: Path, steps: int, cells: int = 2) -> None:
+    notebook = nbformat.v4.new_notebook()
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    sources = [cell.format(photo=str(photo), steps=steps) for cell in CELLS[:cells]]
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(notebook, path)
+
+
 def _run_cells(page: Page) -> None:
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_function(
@@ -264,10 +272,7 @@ def _run_cells(page: Page) -> None:
 
 
 def test_in_jupyterlab(lab, page, root, tmp_path, screenshots):
-    notebook = nbformat.v4.new_notebook()
-    photo = str(root / "data" / "astronaut.png")
-    notebook.cells = [nbformat.v4.new_code_cell(cell.format(photo=photo, steps=STEPS)) for cell in CELLS[:2]]
-    nbformat.write(notebook, tmp_path / "play.ipynb")
+    _write_notebook(tmp_path / "play.ipynb", root / "data" / "astronaut.png", STEPS)
     page.goto(f"{lab}/doc/tree/play.ipynb")
     _run_cells(page)
     student = Student(page, screenshots, "lab")
@@ -300,10 +305,7 @@ def test_in_jupyterlab(lab, page, root, tmp_path, screenshots):
 
 
 def test_two_explorers_in_one_notebook(lab, page, root, tmp_path, screenshots):
-    notebook = nbformat.v4.new_notebook()
-    photo = str(root / "data" / "astronaut.png")
-    notebook.cells = [nbformat.v4.new_code_cell(cell.format(photo=photo, steps=400)) for cell in CELLS]
-    nbformat.write(notebook, tmp_path / "two.ipynb")
+    _write_notebook(tmp_path / "two.ipynb", root / "data" / "astronaut.png", 400, cells=3)
     page.goto(f"{lab}/doc/tree/two.ipynb")
     _run_cells(page)
     first, second = page.locator(".ex5").nth(0), page.locator(".ex5").nth(1)
@@ -348,10 +350,7 @@ def test_latency(host, request, page, root, tmp_path, screenshots):
     if host == "page":
         page.goto(request.getfixturevalue("explore")("--recipe", "smoke", "--num-steps", 1000))
     else:
-        notebook = nbformat.v4.new_notebook()
-        photo = str(root / "data" / "astronaut.png")
-        notebook.cells = [nbformat.v4.new_code_cell(cell.format(photo=photo, steps=1000)) for cell in CELLS[:2]]
-        nbformat.write(notebook, tmp_path / "latency.ipynb")
+        _write_notebook(tmp_path / "latency.ipynb", root / "data" / "astronaut.png", 1000)
         page.goto(f"{request.getfixturevalue('lab')}/doc/tree/latency.ipynb")
         _run_cells(page)
     student = Student(page, screenshots, host)
