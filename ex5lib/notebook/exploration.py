@@ -149,13 +149,15 @@ class Exploration:
     def stop(self, why: str = "Stopped.") -> None:
         """End the search: the page says so at once, and the best result so far follows when its step is done."""
         with self._lock:
-            self._live = False
+            live, self._live = self._live, False
             if self._phase == "starting":
                 self._cancel()
                 self._say(f"{why} There was no step yet: press Run.")
             elif self._phase == "searching":
                 self._stopping, self._phase = True, "finishing"
                 self._say(f"{why} The best image so far is being made at full size …")
+            elif live and self._phase == "idle":
+                self._say("From now on, changes wait for Run.")
             else:
                 self.greet()
 

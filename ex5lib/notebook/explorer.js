@@ -53,7 +53,7 @@ function render({ model, el }) {
     };
     const buttons = {
         run: button("▶ Run", "Search with these settings", run, { className: "ex5-primary" }),
-        stop: button("■ Stop", "End the search and keep the best image so far", () => ask("stop")),
+        stop: button("■ Stop", "Keep the best image so far; changes then wait for Run", () => ask("stop")),
         save: button("Save", "Save the result that is shown: images, figures, numbers, latent", () => ask("save")),
         download: button("Download", "Take the saved folder to this computer, as a ZIP file", () => ask("download")),
         reset: button("Reset", "Put all controls where they were at first; results are kept", reset),
@@ -80,7 +80,7 @@ function render({ model, el }) {
         const searching = ["starting", "searching"].includes(now.phase);
         controls.set(now);
         buttons.run.disabled = searching || now.phase === "aligning";
-        buttons.stop.disabled = !searching;
+        buttons.stop.disabled = !searching && !(now.live && now.phase === "idle"); // then changes wait for Run again
         buttons.save.disabled = now.shown === null;
         buttons.download.hidden = !now.saved;
         status.textContent = view.problem || now.status;
