@@ -76,6 +76,7 @@ class Exploration:
         self._worker = Worker(self._lock, self._failed)
         self._live = self._stopping = False
         self._phase, self._stale, self._heard = "idle", [], 0
+        self._measuring: threading.Thread | None = None
         self._upload = Upload()
         self._subjects: list[Subject] = []
         self.board.put(
@@ -212,8 +213,11 @@ class Exploration:
             self._take(self._subjects[face])
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait, ``timeout`` seconds at most, until nothing is searched or aligned; returns whether that is so."""
-        return self._worker.wait(timeout)
+        """Wait, ``timeout`` seconds at most for each, until the worker and the measuring are done; whether they are."""
+        done = self._worker.wait(timeout)
+        if self._measuring is not None:
+            self._measuring.join(timeout)
+        return done and not (self._measuring and self._measuring.is_alive())
 
     # What follows from it.
 
@@ -299,8 +303,20 @@ class Exploration:
             if self._worker.is_current(generation):
                 self._stopping = False
                 self._show(found, "Stopped, best so far" if done.stopped else "Done")
-        found.quality = done.metrics  # takes seconds
+        # Numbers take seconds, and cannot be cancelled: the next search does not wait for them.
+        self._measuring = threading.Thread(target=self._measure, args=(found,), daemon=True)
+        self._measuring.start()
+
+    def _measure(self, found: Found) -> None:
+        """A thread's job: compute a result's numbers."""
+        try:
+            quality = found.done.metrics
+        except Exception as error:  # weights that cannot be fetched, say
+            quality = {}
+            with self._lock:
+                self._complain(error)
         with self._lock:
+            found.quality = quality
             self.board.put(**self.shelf.numbers)
 
     def _show_step(self, step: Step) -> None:

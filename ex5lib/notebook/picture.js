@@ -57,7 +57,7 @@ function makePicture({ view, send, state, model }) {
         if (view.tool === "compare") pick("brush");
         brush.clear();
     });
-    const toolbar = h("div", { className: "ex5-tools" }, ...tools, brush.width, undo, clear);
+    const toolbar = h("div", { className: "ex5-tools" }, ...tools, undo, clear, brush.width);
 
     const strip = h("div", { className: "ex5-strip", role: "group", "aria-label": "pictures to compare" });
     const cards = Object.fromEntries(PICTURES.map((name) => {
