@@ -15,7 +15,11 @@ function render({ model, el }) {
     function send(message, data) {
         clearTimeout(waiting);
         waiting = setTimeout(() => problem(model.nobody ?? NOBODY), SILENCE);
-        model.send(message, undefined, data ? [data] : []);
+        try {
+            model.send(message, undefined, data ? [data] : []);
+        } catch { // the kernel that this page belonged to is gone
+            problem(NOBODY);
+        }
     }
     function change(values) {
         for (const name of Object.keys(values)) view.touched[name] = performance.now();
@@ -142,11 +146,13 @@ function render({ model, el }) {
 
     // A notebook's theme is not the browser's: what counts is whether the text around here is light.
     function theme() {
-        const [r, g, b] = getComputedStyle(el).color.match(/[\d.]+/g).map(Number);
+        const [r, g, b] = getComputedStyle(el).color.match(/[\d.]+/g)?.map(Number) ?? []; // none before it is on a page
         root.dataset.theme = 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "dark" : "light";
     }
     const themes = new MutationObserver(() => setTimeout(theme, 100));
     themes.observe(document.body, { attributes: true });
+    const shown = new ResizeObserver(theme);
+    shown.observe(root);
     const scheme = matchMedia("(prefers-color-scheme: dark)");
     scheme.addEventListener("change", theme);
     theme();
@@ -156,6 +162,7 @@ function render({ model, el }) {
     return () => {
         for (const [event, handler] of Object.entries(heard)) model.off(event, handler);
         themes.disconnect();
+        shown.disconnect();
         scheme.removeEventListener("change", theme);
         clearTimeout(waiting);
         clearInterval(settled);

@@ -36,7 +36,13 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser) -> Iterator[Page]:
+def errors() -> list[str]:
+    """What the page has written to its console as an error."""
+    return []
+
+
+@pytest.fixture
+def page(browser, errors) -> Iterator[Page]:
     """A page on which nothing may be written to the console as an error, and no network but a notebook's badge."""
     tab = browser.new_page(viewport={"width": 1400, "height": 900})
     badge = '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"/>'
@@ -44,7 +50,6 @@ def page(browser) -> Iterator[Page]:
         "https://colab.research.google.com/**", lambda route: route.fulfill(body=badge, content_type="image/svg+xml")
     )
     tab.set_default_timeout(PATIENCE * 1000)
-    errors: list[str] = []
     tab.on("console", lambda message: message.type == "error" and errors.append(f"{message.text} {message.location}"))
     tab.on("pageerror", lambda error: errors.append(str(error)))
     yield tab
