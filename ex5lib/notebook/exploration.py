@@ -84,7 +84,8 @@ class Exploration:
             **dict.fromkeys(("photo", "target", "result", "composite", "previous", "mask"), b""),
             history=[], faces=[], numbers=[], progress={}, curve={},
         )  # fmt: skip
-        self._take(Subject(face, name))
+        self._given = Subject(face, name)
+        self._take(self._given)
         self._first = self.choice
 
     @property
@@ -95,10 +96,11 @@ class Exploration:
         """Begin again: with another choice, if it is another, and with a result that is there already."""
         with self._lock:
             choice = replace(choice, photo=self._first.photo)
-            if choice != self._first:
-                self._first = self.choice = choice
+            new = done is not None and all(found.done is not done for found in self.shelf.found)
+            if choice != self._first or new:
+                self._first, self._subject, self.choice = choice, self._given, choice
                 self._settle()
-            if done is not None and all(found.done is not done for found in self.shelf.found):
+            if new:
                 found = Found.of(choice, self._subject, done)
                 found.quality = done.metrics
                 self.shelf.add(found)
