@@ -293,7 +293,7 @@ def test_in_jupyterlab(lab, page, errors, root, tmp_path, screenshots):
     page.wait_for_selector(".ex5-stage")
     student.wait("^(Searching|Done)")
     student.wait("^Done")
-    assert page.locator(".ex5-past button").count() == 3
+    assert page.locator(".ex5-past button").count() == 4
     student.shoot("reloaded")
     for theme in ("Light", "Dark"):
         theme_name = f"JupyterLab {theme}"
