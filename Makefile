@@ -1,7 +1,7 @@
 # make demo: from a bare clone to a gallery of restorations. make test: the same set-up, then the tests.
 # make report: runs the five notebooks and builds one report from them.
 # make assignment: writes assignment/: the notebooks as students get them, the solution, the teacher's guide.
-# make test-browser: tests the sliders in the Chromium on this machine (or the one that EX5_CHROMIUM names).
+# make test-browser: tests explorer and sliders in the Chromium on this machine (or the one that EX5_CHROMIUM names).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

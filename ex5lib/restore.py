@@ -285,12 +285,7 @@ def restore_faces(
 
     def search(i: int) -> list[Restoration]:
         """The i-th answer for each face: beyond the first, towards somebody else."""
-        towards = {"statistics": statistics}
-        if i:
-            with torch.no_grad():
-                chosen = statistics.origin.get("class_index")
-                w = sample_ws(G, seed + i, truncation_psi=SAMPLES_PSI, class_index=chosen)[:, 0].to(statistics.w_avg)
-            towards = {"statistics": replace(statistics, w_avg=w[0]), "start": w, "callback": None}
+        towards = another_face(G, statistics, seed + i) | {"callback": None} if i else {"statistics": statistics}
         run = project(
             G, torch.cat(targets), degradation=degradation, distance=distance, recipe=recipe, seed=seed + i,
             device=device, **(settings | towards),
@@ -312,6 +307,14 @@ def restore_faces(
     while len(answers) < samples and not any(answer.stopped for answer in answers[-1]):
         answers.append(search(len(answers)))
     return [replace(first, others=tuple(others)) for first, *others in zip(*answers, strict=True)]
+
+
+@torch.no_grad()
+def another_face(G: Generator, statistics: LatentStatistics, seed: int) -> dict:
+    """Keywords of ``project`` with which a search starts at the random face of that seed, and is pulled towards it."""
+    chosen = statistics.origin.get("class_index")
+    w = sample_ws(G, seed, truncation_psi=SAMPLES_PSI, class_index=chosen)[:, 0].to(statistics.w_avg)
+    return {"statistics": replace(statistics, w_avg=w[0]), "start": w}
 
 
 def _known_damage(degradation: nn.Module) -> nn.Module:

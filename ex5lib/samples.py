@@ -14,8 +14,17 @@ def sample_photo(name: str = "astronaut.png") -> Path:
     Raises:
         SettingError: if there is none of that name.
     """
-    folder = next((folder for folder in _FOLDERS if (folder / "CREDITS.md").is_file()), _FOLDERS[-1])
-    photos = {path.name: path for path in folder.glob("*.*") if path.suffix in (".jpg", ".png")}
+    photos = _photos()
     if name not in photos:
         raise unknown_name("sample photo", name, photos)
     return photos[name]
+
+
+def sample_names() -> list[str]:
+    """The names of all sample photos."""
+    return sorted(_photos())
+
+
+def _photos() -> dict[str, Path]:
+    folder = next((folder for folder in _FOLDERS if (folder / "CREDITS.md").is_file()), _FOLDERS[-1])
+    return {path.name: path for path in folder.glob("*.*") if path.suffix in (".jpg", ".png")}

@@ -5,7 +5,7 @@
                                                          the notebooks and the README; badges that would lead nowhere,
                                                          as long as it is a placeholder, are hidden in comments
 
-Progress bars and the explorer's sliders are not stored: without a kernel they show nothing.
+Progress bars and other widgets are not stored: without a kernel they show nothing. Of the explorer its picture stays.
 """
 
 import re
@@ -47,6 +47,7 @@ def store(report: Path) -> None:
             cell.execution_count = count
             cell.outputs = [output for output in cell.outputs if _is_worth_storing(output)]
             for output in cell.outputs:
+                output.get("data", {}).pop(WIDGET, None)
                 if output.output_type == "execute_result":
                     output.execution_count = count
         with replacing(path) as temporary:
@@ -56,7 +57,8 @@ def store(report: Path) -> None:
 
 def _is_worth_storing(output: nbformat.NotebookNode) -> bool:
     is_log = output.output_type == "stream" and output.name == "stderr"
-    return not is_log and WIDGET not in output.get("data", {})
+    data = output.get("data", {})
+    return not is_log and (WIDGET not in data or "text/html" in data)
 
 
 def address() -> None:

@@ -181,8 +181,11 @@ import ipywidgets, ex5lib
 assert before == (torch.__version__, torch.__file__)
 assert ipywidgets.__version__ == "7.7.1"
 assert pathlib.Path("../data/astronaut.png").exists()
-explorer = ex5lib.explore(ex5lib.load_generator(), torch.zeros(1, 3, 1024, 1024))
-print(explorer.status, ex5lib.__file__, os.getcwd(), sep="|")
+exploration = ex5lib.explore(ex5lib.load_generator(), torch.zeros(1, 3, 1024, 1024)).exploration
+widget = ex5lib.notebook.explorer._Widget(exploration)  # in ipywidgets 7, as elsewhere
+widget._heard(widget, {"do": "change", "degradation": "blur"}, [])
+assert widget.state["choice"]["degradation"] == "blur"
+print(exploration.status, ex5lib.__file__, os.getcwd(), sep="|")
 """
 
 

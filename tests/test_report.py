@@ -1,5 +1,6 @@
 """The report, on a small notebook of its own: run, resumed, and made into one page."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -156,6 +157,21 @@ def test_what_was_seen_is_told_of_the_sample_photo_only():
     for seen in (True, False):
         page = report.render({"3.9": notebook}, [section], about, with_what_was_seen=seen)
         assert ("Her eyes are brown" in page) == seen
+
+
+def test_of_the_explorer_a_picture_stays_where_its_widget_cannot(root):
+    spec = importlib.util.spec_from_file_location("notebooks_script", root / "scripts" / "notebooks.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    page = "<figure data-explorer><img src='data:,'></figure>"
+    explorer, bar = (
+        nbformat.v4.new_output("display_data", {script.WIDGET: {"model_id": "x"}, "text/plain": "…"} | more)
+        for more in ({"text/html": page}, {})
+    )
+    assert script._is_worth_storing(explorer)
+    assert not script._is_worth_storing(bar)
+    cell = nbformat.v4.new_code_cell("", outputs=[explorer, bar])
+    assert report._parts(cell, set()) == [{"kind": "html", "html": page}]
 
 
 def test_a_notebook_that_fails_ends_the_report_with_one_sentence_and_is_run_again(notebooks, tmp_path):

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import ipywidgets
 import pytest
+import traitlets
 
 from ex5lib.errors import FileError
 from ex5lib.notebook import upload
 from ex5lib.notebook.upload import choose_photo
 
 
-class Chooser:
+class Chooser(ipywidgets.Widget):
     """A FileUpload whose value the test sets, in the shape that each generation of ipywidgets gives it."""
 
+    value = traitlets.Any(())
+
     def __init__(self, **_):
-        self.value = ()
+        super().__init__()
 
 
 @pytest.fixture
@@ -24,6 +27,7 @@ def chooser(monkeypatch, tmp_path) -> Chooser:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(upload, "_chooser", None)
     monkeypatch.setattr(ipywidgets, "FileUpload", Chooser)
+    monkeypatch.setattr(upload, "display", lambda box: monkeypatch.setattr(upload, "shown", box, raising=False))
     with pytest.raises(FileError, match="then run this cell again"):
         choose_photo("upload")
     return upload._chooser
@@ -43,7 +47,9 @@ def test_a_path_is_taken_as_it_is(tmp_path):
     ids=["ipywidgets 8", "ipywidgets 7"],
 )
 def test_what_was_chosen_is_kept_inside_one_folder(chooser, value, tmp_path):
+    assert upload.shown.children[1].value == "No photo has been chosen yet."
     chooser.value = value
+    assert upload.shown.children[1].value == "../me.png is here: run this cell again."
     path = choose_photo("upload")
     assert str(path) == "uploads/me.png"
     assert (tmp_path / path).read_bytes() == b"abc"
@@ -55,7 +61,8 @@ def test_the_real_widget_is_shown(monkeypatch, tmp_path):
     monkeypatch.setattr(upload, "display", shown.append)
     with pytest.raises(FileError):
         choose_photo("upload")
-    assert isinstance(shown[0], ipywidgets.FileUpload)
+    assert isinstance(shown[0].children[0], ipywidgets.FileUpload)
+    assert shown[0].children[0].layout.width == "max-content"  # its words are not cut off
 
 
 def test_colab_asks_for_the_file_itself(monkeypatch, tmp_path):

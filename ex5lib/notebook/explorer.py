@@ -1,40 +1,38 @@
-"""Sliders over a search: explore() checks what it is given, an Explorer searches, remembers and cancels."""
+"""The explorer in a notebook: ``explore`` checks what it is given, and an ``Explorer`` shows an ``Exploration``."""
 
-import inspect
-import logging
+import hashlib
+import html
 import sys
-import threading
-import time
-import weakref
-from collections import OrderedDict
+from pathlib import Path
 from typing import ClassVar
 
-import ipywidgets
+import anywidget
+import torch
+import traitlets
 from IPython.display import display
-from torch import Tensor, nn
+from torch import Tensor
 
-from ex5lib.degradations import GaussianBlur, Inpaint
+from ex5lib.alignment import AlignedFace, load_face
+from ex5lib.degradations import REFERENCE_SIZE, GaussianBlur, Inpaint
 from ex5lib.devices import keep_freed_memory, pick_device
-from ex5lib.errors import Ex5Error, SettingError, unknown_name
-from ex5lib.images import check_image, checked_target, resize, resize_area
-from ex5lib.losses import PerceptualDistance
-from ex5lib.notebook.controls import DEGRADATIONS, WEIGHT_EXPONENTS, Choice, Controls
-from ex5lib.notebook.frames import FRAME_SIZE, blank, jpeg
-from ex5lib.notebook.screens import HandleScreen, WidgetScreen
-from ex5lib.projection import Projection
-from ex5lib.projector import project
-from ex5lib.recipes import Recipe, pick_recipe
+from ex5lib.errors import Ex5Error, SettingError, sentence, unknown_name
+from ex5lib.images import check_image, checked_target
+from ex5lib.notebook.choices import DEGRADATIONS, Choice, packed
+from ex5lib.notebook.exploration import Exploration
+from ex5lib.notebook.frames import data_uri
+from ex5lib.notebook.page import OF_TESTS, SCRIPT, STYLE, PageServer
+from ex5lib.notebook.searching import planned
+from ex5lib.recipes import RECIPES, Recipe, pick_recipe
+from ex5lib.restore import Restoration
 from stylegan2_ada.generator import Generator
 
-_SECONDS_BETWEEN_FRAMES = 0.1
-_SECONDS_AT_REST = 0.15  # a slider that is dragged sends a value every few milliseconds; only the last one counts
-_RESULTS_KEPT = 24  # about 20 MB each, mostly the full-size image
 _SET_BY_EXPLORER = ("target", "snapshots", "progress", "callback")
+_HEIGHT = 1250  # px of the frame on Colab
 
 
 def explore(
     G: Generator,
-    face_image: Tensor,
+    face_image: Tensor | AlignedFace,
     *,
     degradation: str = "none",
     recipe: str | Recipe = "fast",
@@ -42,23 +40,32 @@ def explore(
     kernel_size: int = 25,
     sigma: float | None = None,
     rectangle: tuple[int, int, int, int] = (164, 84, 44, 88),
+    mask: Tensor | None = None,
+    seed: int = 0,
+    done: Restoration | None = None,
+    out: str | Path = "results",
+    name: str = "photo",
     **keywords,
 ) -> "Explorer":
-    """Sliders for the latent weight and the degradation, and the search as it runs. Make it the last line of a cell.
+    """A page to play on with the search: its photo, its degradation, its weight. Make it the last line of a cell.
 
-    Run starts a search. From then on, moving a slider cancels the search and starts another, until Stop ends it and
-    shows the best result so far. Finished results are kept: moving a slider back shows the earlier one at once. On
-    Colab, where only a callback's own thread can draw, the search runs inside Run: "Interrupt execution" stops it,
-    and a slider takes effect at the next Run.
+    Run starts a search. From then on, changing anything cancels the search and starts another, until Stop, which keeps
+    the best result so far. Finished results are kept: moving a slider back shows the earlier one at once. When the cell
+    is run again, with the same generator and face, what was found is still there.
 
     Args:
         G: the generator.
-        face_image: an aligned face [1, 3, S, S] in [−1, 1], undegraded.
-        degradation: "none", "blur", "grayscale" or "inpaint"; like those below, only where its control starts.
-        latent_weight: λ_w, from 1e-7 to 10; None leaves it to the recipe until the slider is moved.
+        face_image: an aligned face [1, 3, S, S] in [−1, 1], undegraded, or an ``AlignedFace``.
+        degradation: a name in ``choices.DEGRADATIONS``; like those below, only where its control starts.
+        latent_weight: λ_w, from 1e-7 to 10; None is what the recipe has for the task.
         kernel_size, sigma: of the blur, px at 256 px; where sigma is None it follows the kernel size.
         rectangle: top, left, height and width of the hole, px at 256 px.
+        mask: in place of the rectangle, as ``Inpaint`` takes it.
         recipe: a name in ``RECIPES``, or a ``Recipe``.
+        seed: of the searches.
+        done: a result for these settings, which is shown at first.
+        out: folder in which results are saved, each in one of its own.
+        name: of the photo.
         keywords: other keywords of ``project``, for every search.
 
     Raises:
@@ -71,266 +78,118 @@ def explore(
     Example:
         >>> explore(G, face.image, degradation="blur")
     """
-    check_image(face_image, batch=1)
-    face_image = checked_target(face_image, "The image")
+    if not isinstance(face_image, AlignedFace):
+        check_image(face_image, batch=1)
+        face_image = load_face(checked_target(face_image, "The image"), aligned=True, size=face_image.shape[3])
     if degradation not in DEGRADATIONS:
         raise unknown_name("degradation", degradation, DEGRADATIONS)
-    GaussianBlur(kernel_size, sigma)  # the sliders would move values that make no sense without a word
+    GaussianBlur(kernel_size, sigma)  # the page would show values that make no sense
+    hole = tuple(rectangle)
+    if mask is not None:
+        hole = packed(Inpaint(mask=mask).mask_for(torch.zeros(1, 3, REFERENCE_SIZE, REFERENCE_SIZE)))
     Inpaint(*rectangle)
     recipe = pick_recipe(recipe)
-    low, high = (10.0**exponent for exponent in WEIGHT_EXPONENTS)
-    if latent_weight is not None and not low <= latent_weight <= high:
-        raise SettingError(f"The slider for latent_weight runs from {low:g} to {high:g}, without {latent_weight}.")
     pick_device(keywords.get("device", "auto"))
-    weight = min(max(recipe.latent_weight, low), high) if latent_weight is None else latent_weight
-    controls = Controls(degradation, weight, kernel_size, sigma, rectangle)
-    _check_keywords(G, recipe, keywords, controls.choice().module())
+    for each in _SET_BY_EXPLORER:
+        if each in keywords:
+            raise SettingError(f"The explorer sets {each} itself: leave it out.")
+    choice = Choice(
+        degradation=degradation, kernel_size=kernel_size, sigma=sigma, hole=hole, recipe=recipe.name, seed=seed
+    ).changed(latent_weight=latent_weight)
+    planned(G, recipe, keywords, choice.modules()[1])
     keep_freed_memory()
-    own_weight = controls.choice().latent_weight if latent_weight is None else None
-    return Explorer(G, face_image, controls, keywords | {"recipe": recipe}, own_weight)
+    offered = {key: one for key, one in RECIPES.items() if key != OF_TESTS} | {recipe.name: recipe}
+    image = hashlib.sha256(face_image.image.cpu().contiguous().numpy().tobytes()).hexdigest()
+    key = (id(G), image, recipe, str(out), repr(sorted(keywords.items(), key=str)))
+    if Explorer._latest is None or Explorer._latest[0] != key:
+        explored = Exploration(G, face_image, choice, offered, keywords, name=name, out=out)
+        Explorer._latest = (key, Explorer(explored))
+    explorer = Explorer._latest[1]
+    explorer.exploration.begin(choice, done)
+    return explorer
 
 
-def _check_keywords(G: Generator, recipe: Recipe, keywords: dict, degradation: nn.Module) -> None:
-    """Raise SettingError if a keyword is not one of ``project``, or the recipe does not take it."""
-    for name in _SET_BY_EXPLORER:
-        if name in keywords:
-            raise SettingError(f"The explorer sets {name} itself: leave it out.")
-    parameters = inspect.signature(project).parameters.values()
-    own = {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
-    changes = {name: value for name, value in keywords.items() if name not in own}
-    start = keywords.get("start")
-    if isinstance(start, str):  # which is a field of the recipe, too
-        changes["start"] = start
-    continued = start.settings["space"] if isinstance(start, Projection) else None
-    recipe.planned(G, changes, degradation=degradation, continued=continued)
+class _Widget(anywidget.AnyWidget):
+    """A page in a notebook: its values are the board's."""
+
+    _esm = SCRIPT
+    _css = STYLE
+    about = traitlets.Dict().tag(sync=True)
+    state = traitlets.Dict().tag(sync=True)
+    progress = traitlets.Dict().tag(sync=True)
+    curve = traitlets.Dict().tag(sync=True)
+    numbers = traitlets.List().tag(sync=True)
+    history = traitlets.List().tag(sync=True)
+    faces = traitlets.List().tag(sync=True)
+    photo = traitlets.Bytes().tag(sync=True)
+    target = traitlets.Bytes().tag(sync=True)
+    result = traitlets.Bytes().tag(sync=True)
+    composite = traitlets.Bytes().tag(sync=True)
+    previous = traitlets.Bytes().tag(sync=True)
+    mask = traitlets.Bytes().tag(sync=True)
+
+    def __init__(self, exploration: Exploration):
+        super().__init__(**exploration.board.values)
+        self._exploration = exploration
+        exploration.board.listeners.append(self._show)
+        self.on_msg(self._heard)
+
+    def _show(self, values: dict) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def _heard(self, _: object, message: dict, buffers: list) -> None:
+        if message.get("do") == "download":
+            try:
+                name, content = self._exploration.shelf.archive()
+                self.send({"archive": name}, [content])
+            except (Ex5Error, OSError) as error:
+                self.send({"problem": sentence(error)})
+            return
+        self._exploration.handle(message, bytes(buffers[0]) if buffers else b"")
 
 
 class Explorer:
     """What ``explore`` returns: shows itself in a notebook, and can be driven without a mouse.
 
     Attributes:
-        controls: the sliders.
-        run_button, stop_button: the buttons.
-        screen: what is shown.
-        result: the ``Projection`` last shown, at full size; None until there is one.
-        status: the text of the status line.
+        exploration: what it shows, with the methods ``change``, ``run``, ``stop`` and so on.
+        widget: in the notebook; None on Colab, where a page is served into a frame.
     """
 
-    # The one that may be searching. When a cell is run again, the explorer of the first run is off the page, and its
-    # search would only slow down the new one.
-    _active: ClassVar[weakref.ref | None] = None
+    # The last one, and what it was made from: it outlives its page.
+    _latest: ClassVar[tuple[tuple, "Explorer"] | None] = None
 
-    def __init__(
-        self, G: Generator, face_image: Tensor, controls: Controls, keywords: dict, own_weight: float | None = None
-    ):
-        self._own_weight = own_weight  # where the slider leaves λ_w to the recipe
-        self._G, self._face, self._keywords = G, face_image, dict(keywords)
-        if self._keywords.get("distance") is None:  # loaded once, not for every search
-            self._keywords["distance"] = PerceptualDistance(device=self._keywords.get("device", "auto"))
-        self._small = resize(resize_area(face_image.cpu().clamp(-1, 1), FRAME_SIZE), FRAME_SIZE)
-
-        self._in_callback = "google.colab" in sys.modules
-        self.controls = controls
-        self.run_button = ipywidgets.Button(description="Run", button_style="primary", icon="play")
-        self.stop_button = ipywidgets.Button(description="Stop", icon="stop", disabled=True)
-        self.screen = HandleScreen() if self._in_callback else WidgetScreen()
-        buttons = [self.run_button] if self._in_callback else [self.run_button, self.stop_button]
-        self.widget = ipywidgets.VBox([self.controls.box, ipywidgets.HBox(buttons), self.screen.box])
-
-        self.result: Projection | None = None
-        self._finished: OrderedDict[Choice, Projection] = OrderedDict()
-        self._shown: tuple[Choice, str, bytes] | None = None  # the result panel, if it shows the result of a search
-        # The worker and the page's callbacks share everything below; whoever draws holds the lock. A search may draw
-        # only while its generation is the current one.
-        self._lock = threading.RLock()
-        self._generation = 0
-        self._wanted: tuple[int, Choice] | None = None
-        self._worker: threading.Thread | None = None
-        self._live = self._running = self._stopping = False
-        self._choice = self.controls.choice()
-
-        self.screen.show("result", "", blank())
-        self._show_target()
-        self.screen.say("Press Run.")
-        self.controls.observe(self._on_change)
-        self.run_button.on_click(lambda _: self.run())
-        self.stop_button.on_click(lambda _: self.stop())
-
-    @property
-    def status(self) -> str:
-        return self.screen.text
-
-    def run(self) -> None:
-        """Search with the present settings, as the button does: in the background or, on Colab, until it is done."""
-        active = Explorer._active and Explorer._active()
-        if active is not None and active is not self:
-            active.stop()
-        Explorer._active = weakref.ref(self)
-        with self._lock:
-            self._live = True
-            self._generation += 1
-            if not self._show_target() or self._show_finished():
-                return
-            wanted = (self._generation, self._choice)
-            self._stopping = False
-            self._set_running(True)
-            self.screen.say("Starting …")
-            if not self._in_callback:
-                self._wanted = wanted
-                if self._worker is None:
-                    self._worker = threading.Thread(target=self._work, name="ex5lib explorer", daemon=True)
-                    self._worker.start()
-                return
-        self._search(*wanted)
-
-    def stop(self) -> None:
-        """End the running search after its present step, and show the best result so far."""
-        with self._lock:
-            self._live = False
-            if self._running:
-                self._stopping = True
-                self.screen.say("Stopping …")
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait, ``timeout`` seconds at most, until no search is running; returns whether that is so."""
-        worker = self._worker
-        if worker is not None:
-            worker.join(timeout)
-        return worker is None or not worker.is_alive()
+    def __init__(self, exploration: Exploration):
+        self.exploration = exploration
+        self.widget: _Widget | None = None
+        self.server: PageServer | None = None
 
     def _ipython_display_(self) -> None:
-        display(self.widget)
-        self.screen.displayed()
+        if "google.colab" in sys.modules:  # its widgets cannot be drawn by a thread, a page can
+            from google.colab import output
 
-    def _on_change(self, _change: dict) -> None:
-        with self._lock:
-            self.controls.show_parameters()
-            choice = self.controls.choice()
-            if choice == self._choice:
-                return
-            self._choice = choice
-            self._generation += 1  # a search that is running ends before its next step
-            self._wanted = None
-            self._set_running(False)
-            if not self._show_target() or self._show_finished():
-                return
-            if self._live and not self._in_callback:
-                self.run()
-            else:
-                self.screen.say("Press Run." if self.result is None else "The settings have changed: press Run.")
-
-    def _set_running(self, running: bool) -> None:
-        self._running = running
-        self.run_button.disabled, self.stop_button.disabled = running, not running
-
-    def _show_target(self) -> bool:
-        """Show the photo, with the hole's outline, and the target; returns whether the settings make sense."""
-        self.screen.show("original", "", jpeg(self._small, outline=self.controls.hole()))
-        try:
-            degraded = self._choice.module()(self._small)
-        except Ex5Error as error:
-            self.screen.say(str(error), is_error=True)
-            return False
-        self.screen.show("target", self._choice.degradation_in_words(), jpeg(degraded))
-        return True
-
-    def _show_finished(self) -> bool:
-        """Show the kept result of the present settings; returns whether there is one."""
-        run = self._finished.get(self._choice)
-        if run is None:
-            return False
-        self._finished.move_to_end(self._choice)
-        self._show_result(self._choice, run, "Already done")
-        return True
-
-    def _show_result(self, choice: Choice, run: Projection, how: str) -> None:
-        if self._shown is not None and self._shown[0] != choice:
-            self._keep_as_previous()
-        self.result = run
-        distance = f"perceptual distance {run.distance:.3f}"
-        self._shown = (choice, f"{choice}; {distance} after {run.num_steps} steps", jpeg(run.image))
-        self.screen.show("result", *self._shown[1:])
-        self._set_running(False)
-        steps = f"{run.num_steps} of {run.settings['num_steps']} steps"
-        self.screen.say(f"{how}: {steps}, {distance}, {run.seconds:.1f} s.")
-
-    def _keep_as_previous(self) -> None:
-        if self._shown is not None:
-            self.screen.show("previous", *self._shown[1:])
-            self._shown = None
-
-    def _work(self) -> None:
-        """The worker: search for whatever was wanted last, until nothing is."""
-        while True:
-            with self._lock:
-                if self._wanted is None:
-                    self._worker = None
-                    return
-                (generation, choice), self._wanted = self._wanted, None
-            time.sleep(_SECONDS_AT_REST)
-            if generation == self._generation:
-                self._search(generation, choice)
-
-    def _search(self, generation: int, choice: Choice) -> None:
-        next_frame = 0.0
-
-        def after_step(report: dict) -> bool | None:
-            nonlocal next_frame
-            with self._lock:
-                if generation != self._generation:
-                    raise _SupersededError
-                if self._stopping:
-                    return True
-                if time.monotonic() >= next_frame:
-                    self._show_step(choice, report)
-                    next_frame = time.monotonic() + _SECONDS_BETWEEN_FRAMES
-            return None
-
-        try:
-            degradation = choice.module()
-            run = project(
-                self._G,
-                degradation(self._face),
-                degradation=degradation,
-                latent_weight=None if choice.latent_weight == self._own_weight else choice.latent_weight,
-                snapshots=(),  # a full-size image takes longer than many of the steps on previews
-                progress=False,
-                callback=after_step,
-                **self._keywords,
-            )
-        except _SupersededError:
+            self.server = self.server or PageServer(self.exploration)
+            output.serve_kernel_port_as_iframe(self.server.server_port, path=self.server.path, height=_HEIGHT)
             return
-        except KeyboardInterrupt:  # on Colab, before the first step; from then on project() returns the best so far
-            self._end(generation, "Interrupted before there was a result.", is_error=False)
-        except Ex5Error as error:
-            self._end(generation, str(error))
-        except Exception as error:  # raised further, it would end the worker
-            self._end(generation, f"The search failed unexpectedly ({type(error).__name__}: {error}).")
-            logging.getLogger(__name__).exception("An explorer's search failed.")
-        else:
-            with self._lock:
-                if not run.stopped:
-                    self._finished[choice] = run
-                    while len(self._finished) > _RESULTS_KEPT:
-                        self._finished.popitem(last=False)
-                if generation == self._generation:
-                    self._show_result(choice, run, "Stopped, best so far" if run.stopped else "Done")
+        self.widget = self.widget or _Widget(self.exploration)
+        bundle = self.widget._repr_mimebundle_()
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        display({**data, "text/plain": "An explorer.", "text/html": self._still()}, metadata=metadata, raw=True)
 
-    def _show_step(self, choice: Choice, report: dict) -> None:
-        self._keep_as_previous()
-        self.screen.show("result", str(choice), jpeg(report["image"]))
-        step, distance = f"Step {report['step'] + 1} of {report['num_steps']}", f"{report['distance']:.3f}"
-        self.screen.say(f"{step}: perceptual distance {distance} at {report['size']} px, {report['seconds']:.1f} s.")
-
-    def _end(self, generation: int, text: str, is_error: bool = True) -> None:
-        with self._lock:
-            if generation == self._generation:
-                self._set_running(False)
-                self.screen.say(text, is_error)
-
-
-class _SupersededError(Exception):
-    """Raised in a search whose settings are no longer wanted.
-
-    Were the callback to return True instead, project() would first make the best image so far at full size, for nobody.
-    """
+    def _still(self) -> str:
+        """What is seen where no kernel is: two pictures to compare, and what this was."""
+        values = self.exploration.board.values
+        state = values["state"]
+        last = next((name for name in ("composite", "result", "target") if values[name]), "target")
+        first = "target" if last != "target" and state["choice"]["degradation"] != "none" else "photo"
+        pictures = "".join(
+            f'<img alt="{name}" src="{data_uri(values[name])}" style="width:46%;max-width:320px;margin-right:8px">'
+            for name in dict.fromkeys((first, last))
+        )
+        caption = (
+            f"The explorer, as it stood when the notebook was run: {first} and {last}, {state['in_words']}. In a "
+            "running notebook one wipes from one picture to the other, changes the weight, the degradation, the mask "
+            "or the photo, and sees the search at work."
+        )
+        return f"<figure data-explorer>{pictures}<figcaption>{html.escape(caption)}</figcaption></figure>"

@@ -225,6 +225,6 @@ def _parts(cell: nbformat.NotebookNode, tags: set[str]) -> list[dict[str, str]]:
             parts.append({"kind": "figure", "source": f"data:{mime};base64,{picture}", **about})
         elif "table" in about:
             parts.append({"kind": "table", "html": data["text/html"]})
-        elif data.get("text/html", "").startswith("<div data-sweep"):
+        elif data.get("text/html", "").startswith(("<div data-sweep", "<figure data-explorer")):
             parts.append({"kind": "sweep", "html": data["text/html"]})
     return parts

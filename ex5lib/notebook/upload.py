@@ -34,19 +34,31 @@ def choose_photo(photo: str | Path) -> Path:
         name, content = next(iter(chosen.items()))
         return _save(name, content)
     if _chooser is None:
-        _chooser = ipywidgets.FileUpload(accept="image/*", multiple=False, description="Choose a photo")
-    if not _chooser.value:
-        display(_chooser)
-        raise FileError(
-            "Choose a photo with the button above, then run this cell again; if nothing has changed (some set-ups lose "
-            "files of 1 MB and more), put the photo next to the notebook and name its path."
+        _chooser = ipywidgets.FileUpload(
+            accept="image/*", multiple=False, description="Choose a photo", layout={"width": "max-content"}
         )
+    if not _chooser.value:
+        said = ipywidgets.Label("No photo has been chosen yet.")
+        _chooser.observe(lambda _: setattr(said, "value", _chosen_in_words()), "value")
+        display(ipywidgets.HBox([_chooser, said]))
+        raise FileError(
+            "Choose a photo with the button above, then run this cell again; if the button says nothing of it (some "
+            "set-ups lose files of 1 MB and more), put the photo next to the notebook and name its path."
+        )
+    return _save(*_chosen())
+
+
+def _chosen() -> tuple[str, bytes]:
     if isinstance(_chooser.value, dict):  # ipywidgets 7: {name: {"metadata": …, "content": bytes}}
         name, file = next(iter(_chooser.value.items()))
     else:  # 8: ({"name": …, "content": memoryview, …},)
         (file,) = _chooser.value
         name = file["name"]
-    return _save(name, bytes(file["content"]))
+    return name, bytes(file["content"])
+
+
+def _chosen_in_words() -> str:
+    return f"{_chosen()[0]} is here: run this cell again." if _chooser.value else "No photo has been chosen yet."
 
 
 def _save(name: str, content: bytes) -> Path:

@@ -1,0 +1,115 @@
+"""What an exploration stands on: a board of values for pages to show, and a worker whose jobs can be superseded."""
+
+import threading
+import time
+from collections.abc import Callable
+
+_SECONDS_AT_REST = 0.15  # a slider that is dragged sends a value every few milliseconds; only the last one counts
+
+
+class Board:
+    """Named values, JSON-ready or bytes. Pages ask what has changed since they last looked, or are told at once.
+
+    Attributes:
+        values: {name: value}.
+        listeners: called with {name: value} after each change, by the thread that made it.
+    """
+
+    def __init__(self):
+        self.values: dict[str, object] = {}
+        self.listeners: list[Callable[[dict], None]] = []
+        self._versions: dict[str, int] = {}
+        self._version = 0
+        self._changed = threading.Condition()
+
+    def put(self, **values: object) -> None:
+        """Change values."""
+        with self._changed:
+            new = {name: value for name, value in values.items() if self.values.get(name) != value}
+            self.values |= new
+            self._version += bool(new)
+            self._versions |= dict.fromkeys(new, self._version)
+            self._changed.notify_all()
+        if new:
+            for listener in list(self.listeners):
+                listener(new)
+
+    def since(self, version: int, timeout: float = 0) -> tuple[int, dict[str, object]]:
+        """The present version, and what has changed since an earlier one; waits ``timeout`` seconds for a change."""
+        with self._changed:
+            if version > self._version:  # of an earlier process
+                version = 0
+            self._changed.wait_for(lambda: self._version > version, timeout)
+            return self._version, {name: self.values[name] for name, at in self._versions.items() if at > version}
+
+
+class SupersededError(Exception):
+    """Raised in a job that is no longer wanted.
+
+    Were a search's callback to return True instead, project() would first make the best image so far at full size, for
+    nobody.
+    """
+
+
+class Worker:
+    """A thread that does what was asked for last; asking for anything else, or for nothing, cancels what it is doing.
+
+    Args:
+        lock: guards everything that jobs and pages share.
+        failed: called, with the lock held, with the exception of a job that is still wanted.
+    """
+
+    def __init__(self, lock: threading.RLock, failed: Callable[[Exception], None]):
+        self._lock, self._failed = lock, failed
+        self._generation = 0
+        self._wanted: tuple[int, Callable[[int], None]] | None = None
+        self._thread: threading.Thread | None = None
+
+    def want(self, job: Callable[[int], None]) -> None:
+        """Do a job, which is called with its generation: as long as ``is_current``, it may show something."""
+        with self._lock:
+            self.cancel()
+            self._wanted = (self._generation, job)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="ex5lib explorer", daemon=True)
+                self._thread.start()
+
+    def cancel(self) -> None:
+        """Do nothing; what is being done raises SupersededError at its next ``check``."""
+        with self._lock:
+            self._generation += 1
+            self._wanted = None
+
+    def is_current(self, generation: int) -> bool:
+        """Whether a job is still wanted."""
+        return generation == self._generation
+
+    def check(self, generation: int) -> None:
+        """Raise SupersededError in a job that is no longer wanted."""
+        if not self.is_current(generation):
+            raise SupersededError
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait, ``timeout`` seconds at most, until there is nothing to do; returns whether that is so."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+        return thread is None or not thread.is_alive()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if self._wanted is None:
+                    self._thread = None
+                    return
+                (generation, job), self._wanted = self._wanted, None
+            time.sleep(_SECONDS_AT_REST)
+            try:
+                self.check(generation)
+                job(generation)
+            except SupersededError:
+                pass
+            except Exception as error:  # raised further, it would end the worker
+                with self._lock:
+                    if self.is_current(generation):
+                        self._failed(error)

@@ -1,0 +1,70 @@
+// What the explorer's page is drawn with: elements, the curve and the table of numbers. The page's scripts are joined
+// to one module (page.SCRIPT), which a widget needs.
+
+function h(tag, properties = {}, ...children) {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(properties)) {
+        if (name in element) element[name] = value;
+        else element.setAttribute(name, value);
+    }
+    element.append(...children.filter((child) => child !== null));
+    return element;
+}
+
+function button(text, title, onclick, more = {}) {
+    return h("button", { type: "button", textContent: text, title, onclick, ...more });
+}
+
+function thumbnail(source, title, onclick, more = {}) {
+    const card = button("", title, onclick, { className: "ex5-thumb", "aria-label": title, ...more });
+    card.append(h("img", source ? { src: source, alt: "" } : { alt: "" }));
+    return card;
+}
+
+// The curve of d as SVG: `points` are [step, d, px]; the axis of d is logarithmic.
+function curveSvg(points, steps) {
+    const [width, height, left, right, top, bottom] = [340, 160, 34, 8, 20, 20];
+    const values = points.map((point) => Math.log10(Math.max(point[1], 1e-4)));
+    const [low, high] = [Math.min(...values) - 0.02, Math.max(...values) + 0.02];
+    const x = (step) => (left + ((width - left - right) * step) / steps).toFixed(1);
+    const y = (value) => (top + ((height - top - bottom) * (high - value)) / (high - low)).toFixed(1);
+    const text = (at, down, words, anchor = "start") =>
+        `<text x="${at}" y="${down}" text-anchor="${anchor}">${words}</text>`;
+    const grid = [high, (low + high) / 2, low].map((value) =>
+        `<line class="grid" x1="${left}" x2="${width - right}" y1="${y(value)}" y2="${y(value)}"/>` +
+        text(left - 4, Number(y(value)) + 3, (10 ** value).toPrecision(2), "end"));
+    const begins = points.filter((point, i) => !i || point[2] !== points[i - 1][2]);
+    const stages = begins.map(([step, , px], i) => {
+        const at = Number(x(step));
+        const late = at > width - 50; // its words would be cut off
+        const line = `<line class="stage" x1="${at}" x2="${at}" y1="${top - 12}" y2="${height - bottom}"/>`;
+        return (i ? line : "") + text(late ? at - 3 : at + 3, top - 6, `${px} px`, late ? "end" : "start");
+    });
+    const line = points.map((point, i) => `${x(point[0])},${y(values[i])}`).join(" ");
+    return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="perceptual distance over the steps">
+        ${grid.join("")}${stages.join("")}<polyline points="${line}"/>
+        <circle cx="${x(points.at(-1)[0])}" cy="${y(values.at(-1))}" r="3.5"/>
+        ${text(left, height - 5, "0")}${text(width - right, height - 5, `${steps} steps`, "end")}</svg>`;
+}
+
+const ROWS = [
+    ["to the target: d", "target", 3, "What the search makes small; side by side only where the task is the same"],
+    ["to the original: d", "distance", 3, "Perceptual distance to the undegraded photo: lower is nearer"],
+    ["to the original: PSNR (dB)", "psnr", 1, "Higher is nearer"],
+    ["to the original: SSIM", "ssim", 3, "Structural similarity; 1 is the same"],
+    ["identity distance", "identity_distance", 2, "Of dlib's face descriptors; below 0.6, one person"],
+];
+
+// The table of numbers; a column for each of result, composite and previous result.
+function numbersTable(columns) {
+    const cell = (column, key, digits) => {
+        if (column.pending && key !== "target") return "…";
+        return typeof column[key] === "number" ? column[key].toFixed(digits) : "–";
+    };
+    const head = columns.map((column) => h("th", { scope: "col", textContent: column.name }));
+    const rows = ROWS.map(([label, key, digits, title]) =>
+        h("tr", {}, h("th", { scope: "row", title, textContent: label }),
+            ...columns.map((column) => h("td", { textContent: cell(column, key, digits) }))));
+    const note = "Identity distance below 0.6: dlib takes the two for one person.";
+    return [h("table", {}, h("tr", {}, h("td"), ...head), ...rows), h("div", { className: "ex5-note" }, note)];
+}

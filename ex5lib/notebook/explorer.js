@@ -1,0 +1,173 @@
+// The explorer's page. It draws the values of a model (a widget's in a notebook, a server's through page.js) and sends
+// what the user does: {do: "run"}, {do: "change", degradation: "blur"} and so on, as Exploration.handle takes them.
+
+const SILENCE = 10_000; // ms without an answer after which something must be wrong
+const NOBODY = "There is no answer: another cell is running, or the kernel was restarted. If so, run this cell again.";
+const OFTEN = 80; // ms between two values of a slider that is dragged
+
+function render({ model, el }) {
+    const root = h("div", { className: "ex5" });
+    const view = { left: "photo", right: "target", chosen: false, at: 0.5, tool: "compare", touched: {}, problem: "" };
+    const state = () => model.get("state");
+
+    let waiting = null; // for an answer
+    let queued = null; // values to send
+    function send(message, data) {
+        clearTimeout(waiting);
+        waiting = setTimeout(() => problem(model.nobody ?? NOBODY), SILENCE);
+        try {
+            model.send(message, undefined, data ? [data] : []);
+        } catch { // the kernel that this page belonged to is gone
+            problem(NOBODY);
+        }
+    }
+    function change(values) {
+        for (const name of Object.keys(values)) view.touched[name] = performance.now();
+        if (!queued) setTimeout(flush, OFTEN);
+        queued = { ...queued, ...values };
+    }
+    function flush() {
+        const values = queued;
+        queued = null;
+        if (values) send({ do: "change", ...values });
+    }
+    function ask(name, more = {}) { // after what has been changed before
+        flush();
+        send({ do: name, ...more });
+    }
+    function problem(text) {
+        view.problem = text;
+        drawState();
+    }
+    function answered() {
+        clearTimeout(waiting);
+        view.problem = "";
+    }
+
+    const page = { model, about: model.get("about"), view, send, change, problem, state };
+    const controls = makeControls(page);
+    const picture = makePicture(page);
+    const run = () => {
+        view.tool = "compare";
+        ask("run");
+    };
+    const reset = () => {
+        view.touched = {};
+        ask("reset");
+    };
+    const buttons = {
+        run: button("▶ Run", "Search with these settings", run, { className: "ex5-primary" }),
+        stop: button("■ Stop", "Keep the best image so far; changes then wait for Run", () => ask("stop")),
+        save: button("Save", "Save the result that is shown: images, figures, numbers, latent", () => ask("save")),
+        download: button("Download", "Take the saved folder to this computer, as a ZIP file", () => ask("download")),
+        reset: button("Reset", "Put all controls where they were at first; results are kept", reset),
+    };
+    const status = h("div", { className: "ex5-status", role: "status" });
+    const bar = h("progress", { max: 1, value: 0, "aria-label": "time" });
+    const words = h("div", { className: "ex5-words" });
+    const progress = h("div", { className: "ex5-progress" }, bar, words);
+    const curve = h("div", { className: "ex5-curve" });
+    const curveNote = h("div", { className: "ex5-note" },
+        "Perceptual distance d to the target. At another size it is another measure.");
+    const table = h("div", { className: "ex5-numbers" });
+    const past = h("div", { className: "ex5-strip", role: "group", "aria-label": "earlier results" });
+    const pastBox = group("Results so far (choose one to go back to it and its settings)", past);
+    pastBox.className = "ex5-past";
+    root.append(h("div", { className: "ex5-grid" },
+        h("div", { className: "ex5-top" },
+            h("div", { className: "ex5-buttons" }, ...Object.values(buttons)), status, progress),
+        controls.box, picture.box, h("div", { className: "ex5-side" }, curve, curveNote, table), pastBox));
+    el.append(root);
+
+    function drawState() {
+        const now = state();
+        const searching = ["starting", "searching"].includes(now.phase);
+        controls.set(now);
+        buttons.run.disabled = searching || now.phase === "aligning";
+        buttons.stop.disabled = !searching && !(now.live && now.phase === "idle"); // then changes wait for Run again
+        buttons.save.disabled = now.shown === null;
+        buttons.download.hidden = !now.saved;
+        status.textContent = view.problem || now.status;
+        status.classList.toggle("ex5-error", now.error || Boolean(view.problem));
+        root.dataset.phase = now.phase;
+        table.classList.toggle("ex5-stale", now.stale.length > 0);
+        for (const each of past.children) each.setAttribute("aria-pressed", each.value === String(now.shown));
+        picture.draw();
+    }
+    function drawProgress() {
+        const { share = 0, words: text = "" } = model.get("progress");
+        bar.value = share;
+        words.textContent = text;
+        progress.classList.toggle("ex5-idle", !text);
+    }
+    function drawCurve() {
+        const { points = [], steps } = model.get("curve");
+        curve.innerHTML = points.length ? curveSvg(points, steps) : "";
+        curveNote.hidden = !points.length;
+    }
+    function drawNumbers() {
+        const columns = model.get("numbers");
+        table.replaceChildren(...(columns.length ? numbersTable(columns) : []));
+    }
+    function drawHistory() {
+        const history = model.get("history");
+        const back = (number) => {
+            Object.assign(view, { touched: {}, chosen: false, tool: "compare" });
+            ask("restore", { number });
+        };
+        pastBox.hidden = !history.length;
+        past.replaceChildren(...history.map(({ number, picture: small, words: text, short }) => {
+            const card = thumbnail(small, `Result ${text}`, () => back(number), { value: String(number) });
+            card.append(h("b", {}, String(number)), ...short.map((line) => h("span", {}, line)));
+            return card;
+        }));
+        drawState();
+    }
+    function receive(message, buffers) {
+        answered();
+        if (message.problem) problem(message.problem);
+        if (!message.archive) return;
+        const href = URL.createObjectURL(new Blob([buffers[0]], { type: "application/zip" }));
+        h("a", { href, download: message.archive }).click();
+        setTimeout(() => URL.revokeObjectURL(href), 60_000);
+    }
+    const drawn = {
+        "change:state": () => { answered(); drawState(); },
+        "change:progress": drawProgress,
+        "change:curve": drawCurve,
+        "change:numbers": drawNumbers,
+        "change:history": drawHistory,
+        "change:faces": () => controls.setFaces(model.get("faces")),
+        "change:mask": picture.drawMask,
+        ...Object.fromEntries(PICTURES.map((name) => [`change:${name}`, () => picture.load(name)])),
+    };
+    const heard = { ...drawn, "msg:custom": receive };
+    for (const [event, handler] of Object.entries(heard)) model.on(event, handler);
+
+    // A notebook's theme is not the browser's: what counts is whether the text around here is light.
+    function theme() {
+        const [r, g, b] = getComputedStyle(el).color.match(/[\d.]+/g)?.map(Number) ?? []; // none before it is on a page
+        root.dataset.theme = 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "dark" : "light";
+    }
+    const themes = new MutationObserver(() => setTimeout(theme, 100));
+    themes.observe(document.body, { attributes: true });
+    const shown = new ResizeObserver(theme);
+    shown.observe(root);
+    const scheme = matchMedia("(prefers-color-scheme: dark)");
+    scheme.addEventListener("change", theme);
+    theme();
+    Object.values(drawn).forEach((draw) => draw());
+    send({ do: "greet" });
+    const settled = setInterval(() => queued || drawState(), 1000); // the kernel's values, when the user has let go
+    return () => {
+        for (const [event, handler] of Object.entries(heard)) model.off(event, handler);
+        themes.disconnect();
+        shown.disconnect();
+        scheme.removeEventListener("change", theme);
+        clearTimeout(waiting);
+        clearInterval(settled);
+        picture.forget();
+    };
+}
+
+export default { render };

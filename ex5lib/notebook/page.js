@@ -1,0 +1,63 @@
+// The model of a page of its own, with the few methods of a widget's that explorer.js uses. It asks the server for
+// changes, one question at a time, and posts messages in order.
+
+const GONE = "The program behind this page does not answer: start it again, and open the address that it prints.";
+
+export function connect(token) {
+    const values = {};
+    const handlers = {};
+    let version = 0;
+    let posted = Promise.resolve();
+
+    const query = (path, more = {}) => `${path}?${new URLSearchParams({ token, ...more })}`;
+    const fire = (event, ...rest) => (handlers[event] ?? []).forEach((handler) => handler(...rest));
+    const gone = () => fire("msg:custom", { problem: GONE });
+    const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+    const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+
+    async function ask() {
+        const reply = await fetch(query("changes", { since: version }));
+        if (!reply.ok) throw new Error(reply.statusText);
+        const news = await reply.json();
+        version = news.version;
+        for (const [name, value] of Object.entries(news.values)) {
+            values[name] = value?.base64 === undefined ? value : bytes(value.base64);
+        }
+        for (const name of Object.keys(news.values)) fire(`change:${name}`);
+    }
+    async function follow() {
+        for (;;) {
+            try {
+                await ask();
+            } catch {
+                gone();
+                await pause(2);
+            }
+        }
+    }
+    async function post(message, body) {
+        try {
+            await fetch(query("send", { message: JSON.stringify(message) }), { method: "POST", body });
+        } catch {
+            gone();
+        }
+    }
+    return {
+        nobody: GONE,
+        get: (name) => values[name],
+        on: (event, handler) => (handlers[event] ??= []).push(handler),
+        off: (event, handler) => (handlers[event] = handlers[event].filter((each) => each !== handler)),
+        send(message, _, buffers = []) {
+            if (message.do !== "download") {
+                posted = posted.then(() => post(message, buffers[0]));
+                return;
+            }
+            Object.assign(document.createElement("a"), { href: query("archive"), download: "" }).click();
+            fire("msg:custom", {}); // an answer: the browser does the rest
+        },
+        async ready() {
+            await ask();
+            follow();
+        },
+    };
+}

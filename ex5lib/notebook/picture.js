@@ -1,0 +1,124 @@
+// The picture: a wipe between any two, or the photo with the mask that is painted on it; below it tools and the strip.
+
+const PICTURES = ["photo", "target", "result", "composite", "previous"];
+const SIDES = { left: "◧", right: "◨" };
+const TOOLS = { compare: "◧ compare", brush: "● brush", rectangle: "▬ rectangle", eraser: "○ eraser" };
+
+function makePicture({ view, send, state, model }) {
+    const urls = {};
+    const under = h("img", { alt: "" });
+    const over = h("img", { alt: "" });
+    const tags = ["left", "right"].map((side) => h("span", { className: `ex5-tag ex5-tag-${side}` }));
+    const busy = h("div", { className: "ex5-busy" });
+    const handle = h("div", {
+        className: "ex5-handle", role: "slider", tabIndex: 0, "aria-label": "wipe between two pictures",
+        "aria-valuemin": 0, "aria-valuemax": 100,
+    });
+    const brush = makeBrush(() => view.tool, (mask) => send({ do: "paint" }, mask));
+    const stage = h("div", { className: "ex5-stage" }, under, over, brush.canvas, brush.cross, ...tags, handle, busy);
+
+    function wipe(at) {
+        view.at = Math.min(1, Math.max(0, at));
+        over.style.clipPath = `inset(0 ${100 * (1 - view.at)}% 0 0)`;
+        handle.style.left = `${100 * view.at}%`;
+        handle.setAttribute("aria-valuenow", Math.round(100 * view.at));
+    }
+    function wipeTo(event) {
+        const box = stage.getBoundingClientRect();
+        wipe((event.clientX - box.left) / box.width);
+    }
+    stage.onpointerdown = (event) => {
+        if (view.tool !== "compare" || event.button) return;
+        stage.setPointerCapture(event.pointerId);
+        wipeTo(event);
+        stage.onpointermove = wipeTo;
+        handle.focus({ preventScroll: true });
+        event.preventDefault();
+    };
+    stage.onpointerup = stage.onpointercancel = () => (stage.onpointermove = null);
+    handle.onkeydown = (event) => {
+        const to = { ArrowLeft: view.at - 0.05, ArrowRight: view.at + 0.05, Home: 0, End: 1 }[event.key];
+        if (to === undefined) return;
+        wipe(to);
+        event.preventDefault();
+        event.stopPropagation(); // a notebook has a use for arrows, too
+    };
+
+    function pick(tool) {
+        view.tool = tool;
+        draw();
+    }
+    const tools = Object.entries(TOOLS).map(([tool, words]) => {
+        const title = tool === "compare" ? "Compare two pictures" : `Paint what is to be filled in: ${tool}`;
+        return button(words, title, () => pick(tool), { value: tool });
+    });
+    const undo = button("undo", "Take back the last stroke", brush.undo);
+    const clear = button("clear", "Erase the whole mask", () => {
+        if (view.tool === "compare") pick("brush");
+        brush.clear();
+    });
+    const toolbar = h("div", { className: "ex5-tools" }, ...tools, undo, clear, brush.width);
+
+    const strip = h("div", { className: "ex5-strip", role: "group", "aria-label": "pictures to compare" });
+    const cards = Object.fromEntries(PICTURES.map((name) => {
+        function show(side) {
+            view.chosen = true;
+            view[side] = name;
+            pick("compare");
+        }
+        const sides = Object.entries(SIDES).map(([side, sign]) => {
+            const words = `${name} on the ${side}`;
+            return button(sign, words, () => show(side), { value: side, "aria-label": words });
+        });
+        const face = thumbnail("", `Show: ${name}`, () => show("right"), { tabIndex: -1 });
+        const both = h("span", { className: "ex5-sides" }, ...sides);
+        const card = h("div", { className: "ex5-card", hidden: true }, face, h("span", {}, name), both);
+        strip.append(card);
+        return [name, { card, sides, image: face.firstChild }];
+    }));
+
+    const has = (name) => Boolean(urls[name]);
+    function load(name) {
+        const bytes = model.get(name);
+        const old = urls[name];
+        urls[name] = bytes?.byteLength ? URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" })) : "";
+        cards[name].card.hidden = !urls[name];
+        if (urls[name]) cards[name].image.src = urls[name];
+        if (old) setTimeout(() => URL.revokeObjectURL(old), 2000); // it may still be being drawn
+        draw();
+    }
+    function draw() {
+        const { choice, stale, phase } = state();
+        if (!view.chosen) {
+            view.right = ["composite", "result"].find(has) ?? "target";
+            view.left = choice.degradation === "none" || view.right === "target" ? "photo" : "target";
+        }
+        if (!has(view.left)) view.left = "photo";
+        if (!has(view.right)) view.right = has("result") ? "result" : "target";
+        if (choice.degradation !== "inpaint") view.tool = "compare";
+        const painting = view.tool !== "compare";
+        stage.classList.toggle("ex5-painting", painting);
+        const shown = painting ? "photo" : view.right;
+        Object.assign(under, { src: urls[shown] ?? "", alt: shown });
+        Object.assign(over, { src: urls[view.left] ?? "", alt: view.left });
+        under.classList.toggle("ex5-stale", !painting && stale.includes(view.right));
+        over.classList.toggle("ex5-stale", stale.includes(view.left));
+        tags.forEach((tag, i) => (tag.textContent = i ? view.right : view.left));
+        for (const each of [over, handle, ...tags]) each.hidden = painting;
+        busy.textContent = phase === "aligning" ? "looking for a face…" : "searching…";
+        busy.hidden = painting || !["starting", "aligning"].includes(phase);
+        toolbar.hidden = choice.degradation !== "inpaint";
+        for (const tool of tools) tool.setAttribute("aria-pressed", tool.value === view.tool);
+        for (const [name, { card, sides }] of Object.entries(cards)) {
+            for (const side of sides) side.setAttribute("aria-pressed", view[side.value] === name);
+            card.classList.toggle("ex5-stale", stale.includes(name));
+        }
+    }
+    wipe(0.5);
+    return {
+        box: h("div", { className: "ex5-middle" }, stage, toolbar, strip),
+        load, draw,
+        drawMask: () => brush.draw(model.get("mask")),
+        forget: () => Object.values(urls).forEach((url) => url && URL.revokeObjectURL(url)),
+    };
+}

@@ -1,0 +1,181 @@
+"""The explorer's results: which are kept, what a page shows of them, and how they are saved."""
+
+import io
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+
+from torch import Tensor
+
+from ex5lib.errors import FileError, SettingError
+from ex5lib.files import check_writable
+from ex5lib.images import resize
+from ex5lib.notebook.choices import Choice
+from ex5lib.notebook.frames import data_uri, jpeg
+from ex5lib.notebook.searching import curve_of, time_in_words
+from ex5lib.notebook.subjects import Subject
+from ex5lib.restore import Restoration
+
+PICTURE_SIZE = 512  # px of the pictures on a page
+THUMBNAIL_SIZE = 96
+RESULTS_KEPT = 16  # about 30 MB each, mostly images at full size
+
+
+@dataclass(eq=False)
+class Found:
+    """A result: of which choice, of which photo, and what the page shows of it.
+
+    Attributes:
+        number: counts all results of an exploration, from 1.
+        choice, subject, done: what was chosen, for which face, and what was found.
+        early: {step: image [1, 3, S, S]} from early in the search, as small as they were.
+        quality: ``Restoration.metrics``, None until they are computed, which takes seconds.
+    """
+
+    number: int
+    choice: Choice
+    subject: Subject
+    done: Restoration
+    early: dict[int, Tensor]
+    pictures: dict[str, bytes]
+    thumbnail: str
+    quality: dict | None = None
+
+    @classmethod
+    def of(cls, choice: Choice, subject: Subject, done: Restoration, early: dict[int, Tensor] | None = None) -> "Found":
+        """With its pictures made, which takes a moment."""
+        pictures = {"result": jpeg(done.result, PICTURE_SIZE), "composite": b""}
+        if done.composite is not None:
+            pictures["composite"] = jpeg(done.composite, PICTURE_SIZE)
+        return cls(0, choice, subject, done, early or {}, pictures, data_uri(jpeg(done.best_image, THUMBNAIL_SIZE)))
+
+    @property
+    def best_picture(self) -> bytes:
+        """Of the composite if there is one, else of the result."""
+        return self.pictures["composite"] or self.pictures["result"]
+
+    @property
+    def curve(self) -> dict:
+        """Of the search, for the page."""
+        history, num_steps = self.done.run.history, self.done.run.settings["num_steps"]
+        return curve_of(list(zip(history["distance"], history["size"], strict=True)), num_steps)
+
+    def entry(self) -> dict:
+        """For the strip of results, JSON-ready: number, picture, and what it is and how good, in words."""
+        best = "result" if self.done.composite is None else "composite"
+        identity = (self.quality or {}).get(f"{best} and original", {}).get("identity_distance")
+        words = f"{self.number}: {self.subject.name}, {self.choice}; d to the target {self.done.run.distance:.3f}"
+        words += f", identity distance {identity:.2f}" if identity is not None else ""
+        settings = self.done.run.settings
+        weight = settings["latent_weight" if settings["color_layers"] is None else "colorless_weight"]
+        short = [self.choice.degradation, f"λ_w {weight:.2g}", *["stopped"] * self.done.run.stopped]
+        return {"number": self.number, "picture": self.thumbnail, "words": words, "short": short}
+
+    def search_in_words(self) -> str:
+        """How long the search was, and what it found."""
+        run = self.done.run
+        words = f"{run.num_steps} of {run.settings['num_steps']} steps, {time_in_words(run.seconds)}"
+        if run.settings["found"]:
+            words += f", found {self.done.degradation}"
+        return f"{words}, d to the target {run.distance:.3f}"
+
+    def save(self, out: Path) -> Path:
+        """Save all of it into a new folder in ``out``; returns its path.
+
+        Raises:
+            FileError: if the disk is full or cannot be written to.
+        """
+        task = "inversion" if self.choice.degradation == "none" else self.choice.degradation.replace(" ", "-")
+        stem = f"{Path(self.subject.name).stem}-{task}"
+        folder = next(path for i in count(1) if not (path := out / f"{stem}-{i}").exists())
+        request = asdict(self.choice.searched())
+        if isinstance(request["hole"], bytes):
+            request["hole"] = "painted"  # the degraded image shows it
+        size = self.done.run.image.shape[-1]
+        early = {step: resize(image, size) for step, image in self.early.items()}
+        run = replace(self.done.run, snapshots=early | self.done.run.snapshots)
+        check_writable(folder)
+        replace(self.done, run=run).save(folder, request={"explorer": request})
+        return folder
+
+
+def _task(choice: Choice) -> Choice:
+    """What is alike in two choices whose distances to the target can be compared: the photo and what was done to it."""
+    return replace(choice.searched(), recipe="", seed=0, answer=0, latent_weight=None)
+
+
+def _numbers(shown: Found | None, previous: Found | None) -> list[dict]:
+    """The columns of the page's table: result, composite and previous result, as far as they are there.
+
+    ``target`` is d to the target, of the result without composite; None where that would compare different tasks, and
+    for a composite, whose known part is the target's own. The others are to the original; None if there is none.
+    """
+    columns = []
+    for found, name in ((shown, "result"), (shown, "composite"), (previous, "previous")):
+        if found is None or (name == "composite" and found.done.composite is None):
+            continue
+        best = "result" if found.done.composite is None else "composite"
+        quality = (found.quality or {}).get(f"{best if name == 'previous' else name} and original", {})
+        comparable = name == "result" or (name == "previous" and _task(found.choice) == _task(shown.choice))
+        names = ("distance", "psnr", "ssim", "identity_distance")
+        column = {"name": name, "target": found.done.run.distance if comparable else None}
+        columns.append(column | {each: quality.get(each) for each in names} | {"pending": found.quality is None})
+    return columns
+
+
+class Shelf:
+    """The results of an exploration, the latest of them kept; the one that is shown, and the one before it."""
+
+    def __init__(self):
+        self.found: list[Found] = []
+        self.shown: Found | None = None
+        self.previous: Found | None = None
+        self.saved: Path | None = None
+        self._count = 0
+
+    def add(self, found: Found) -> None:
+        """Keep a result, and give it its number."""
+        self._count += 1
+        found.number = self._count
+        self.found = [*self.found, found][-RESULTS_KEPT:]
+
+    def finished(self, choice: Choice) -> Found | None:
+        """The result of a search for that choice that was not stopped."""
+        alike = (found for found in self.found if found.choice.searched() == choice.searched())
+        return next((found for found in alike if not found.done.stopped), None)
+
+    def numbered(self, number: int) -> Found:
+        """The result of that number.
+
+        Raises:
+            SettingError: if there is none, or it is not kept any more.
+        """
+        for found in self.found:
+            if found.number == number:
+                return found
+        raise SettingError(f"There is no result {number} any more: choose another one.")
+
+    def show(self, found: Found) -> None:
+        """Note that a result is shown."""
+        if self.shown is not found:
+            self.previous, self.shown = self.shown, found
+
+    @property
+    def numbers(self) -> dict[str, list]:
+        """For the page: the strip of results, and the table of numbers."""
+        return {"history": [found.entry() for found in self.found], "numbers": _numbers(self.shown, self.previous)}
+
+    def archive(self) -> tuple[str, bytes]:
+        """The folder that was saved last as a ZIP file: its name, its bytes.
+
+        Raises:
+            FileError: if nothing was saved.
+        """
+        if self.saved is None:
+            raise FileError("There is nothing to download yet: press Save.")
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as file:
+            for path in sorted(self.saved.iterdir()):
+                file.write(path, f"{self.saved.name}/{path.name}")
+        return f"{self.saved.name}.zip", packed.getvalue()

@@ -1,0 +1,570 @@
+"""An exploration searches, restarts, stops, remembers and saves. It needs no page for that."""
+
+import errno
+import io
+import json
+import re
+import threading
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import ex5lib
+from ex5lib import metrics
+from ex5lib.alignment import load_face
+from ex5lib.degradations import GaussianBlur, Grayscale, Inpaint, Noise
+from ex5lib.images import resize, to_uint8
+from ex5lib.notebook.board import Board
+from ex5lib.notebook.choices import DEGRADATIONS, Choice, own_weight, packed, unpacked
+from ex5lib.notebook.exploration import Exploration
+from ex5lib.notebook.searching import Clock, planned, time_in_words
+from ex5lib.recipes import FAST, SMOKE, Recipe
+from ex5lib.restore import restore_faces
+from ex5lib.results import finished_request
+from ex5lib.stages import Stage
+from ex5lib.unknown import UnknownBlur
+from stylegan2_ada import Generator
+
+LONG = 2000  # steps: a search that no test lets come to its end
+PATIENCE = 120  # seconds after which a search that must come to an end counts as hung
+
+
+class Gate(ex5lib.PerceptualDistance):
+    """The real distance; ``before`` is called on a search's thread with the number of its call."""
+
+    def __init__(self, before):
+        super().__init__(device="cpu")
+        self.before, self.calls = before, 0
+
+    def forward(self, image: Tensor, target: Tensor | list[Tensor]) -> Tensor:
+        self.calls += 1
+        self.before(self.calls)
+        return super().forward(image, target)
+
+
+@pytest.fixture
+def face() -> Tensor:
+    """A red-green gradient with a bright blue square [1, 3, 64, 64]."""
+    ramp = torch.linspace(-1, 1, 64)
+    image = torch.stack([ramp.expand(64, 64), ramp.expand(64, 64).T, torch.full((64, 64), -1.0)])[None]
+    image[:, 2, 16:32, 16:32] = 1
+    return image
+
+
+@pytest.fixture(scope="module")
+def small(root) -> Generator:
+    """StyleGAN2 at 32 px."""
+    return ex5lib.load_generator(root / "tests" / "data" / "uncond_32.pkl", device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_descriptor(monkeypatch):
+    """The search's own images are noise: dlib's descriptors of them would take most of the time."""
+    monkeypatch.setattr(metrics, "identity_distance", lambda *_: 0.5)
+
+
+@pytest.fixture
+def make(small, face, distance, tmp_path):
+    made: list[Exploration] = []
+
+    def _make(G: Generator = small, recipe: Recipe = SMOKE, **keywords) -> Exploration:
+        choices = {name: keywords.pop(name) for name in list(keywords) if name in Choice.__dataclass_fields__}
+        choice = Choice(recipe=recipe.name, **choices)
+        keywords = {"w_avg_samples": 200, "device": "cpu", "distance": distance} | keywords
+        subject = load_face(face, aligned=True, size=64)
+        made.append(Exploration(G, subject, choice, {recipe.name: recipe}, keywords, name="square.png", out=tmp_path))
+        return made[-1]
+
+    yield _make
+    for one in made:
+        one.stop()
+        assert one.wait(PATIENCE)
+
+
+def _pixels(frame: bytes) -> np.ndarray:
+    picture = Image.open(io.BytesIO(frame))
+    assert picture.format == "JPEG"
+    return np.asarray(picture).astype(int)
+
+
+def _close(frame: bytes, image: Tensor) -> bool:
+    """Whether a frame shows the image, but for what JPEG does to an untrained network's noise."""
+    pair = (_pixels(frame), to_uint8(image))
+    return np.corrcoef([each.mean(axis=2).ravel() for each in pair])[0, 1] > 0.9
+
+
+def _first_frame(one: Exploration) -> threading.Event:
+    """Set when the page gets its next picture of a search."""
+    drawn = threading.Event()
+    one.board.listeners.append(lambda values: values.get("progress") and drawn.set())
+    return drawn
+
+
+def _run_and_stop(one: Exploration) -> None:
+    drawn = _first_frame(one)
+    one.run()
+    assert drawn.wait(PATIENCE)
+    one.stop()
+    assert one.wait(PATIENCE)
+
+
+def _state(one: Exploration) -> dict:
+    return one.board.values["state"]
+
+
+def test_run_searches_what_restore_finds_with_the_same_settings(make, small, face, distance):
+    one = make(degradation="blur", kernel_size=33, latent_weight=0.1)
+    drawn = _first_frame(one)
+    assert one.result is None
+    one.run()
+    assert drawn.wait(PATIENCE)
+    assert one.wait(PATIENCE)
+    settings = {"recipe": "smoke", "w_avg_samples": 200, "device": "cpu", "distance": distance, "progress": False}
+    subject = load_face(face, aligned=True, size=64)
+    (same,) = restore_faces([subject], GaussianBlur(33), generator=small, latent_weight=0.1, **settings)
+    assert torch.equal(one.result.result, same.result)
+    assert _close(one.board.values["result"], same.result)
+    assert one.board.values["composite"] == b""
+    assert re.fullmatch(rf"Done: 8 of 8 steps, \d+ s, d to the target {same.run.distance:.3f}\.", one.status)
+    (column,) = one.board.values["numbers"]
+    assert column["distance"] == pytest.approx(same.metrics["result and original"]["distance"])
+    assert _state(one)["phase"] == "idle"
+
+
+def test_a_hole_shows_the_composite_also_while_it_searches(make, face):
+    one = make(degradation="inpaint", hole=(100, 60, 60, 60))
+    frames = []
+    one.board.listeners.append(lambda values: frames.append(values["composite"]) if "progress" in values else None)
+    one.run()
+    assert one.wait(PATIENCE)
+    known = np.ones((256, 256), bool)
+    known[80:180, 40:140] = False  # the hole and its band
+    photo = to_uint8(resize(face, 256)).astype(int)
+    for frame in (frames[1], one.board.values["composite"]):
+        picture = np.asarray(Image.fromarray(_pixels(frame).astype(np.uint8)).resize((256, 256))).astype(int)
+        assert np.abs(picture - photo)[known].mean() < 12
+    assert [column["name"] for column in one.board.values["numbers"]] == ["result", "composite"]
+    assert one.board.values["numbers"][1]["target"] is None  # its known part is the target's own
+
+
+def test_stop_is_said_at_once_and_keeps_the_best_so_far(make):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def before(call: int) -> None:
+        if call == 6:
+            inside.set()
+            assert go_on.wait(PATIENCE)
+
+    one = make(num_steps=LONG, distance=Gate(before))
+    one.run()
+    assert inside.wait(PATIENCE)  # in the middle of a step
+    one.stop()
+    assert one.status.startswith("Stopped. The best image so far is being made")
+    assert (_state(one)["phase"], _state(one)["live"]) == ("finishing", False)
+    go_on.set()
+    assert one.wait(PATIENCE)
+    assert one.result.stopped
+    assert 0 < one.result.run.num_steps < LONG
+    assert one.status.startswith(f"Stopped, best so far: {one.result.run.num_steps} of {LONG} steps")
+    assert _close(one.board.values["result"], one.result.result)
+    one.run()  # a stopped search is not taken for the result of its settings
+    assert _state(one)["phase"] == "starting"
+
+
+def test_a_changed_choice_ends_the_search_and_starts_another(make):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def before(call: int) -> None:
+        if call == 4:
+            inside.set()
+            assert go_on.wait(PATIENCE)
+
+    one = make(distance=Gate(before))
+    one.run()
+    assert inside.wait(PATIENCE)
+    for weight in np.logspace(-6, 0, 50):  # dragged wildly
+        one.change(latent_weight=weight)
+    go_on.set()
+    assert one.wait(PATIENCE)
+    assert one.result.run.settings["latent_weight"] == 1.0
+    assert one.result.run.num_steps == 8
+    assert len(one.shelf.found) == 1
+
+
+def test_before_run_and_after_stop_a_change_starts_nothing(make):
+    one = make(num_steps=LONG)
+    one.change(latent_weight=0.5)
+    assert one.status == "Press Run."
+    _run_and_stop(one)
+    one.change(latent_weight=0.1)
+    assert one.status == "The settings have changed: press Run."
+    assert {"result", "composite"} == set(_state(one)["stale"])
+    assert one.wait(0)
+
+
+def test_going_back_shows_the_finished_result_at_once(make):
+    gate = Gate(lambda _: None)
+    one = make(distance=gate, latent_weight=0.001)
+    one.run()
+    assert one.wait(PATIENCE)
+    first, frame = one.result, one.board.values["result"]
+    one.change(latent_weight=1.0)
+    assert one.wait(PATIENCE)
+    second, calls = one.result, gate.calls
+    assert second is not first
+    assert one.board.values["previous"] == frame
+    one.change(latent_weight=0.001 * (1 + 1e-12))  # as a browser computes it
+    assert one.result is first
+    assert one.board.values["result"] == frame
+    assert one.status.startswith("Found before: 8 of 8 steps")
+    one.change(kernel_size=7)  # which no search without a blur reads
+    assert one.result is first
+    assert one.wait(PATIENCE)
+    assert gate.calls == calls
+    one.handle({"do": "restore", "number": 2})
+    assert one.result is second
+    assert one.choice.latent_weight == 1.0
+    assert [entry["number"] for entry in one.board.values["history"]] == [1, 2]
+
+
+def test_only_the_latest_results_are_kept(make, monkeypatch):
+    monkeypatch.setattr("ex5lib.notebook.shelf.RESULTS_KEPT", 2)
+    one = make()
+    one.run()
+    for weight in (0.001, 0.1, 1.0):
+        one.change(latent_weight=weight)
+        assert one.wait(PATIENCE)
+    one.stop()
+    one.change(latent_weight=0.1)
+    assert one.status.startswith("Found before")
+    one.change(latent_weight=0.001)
+    assert one.status.startswith("The settings have changed")
+    one.handle({"do": "restore", "number": 1})
+    assert one.status == "There is no result 1 any more: choose another one."
+
+
+def test_a_choice_that_makes_no_sense_is_said_and_leaves_nothing_stale_undimmed(make):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def before(call: int) -> None:
+        if call == 5:
+            inside.set()
+            assert go_on.wait(PATIENCE)
+
+    one = make(distance=Gate(before), degradation="inpaint")
+    one.run()
+    assert inside.wait(PATIENCE)
+    one.handle({"do": "change", "hole": [230, 84, 44, 88]})
+    assert one.status.startswith("The rectangle (top 230, left 84, height 44, width 88) does not lie inside")
+    assert _state(one)["error"]
+    assert "target" in _state(one)["stale"]
+    shown = dict(one.board.values)
+    go_on.set()
+    assert one.wait(PATIENCE)
+    assert one.board.values == shown  # the search that is no longer wanted has drawn nothing
+    assert one.result is None
+    one.handle({"do": "change", "hole": [100, 84, 44, 88]})  # makes sense again, and the search goes on
+    assert one.wait(PATIENCE)
+    assert one.result is not None
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        ({"do": "change", "kernel_size": 24, "degradation": "blur"}, "odd number"),
+        ({"do": "change", "kernel_size": "wide"}, '"wide" is not a whole number, as kernel size must be'),
+        ({"do": "change", "latent_weight": 1e9}, "goes from 1e-07 to 10"),
+        ({"do": "change", "latent_weight": float("nan")}, "goes from 1e-07 to 10"),
+        ({"do": "change", "degradation": "blurr"}, 'did you mean "blur"'),
+        ({"do": "change", "recipe": "fasst"}, 'no recipe "fasst"'),
+        ({"do": "change", "quality": 0, "degradation": "jpeg"}, "from 1 to 100"),
+        ({"do": "save"}, "no result to save yet"),
+        ({"do": "pick", "face": 3}, "no such face"),
+        ({"do": "choose", "name": "nobody.png"}, 'no sample photo "nobody.png"'),
+        ({"do": "_cancel"}, "something that there is not"),
+        ({"do": "upload", "name": "a.png", "size": 10**9, "at": 0}, "larger than 100 MB"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(make, message, sentence):
+    one = make()
+    one.handle(message)
+    assert sentence in one.status
+    assert _state(one)["error"]
+    one.reset()
+    assert not _state(one)["error"]
+
+
+def test_a_mask_that_is_painted_is_what_is_removed(make, face):
+    one = make(degradation="inpaint")
+    painted = torch.zeros(256, 256)
+    painted[50:90, 30:200] = 1
+    one.handle({"do": "paint"}, painted.byte().numpy().tobytes())
+    assert np.frombuffer(one.board.values["mask"], np.uint8).sum() == 40 * 170
+    target = _pixels(one.board.values["target"])
+    assert target[104:176, 64:396].max() < 40  # at 512 px
+    assert np.abs(target[200:] - to_uint8(resize(face, 512)).astype(int)[200:]).mean() < 6
+    assert torch.equal(one.choice.modules()[1].mask[0, 0], painted)
+    one.handle({"do": "paint"}, bytes(256 * 256))
+    assert one.status == "Nothing is painted: paint over what is to be filled in, or drag a rectangle."
+    one.handle({"do": "paint"}, b"\x01" * 256 * 256)
+    assert "nothing of the photo is left" in one.status
+    one.handle({"do": "paint"}, bytes(100))
+    assert "256 × 256 px, not 100 pixels" in one.status
+
+
+def test_another_degradation_brings_its_own_weight(make, small):
+    one = make(recipe=replace(SMOKE, blurred_weight=0.02), num_steps=3)
+    assert _state(one)["own_weight"] == 0.001
+    one.change(latent_weight=5.0)
+    one.change(degradation="blur")
+    assert one.choice.latent_weight is None
+    assert _state(one)["own_weight"] == 0.02
+    one.run()
+    assert one.wait(PATIENCE)
+    assert one.result.run.settings["latent_weight"] == 0.02
+    one.change(kernel_size=9)  # the same task: what was set stays set
+    one.change(latent_weight=5.0)
+    one.change(kernel_size=11)
+    assert one.choice.latent_weight == 5.0
+
+
+def test_for_a_grey_photo_the_weight_of_the_colours_is_the_tasks_own(generator):
+    weight, words = own_weight(planned(generator, FAST, {}, Grayscale()))
+    assert (weight, words) == (0.4, "the task's own: 0.4 for the colours' layers, 0.001 for all other layers")
+    assert own_weight(planned(generator, FAST, {}, GaussianBlur(25)))[0] == 0.02
+    assert own_weight(planned(generator, FAST, {}, ex5lib.Identity()))[0] == 0.001
+
+
+def test_another_answer_is_the_one_that_restore_would_give_next(make, small, face, distance):
+    one = make(degradation="grayscale", seed=4)
+    one.another()
+    assert one.wait(PATIENCE)
+    subject = load_face(face, aligned=True, size=64)
+    settings = {"recipe": "smoke", "w_avg_samples": 200, "device": "cpu", "distance": distance, "progress": False}
+    (same,) = restore_faces([subject], Grayscale(), generator=small, seed=4, samples=2, **settings)
+    assert torch.equal(one.result.result, same.others[0].result)
+
+
+def test_distances_to_the_target_stand_side_by_side_only_for_one_task(make):
+    one = make(latent_weight=0.001)
+    one.run()
+    assert one.wait(PATIENCE)
+    one.change(latent_weight=1.0)
+    assert one.wait(PATIENCE)
+    result, previous = one.board.values["numbers"]
+    assert (result["name"], previous["name"]) == ("result", "previous")
+    assert None not in (result["target"], previous["target"])
+    one.change(degradation="blur")
+    assert one.wait(PATIENCE)
+    result, previous = one.board.values["numbers"]
+    assert previous["target"] is None
+    assert previous["distance"] is not None  # to the original, which is the same
+
+
+def test_a_damaged_photo_has_no_original(make, face):
+    one = make(degradation="blur", damaged=True)
+    assert np.abs(_pixels(one.board.values["target"]) - to_uint8(resize(face, 512)).astype(int)).mean() < 6
+    one.run()
+    assert one.wait(PATIENCE)
+    assert one.result.original is None
+    (column,) = one.board.values["numbers"]
+    assert (column["distance"], column["pending"]) == (None, False)
+
+
+@pytest.mark.parametrize("degradation", DEGRADATIONS)
+def test_every_degradation_is_shown_and_searched(make, degradation):
+    one = make(degradation=degradation, num_steps=3)
+    changed = np.abs(_pixels(one.board.values["target"]) - _pixels(one.board.values["photo"])).mean()
+    assert (changed < 0.1) == (degradation == "none")
+    one.run()
+    assert one.wait(PATIENCE)
+    assert one.result.run.num_steps == 3, one.status
+    if degradation == "unknown blur":
+        assert isinstance(one.result.degradation, UnknownBlur)
+        assert "found UnknownBlur(sigma=" in one.status
+
+
+def test_noise_is_never_the_same_in_photo_and_image():
+    of_photo, of_image = Choice(degradation="noise").modules()
+    assert isinstance(of_photo, Noise)
+    assert of_photo.seed != of_image.seed
+
+
+def test_an_unexpected_error_is_said_and_the_next_search_runs(make, caplog):
+    def before(call: int) -> None:
+        if call == 3:
+            raise ZeroDivisionError("a bug")
+
+    one = make(distance=Gate(before))
+    one.run()
+    assert one.wait(PATIENCE)
+    assert one.status == "This failed unexpectedly (ZeroDivisionError: a bug)."
+    assert "test_exploration.py" in caplog.text  # where it happened
+    one.run()
+    assert one.wait(PATIENCE)
+    assert one.result.run.num_steps == 8
+
+
+def test_a_second_exploration_stops_the_search_of_the_first(make):
+    first, second = make(num_steps=LONG), make()
+    drawn = _first_frame(first)
+    first.run()
+    assert drawn.wait(PATIENCE)
+    second.run()
+    assert first.status.startswith("Stopped, because another explorer began to search.")
+    assert first.wait(PATIENCE)
+    assert first.result.stopped
+    assert second.wait(PATIENCE)
+    assert second.result.run.num_steps == 8
+
+
+def test_save_writes_the_whole_result_into_a_folder_of_its_own(make, tmp_path, monkeypatch):
+    one = make(degradation="blur")
+    one.run()
+    assert one.wait(PATIENCE)
+    for number in (1, 2):  # nothing that was saved is lost
+        one._save(one.shelf.shown)
+        folder = tmp_path / f"square-blur-{number}"
+        assert one.status == f"Saved in {folder}."
+        assert {"result.png", "projection.npz", "iterations.png"} <= {path.name for path in folder.iterdir()}
+    assert finished_request(folder)["explorer"]["kernel_size"] == 25
+    assert sorted(ex5lib.Projection.load(folder).snapshots) == [0, 1, 2, 3]  # images from early in the search
+    name, content = one.shelf.archive()
+    assert name == "square-blur-2.zip"
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        assert json.loads(file.read("square-blur-2/metrics.json"))["stopped"] is False
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("numpy.savez", full)
+    one._save(one.shelf.shown)
+    assert "could not be written (No space left on device): make room there" in one.status
+    assert one.shelf.saved == folder
+    assert not (tmp_path / "square-blur-3" / "metrics.json").exists()
+
+
+def test_reset_keeps_the_photo_and_the_results(make):
+    one = make(degradation="blur", num_steps=3)
+    one.run()
+    assert one.wait(PATIENCE)
+    one.change(degradation="jpeg", latent_weight=3.0, seed=7)
+    assert one.wait(PATIENCE)
+    one.reset()
+    assert one.choice.degradation == "blur"
+    assert one.status.startswith("Found before")
+    assert len(one.shelf.found) == 2
+
+
+def test_an_uploaded_photo_is_put_together_aligned_and_searched(make, root, monkeypatch):
+    one = make(num_steps=3)
+    one.run()
+    assert one.wait(PATIENCE)
+    content = (root / "data" / "officer.jpg").read_bytes()
+    middle = len(content) // 2
+    one.handle({"do": "upload", "name": "../officer.jpg", "size": len(content), "at": 0}, content[:middle])
+    assert one.status == f"Receiving officer.jpg: {100 * middle // len(content)} % …"
+    one.handle({"do": "upload", "name": "../officer.jpg", "size": len(content), "at": middle}, content[middle:])
+    assert _state(one)["phase"] == "aligning"
+    assert one.wait(PATIENCE)
+    assert _state(one)["name"] == "officer.jpg"
+    assert one.result.face.landmarks is not None
+    assert len(one.shelf.found) == 2  # it has gone on by itself
+    one.begin(replace(one._first, seed=3))  # as when its cell is run again with another seed
+    assert (_state(one)["name"], one.choice.photo) == ("square.png", one._first.photo)
+    one.handle({"do": "restore", "number": 2})
+    assert _state(one)["name"] == "officer.jpg"
+    one.handle({"do": "restore", "number": 1})
+    assert _state(one)["name"] == "square.png"
+
+
+def test_what_is_no_photo_of_a_face_is_said_and_the_present_photo_stays(make, tmp_path):
+    one = make()
+    photo = one.board.values["photo"]
+    noise = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)).save(noise, "PNG")
+    for name, content, sentence in (
+        ("me.txt", b"no image at all", r"me\.txt is not an image"),
+        ("noise.png", noise.getvalue(), r"No face was found in noise\.png"),
+    ):
+        one.handle({"do": "upload", "name": name, "size": len(content), "at": 0}, content)
+        assert one.wait(PATIENCE)
+        assert re.match(sentence, one.status), one.status
+        assert str(tmp_path.parent) not in one.status
+        assert one.board.values["photo"] == photo
+        assert _state(one)["phase"] == "idle"
+    one.handle({"do": "upload", "name": "half.png", "size": 100, "at": 50}, bytes(50))
+    assert one.status == "half.png did not arrive whole: choose it again."
+
+
+def test_of_several_faces_another_can_be_picked(make, root, monkeypatch):
+    left, right = (Image.open(root / "data" / f"{name}.jpg").convert("RGB") for name in ("officer", "president"))
+    height = 400
+    pictures = [one.resize((round(one.width * height / one.height), height)) for one in (left, right)]
+    group = Image.new("RGB", (sum(one.width for one in pictures), height))
+    group.paste(pictures[0], (0, 0))
+    group.paste(pictures[1], (pictures[0].width, 0))
+    content = io.BytesIO()
+    group.save(content, "PNG")
+    one = make()
+    one.handle({"do": "upload", "name": "group.png", "size": len(content.getvalue()), "at": 0}, content.getvalue())
+    assert one.wait(PATIENCE)
+    assert len(one.board.values["faces"]) == 2
+    first = one.board.values["photo"]
+    one.handle({"do": "pick", "face": 1})
+    assert one.board.values["photo"] != first
+    assert _state(one)["name"] == "group.png"
+
+
+def test_time_is_what_the_progress_measures():
+    """Ten steps of 0.1 s, then ten of 1 s: half of the steps are a ninth of the time."""
+    learned: dict[int, float] = {}
+    for guessed in (True, False):  # the second search knows what the first one has learned
+        clock, now, shares = Clock((Stage(10, 128), Stage(10, None)), 1024, learned), 0.5, []
+        for size, seconds in [(128, 0.1)] * 10 + [(1024, 1.0)] * 10:
+            now += seconds
+            clock.step(size, now)
+            shares.append(clock.share)
+            if size == 1024 or not guessed:
+                true = (11.5 - now) if now > 0.7 else None
+                assert true is None or clock.seconds_left == pytest.approx(true, rel=0.35, abs=0.2)
+        assert shares == sorted(shares)
+        assert shares[-1] == pytest.approx(1)
+        assert guessed or shares[9] == pytest.approx(1.5 / 11.5, rel=0.1)
+
+
+def test_time_is_said_as_exactly_as_it_is_known():
+    seconds = (None, 0.2, 12.4, 61, 89, 200, 700)
+    assert [time_in_words(each) for each in seconds] == [
+        "…",
+        "1 s",
+        "12 s",
+        "1 min 0 s",
+        "1 min 20 s",
+        "3 min 20 s",
+        "11 min",
+    ]
+
+
+def test_a_board_tells_what_has_changed_since():
+    board = Board()
+    board.put(a=1, b=b"x")
+    version, values = board.since(0)
+    assert values == {"a": 1, "b": b"x"}
+    board.put(a=1, b=b"y")
+    assert board.since(version) == (version + 1, {"b": b"y"})
+    assert board.since(version + 1, timeout=0.01) == (version + 1, {})
+    assert board.since(10**6) == (version + 1, {"a": 1, "b": b"y"})  # of a page that knew another process
+    threading.Timer(0.05, lambda: board.put(c=3)).start()
+    assert board.since(version + 1, timeout=PATIENCE)[1] == {"c": 3}
+
+
+def test_a_mask_is_kept_bit_by_bit():
+    mask = (torch.rand(1, 1, 256, 256, generator=torch.Generator().manual_seed(1)) > 0.5).float()
+    assert torch.equal(unpacked(packed(mask)), mask)
+    assert torch.equal(unpacked((1, 2, 3, 4)), Inpaint(1, 2, 3, 4).mask)
