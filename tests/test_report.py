@@ -171,7 +171,7 @@ def test_of_the_explorer_a_picture_stays_where_its_widget_cannot(root):
     assert script._is_worth_storing(explorer)
     assert not script._is_worth_storing(bar)
     cell = nbformat.v4.new_code_cell("", outputs=[explorer, bar])
-    assert report._parts(cell, set()) == [{"kind": "html", "html": page}]
+    assert report._parts(cell, set()) == [{"kind": "sweep", "html": page}]
 
 
 def test_a_notebook_that_fails_ends_the_report_with_one_sentence_and_is_run_again(notebooks, tmp_path):
