@@ -135,7 +135,7 @@ def plot_losses(run) -> Figure:
 
 def plot_alignment(face) -> Figure:
     """The photo with every detected face (dashed if unsure), the landmarks and the square; beside it the crop."""
-    figure = Figure(figsize=(9.6, 4.9), layout="constrained")
+    figure = Figure(figsize=(9.6, 5.1), layout="constrained")
     left, right = figure.subplots(1, 2)
     sure = [detection.sure for detection in face.detections]
     origin = "given by hand" if not sure else "detected face" if sure[face.index] else "perhaps a face"
@@ -149,11 +149,11 @@ def plot_alignment(face) -> Figure:
             corners[detection.box[:, 1].argmin()],
             xytext=(0, 3),
             textcoords="offset points",
-            color=colour,
             fontsize=8,
+            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": colour, "pad": 1.5},
         )
     left.plot(*np.vstack([face.quad, face.quad[:1]]).T, color="#009e73", linewidth=1.6)
-    left.scatter(*face.landmarks.T, s=4 if len(face.landmarks) > 5 else 16, color="#d55e00")
+    left.scatter(*face.landmarks.T, s=3 if len(face.landmarks) > 5 else 16, color="#56b4e9")
     height, width = face.photo.shape[2:]
     # The square may extend beyond the photo; show all of it.
     left.set_xlim(min(0, face.quad[:, 0].min()) - 0.5, max(width, face.quad[:, 0].max()) - 0.5)
