@@ -7,6 +7,7 @@ import re
 import threading
 import zipfile
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from ex5lib import metrics
 from ex5lib.alignment import load_face
 from ex5lib.degradations import GaussianBlur, Grayscale, Inpaint, Noise
 from ex5lib.images import resize, to_uint8
-from ex5lib.notebook.board import Board
+from ex5lib.notebook.board import Board, aside
 from ex5lib.notebook.choices import DEGRADATIONS, Choice, own_weight, packed, unpacked
 from ex5lib.notebook.exploration import Exploration
 from ex5lib.notebook.searching import Clock, planned, time_in_words
@@ -428,7 +429,7 @@ def test_save_writes_the_whole_result_into_a_folder_of_its_own(make, tmp_path, m
     one.run()
     assert one.wait(PATIENCE)
     for number in (1, 2):  # nothing that was saved is lost
-        one._save(one.shelf.shown)
+        aside(partial(one._save, one.shelf.shown), one._complain).join()
         folder = tmp_path / f"square-blur-{number}"
         assert one.status == f"Saved in {folder}."
         assert {"result.png", "projection.npz", "iterations.png"} <= {path.name for path in folder.iterdir()}
@@ -443,7 +444,7 @@ def test_save_writes_the_whole_result_into_a_folder_of_its_own(make, tmp_path, m
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("numpy.savez", full)
-    one._save(one.shelf.shown)
+    aside(partial(one._save, one.shelf.shown), one._complain).join()
     assert "could not be written (No space left on device): make room there" in one.status
     assert one.shelf.saved == folder
     assert not (tmp_path / "square-blur-3" / "metrics.json").exists()

@@ -6,6 +6,13 @@ from collections.abc import Callable
 
 _SECONDS_AT_REST = 0.15  # a slider that is dragged sends a value every few milliseconds; only the last one counts
 
+# What an explorer's page shows before there is anything to show.
+EMPTY: dict[str, object] = {
+    **dict.fromkeys(("photo", "target", "result", "composite", "previous", "mask"), b""),
+    **{name: [] for name in ("history", "faces", "numbers")},
+    **{name: {} for name in ("progress", "curve")},
+}
+
 
 class Board:
     """Named values, JSON-ready or bytes. Pages ask what has changed since they last looked, or are told at once.
@@ -113,3 +120,17 @@ class Worker:
                 with self._lock:
                     if self.is_current(generation):
                         self._failed(error)
+
+
+def aside(job: Callable[[], None], failed: Callable[[Exception], None]) -> threading.Thread:
+    """Do a job beside the worker, in a thread of its own; ``failed`` gets its exception."""
+
+    def run() -> None:
+        try:
+            job()
+        except Exception as error:  # nobody waits for it
+            failed(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread

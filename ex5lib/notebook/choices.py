@@ -1,7 +1,7 @@
 """What can be chosen in the explorer, and the degradations and the λ_w that follow from it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -148,6 +148,11 @@ class Choice:
             elif value is not None:
                 words.append(f"{RANGES[name]['label']} {value:g} {RANGES[name]['unit']}".strip())
         return ", ".join(words) + (" (the photo's own)" if self.damaged else "")
+
+    def as_json(self, own_weight: float, own: str) -> dict:
+        """For the page's state, with the task's own λ_w and what to say about it. A painted hole is its mask's."""
+        values = asdict(self) | ({"hole": None} if isinstance(self.hole, bytes) else {})
+        return {"choice": values, "in_words": self.in_words(), "own_weight": own_weight, "own": own}
 
     def __str__(self) -> str:
         weight = "own λ_w" if self.latent_weight is None else f"λ_w {self.latent_weight:.3g}"

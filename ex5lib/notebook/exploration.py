@@ -8,19 +8,18 @@ import logging
 import threading
 import time
 import weakref
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from ex5lib.alignment import AlignedFace
 from ex5lib.errors import Ex5Error, SettingError, sentence
-from ex5lib.images import resize, resize_area
-from ex5lib.notebook.board import Board, Worker
+from ex5lib.notebook.board import EMPTY, Board, Worker, aside
 from ex5lib.notebook.choices import Choice, about, own_weight, packed
-from ex5lib.notebook.frames import jpeg
+from ex5lib.notebook.frames import PICTURE_SIZE, jpeg, preview
 from ex5lib.notebook.searching import Searcher, Step
-from ex5lib.notebook.shelf import PICTURE_SIZE, Found, Shelf
+from ex5lib.notebook.shelf import Found, Shelf
 from ex5lib.notebook.subjects import MAX_BYTES, Subject, Upload, find_subjects
 from ex5lib.recipes import Recipe
 from ex5lib.restore import Restoration
@@ -79,11 +78,7 @@ class Exploration:
         self._measuring: threading.Thread | None = None
         self._upload = Upload()
         self._subjects: list[Subject] = []
-        self.board.put(
-            about=about(recipes) | {"photos": sample_names(), "max_upload": MAX_BYTES},
-            **dict.fromkeys(("photo", "target", "result", "composite", "previous", "mask"), b""),
-            history=[], faces=[], numbers=[], progress={}, curve={},
-        )  # fmt: skip
+        self.board.put(about=about(recipes) | {"photos": sample_names(), "max_upload": MAX_BYTES}, **EMPTY)
         self._given = Subject(face, name)
         self._take(self._given)
         self._first = self.choice
@@ -193,7 +188,7 @@ class Exploration:
             if self.shelf.shown is None:
                 raise SettingError("There is no result to save yet: press Run.")
             self._say("Saving …")
-            threading.Thread(target=self._save, args=(self.shelf.shown,), daemon=True).start()
+            aside(partial(self._save, self.shelf.shown), self._complain)
 
     def choose(self, name: str) -> None:
         """Take one of the sample photos."""
@@ -225,17 +220,9 @@ class Exploration:
 
     def _say(self, text: str, error: bool = False) -> None:
         self.status, self._error = text, error
-        weight, words = self._own
-        hole = None if isinstance(self.choice.hole, bytes) else self.choice.hole
-        self.board.put(
-            state={
-                "status": text, "error": error, "phase": self._phase, "live": self._live, "heard": self._heard,
-                "stale": self._stale, "name": self._subject.name, "saved": bool(self.shelf.saved), "own": words,
-                "own_weight": weight, "shown": self.shelf.shown.number if self.shelf.shown else None,
-                "in_words": self.choice.in_words(),
-                "choice": asdict(self.choice) | {"hole": hole},
-            }
-        )  # fmt: skip
+        more = {"status": text, "error": error, "phase": self._phase, "live": self._live, "heard": self._heard}
+        more |= {"stale": self._stale, "name": self._subject.name}
+        self.board.put(state=more | self.choice.as_json(*self._own) | self.shelf.as_json())
 
     def _cancel(self) -> None:
         self._worker.cancel()
@@ -251,7 +238,7 @@ class Exploration:
             self._show(found, "Found before")
             return
         if self.shelf.shown and not self._live:  # in place of what a cancelled search has left
-            self.board.put(**self.shelf.shown.pictures)
+            self.board.put(**self.shelf.pictures)
         self._stale = ["result", "composite"] if self.board.values["result"] else []
         if self._live:
             self._phase = "starting"
@@ -262,26 +249,23 @@ class Exploration:
 
     def _show_target(self) -> bool:
         """Show the photo and the target; returns whether the choice makes sense."""
-        small = resize(resize_area(self._subject.face.image.clamp(-1, 1), PICTURE_SIZE), PICTURE_SIZE)
+        small = preview(self._subject.face.image)
+        self.board.put(photo=jpeg(small, PICTURE_SIZE))
         try:
             target, mask = self.choice.applied(small)
             self._own = own_weight(self._searcher.plan(self.choice))
         except Ex5Error as error:
-            self.board.put(photo=jpeg(small, PICTURE_SIZE))
             self._stale = ["target", "result", "composite"]
             self._say(str(error), error=True)
             return False
-        self.board.put(photo=jpeg(small, PICTURE_SIZE), target=jpeg(target, PICTURE_SIZE), mask=mask)
+        self.board.put(target=jpeg(target, PICTURE_SIZE), mask=mask)
         return True
 
     def _show(self, found: Found, how: str) -> None:
         """Show a result; its numbers follow if they have not been computed yet."""
         self.shelf.show(found)
-        self._stale, self._phase, previous = [], "idle", self.shelf.previous
-        self.board.put(
-            **found.pictures, **self.shelf.numbers, curve=found.curve, progress={},
-            previous=previous.best_picture if previous else b"",
-        )  # fmt: skip
+        self._stale, self._phase = [], "idle"
+        self.board.put(**self.shelf.pictures, **self.shelf.numbers, curve=found.curve, progress={})
         self._say(f"{how}: {found.search_in_words()}.")
 
     def _search(self, choice: Choice, generation: int) -> None:
@@ -306,32 +290,22 @@ class Exploration:
                 self._stopping = False
                 self._show(found, "Stopped, best so far" if done.stopped else "Done")
         # Numbers take seconds, and cannot be cancelled: the next search does not wait for them.
-        self._measuring = threading.Thread(target=self._measure, args=(found,), daemon=True)
-        self._measuring.start()
+        self._measuring = aside(partial(self._measure, found), self._complain)
 
     def _measure(self, found: Found) -> None:
-        """A thread's job: compute a result's numbers."""
-        try:
-            quality = found.done.metrics
-        except Exception as error:  # weights that cannot be fetched, say
-            quality = {}
-            with self._lock:
-                self._complain(error)
+        """Beside the worker: compute a result's numbers."""
+        found.measure()
         with self._lock:
-            found.quality = quality
             self.board.put(**self.shelf.numbers)
 
     def _show_step(self, step: Step) -> None:
         if self._phase == "starting":
             self._phase, self._stale = "searching", ["numbers"]
             self._say("Searching …")
-        result, composite = step.show(step.image.float().cpu().clamp(-1, 1))
+        result, composite = (None if image is None else jpeg(image, PICTURE_SIZE) for image in step.images())
+        before = self.shelf.shown.best_picture if self.shelf.shown else b""
         self.board.put(
-            result=jpeg(result, PICTURE_SIZE),
-            composite=b"" if composite is None else jpeg(composite, PICTURE_SIZE),
-            previous=self.shelf.shown.best_picture if self.shelf.shown else b"",
-            progress=step.progress,
-            curve=step.curve,
+            result=result, composite=composite or b"", previous=before, progress=step.progress, curve=step.curve
         )
 
     def _failed(self, error: Exception) -> None:
@@ -342,11 +316,12 @@ class Exploration:
         self._complain(error)
 
     def _complain(self, error: Exception) -> None:
-        if isinstance(error, Ex5Error | OSError):
-            self._say(sentence(error), error=True)
-            return
-        logging.getLogger(__name__).error("An explorer failed.", exc_info=error)
-        self._say(f"This failed unexpectedly ({type(error).__name__}: {error}).", error=True)
+        known = isinstance(error, Ex5Error | OSError)
+        if not known:
+            logging.getLogger(__name__).error("An explorer failed.", exc_info=error)
+        with self._lock:
+            unexpected = f"This failed unexpectedly ({type(error).__name__}: {error})."
+            self._say(sentence(error) if known else unexpected, error=True)
 
     def _look_for_faces(self, name: str, source: bytes | Path) -> None:
         with self._lock:
@@ -376,13 +351,8 @@ class Exploration:
         self._settle()
 
     def _save(self, found: Found) -> None:
-        """A thread's job: save a result into a folder of its own."""
-        try:
-            folder = found.save(self._out)
-        except Exception as error:  # of a thread, which nobody waits for
-            with self._lock:
-                self._complain(error)
-            return
+        """Beside the worker: save a result into a folder of its own."""
+        folder = found.save(self._out)
         with self._lock:
             self.shelf.saved = folder
             self._say(f"Saved in {folder}.")

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ex5lib.degradations import REFERENCE_SIZE
 from ex5lib.errors import SettingError
-from ex5lib.images import check_image, resize_area, to_uint8
+from ex5lib.images import check_image, resize, resize_area, to_uint8
 
-FRAME_SIZE = REFERENCE_SIZE
+FRAME_SIZE = REFERENCE_SIZE  # of a sweep
+PICTURE_SIZE = 512  # of the explorer
 
 
 def jpeg(image: Tensor, size: int = FRAME_SIZE) -> bytes:
@@ -31,3 +32,8 @@ def jpeg(image: Tensor, size: int = FRAME_SIZE) -> bytes:
 def data_uri(frame: bytes) -> str:
     """A JPEG as the address of an HTML image."""
     return f"data:image/jpeg;base64,{base64.b64encode(frame).decode()}"
+
+
+def preview(image: Tensor) -> Tensor:
+    """An image [1, 3, S, S] at the explorer's size."""
+    return resize(resize_area(image.clamp(-1, 1), PICTURE_SIZE), PICTURE_SIZE)

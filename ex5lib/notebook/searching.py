@@ -34,7 +34,7 @@ class Step:
 
     Attributes:
         image: [1, 3, S, S], as small as the step's preview.
-        show: makes of it the image to show and, where a part of the photo is known, the composite.
+        show: makes of it what is shown.
         progress: for the page, JSON-ready: the share of the time that has passed, and words.
         curve: so far, as ``curve_of`` makes it.
     """
@@ -43,6 +43,10 @@ class Step:
     show: Callable[[Tensor], tuple[Tensor, Tensor | None]]
     progress: dict
     curve: dict
+
+    def images(self) -> tuple[Tensor, Tensor | None]:
+        """What to show: the image and, where a part of the photo is known, its composite."""
+        return self.show(self.image.float().cpu().clamp(-1, 1))
 
 
 class Searcher:

@@ -12,12 +12,11 @@ from ex5lib.errors import FileError, SettingError
 from ex5lib.files import check_writable
 from ex5lib.images import resize
 from ex5lib.notebook.choices import Choice
-from ex5lib.notebook.frames import data_uri, jpeg
+from ex5lib.notebook.frames import PICTURE_SIZE, data_uri, jpeg
 from ex5lib.notebook.searching import curve_of, time_in_words
 from ex5lib.notebook.subjects import Subject
 from ex5lib.restore import Restoration
 
-PICTURE_SIZE = 512  # px of the pictures on a page
 THUMBNAIL_SIZE = 96
 RESULTS_KEPT = 16  # about 30 MB each, mostly images at full size
 
@@ -54,6 +53,13 @@ class Found:
     def best_picture(self) -> bytes:
         """Of the composite if there is one, else of the result."""
         return self.pictures["composite"] or self.pictures["result"]
+
+    def measure(self) -> None:
+        """Compute its numbers, which takes seconds; there are none if that fails."""
+        try:
+            self.quality = self.done.metrics
+        finally:
+            self.quality = self.quality or {}
 
     @property
     def curve(self) -> dict:
@@ -160,6 +166,15 @@ class Shelf:
         """Note that a result is shown."""
         if self.shown is not found:
             self.previous, self.shown = self.shown, found
+
+    @property
+    def pictures(self) -> dict[str, bytes]:
+        """For the page: what is shown, and the result before it."""
+        return self.shown.pictures | {"previous": self.previous.best_picture if self.previous else b""}
+
+    def as_json(self) -> dict:
+        """For the page's state: the number of what is shown, and whether anything was saved."""
+        return {"shown": self.shown.number if self.shown else None, "saved": self.saved is not None}
 
     @property
     def numbers(self) -> dict[str, list]:
