@@ -148,7 +148,6 @@ def identity_distance(face: Tensor, original: Tensor) -> float:
     return float(np.linalg.norm(face_descriptor(face) - face_descriptor(original)))
 
 
-@torch.no_grad()
 def compare(
     image: Tensor, original: Tensor, distance: PerceptualDistance | None = None, size: int = 256
 ) -> dict[str, float]:
@@ -159,14 +158,27 @@ def compare(
         distance: d; by default the project's VGG16 distance.
         size: px at which they are compared, or the smaller image's size if that is less.
     """
+    return compare_all({"image": image}, original, distance, size)["image"]
+
+
+@torch.no_grad()
+def compare_all(
+    images: dict[str, Tensor], original: Tensor, distance: PerceptualDistance | None = None, size: int = 256
+) -> dict[str, dict[str, float]]:
+    """As ``compare``, of each of several images; what is needed of the original is computed once."""
     distance = distance or PerceptualDistance()
     place = distance.offset.device
-    image = image.clamp(-1, 1)  # as displayed: values beyond white would lower the distance but cannot be seen
-    size = min(size, image.shape[-1], original.shape[-1])
-    small, small_original = resize_area(image, size), resize_area(original, size)
-    return {
-        "distance": distance(small.to(place), small_original.to(place)).item(),
-        "psnr": psnr(small, small_original),
-        "ssim": ssim(small, small_original),
-        "identity_distance": identity_distance(image, original),
-    }
+    descriptor, features, found = face_descriptor(original), {}, {}
+    for name, image in images.items():
+        image = image.clamp(-1, 1)  # as displayed: values beyond white would lower the distance but cannot be seen
+        side = min(size, image.shape[-1], original.shape[-1])
+        small, small_original = resize_area(image, side), resize_area(original, side)
+        if side not in features:
+            features[side] = distance.features(small_original.to(place))
+        found[name] = {
+            "distance": distance(small.to(place), features[side]).item(),
+            "psnr": psnr(small, small_original),
+            "ssim": ssim(small, small_original),
+            "identity_distance": float(np.linalg.norm(face_descriptor(image) - descriptor)),
+        }
+    return found

@@ -21,7 +21,7 @@ from ex5lib.files import replacing
 from ex5lib.images import save_image
 from ex5lib.latents import LatentStatistics, latent_statistics, sample_ws
 from ex5lib.losses import PerceptualDistance
-from ex5lib.metrics import compare
+from ex5lib.metrics import compare_all
 from ex5lib.paste import paste
 from ex5lib.projection import Projection
 from ex5lib.projector import project
@@ -132,11 +132,8 @@ class Restoration:
         if self.original is None:
             return {"search": search}
         images = {"start": run.snapshots.get(0), "result": self.result, "composite": self.composite}
-        return {"search": search} | {
-            f"{name} and original": compare(image, self.original, self.distance)
-            for name, image in images.items()
-            if image is not None
-        }
+        images = {f"{name} and original": image for name, image in images.items() if image is not None}
+        return {"search": search} | compare_all(images, self.original, self.distance)
 
     def figures(self) -> dict[str, Figure]:
         """The plots by name: comparison, iterations, losses; answers, if several; alignment, if cropped here."""
