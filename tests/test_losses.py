@@ -8,6 +8,7 @@ import torchvision
 import ex5lib
 from ex5lib import weights
 from ex5lib.degradations import GaussianBlur, Inpaint
+from ex5lib.descent import ScaledBackward
 from ex5lib.errors import SettingError
 from ex5lib.images import resize_area
 from ex5lib.losses import (
@@ -122,6 +123,32 @@ def test_the_distance_in_bfloat16_is_nearly_the_same(distance, astronaut):
     assert values[1].item() == pytest.approx(values[0].item(), rel=0.01)
     full, rough = (torch.autograd.grad(value, image)[0].flatten() for value in values)
     assert torch.nn.functional.cosine_similarity(full, rough, dim=0) > 0.9
+
+
+def test_gradients_through_float16_survive_a_scaled_loss_and_vanish_without(distance, astronaut):
+    photo = resize_area(astronaut.image, 64)
+    image = GaussianBlur(17)(photo)
+    rough = distance.in_precision(torch.float16)
+
+    def gradient(d, backward) -> torch.Tensor:
+        x = image.clone().requires_grad_()
+        backward(d(x, photo).sum() * 1e-2, inputs=[x])  # a hundredth: as small as those at 256 px
+        return x.grad.flatten()
+
+    full, plain = (gradient(d, torch.autograd.backward) for d in (distance, rough))
+    scaled = gradient(rough, ScaledBackward(torch.device("cpu")))
+    assert scaled.norm().item() == pytest.approx(full.norm().item(), rel=0.01)
+    assert torch.nn.functional.cosine_similarity(full, scaled, dim=0) > 0.99
+    assert torch.nn.functional.cosine_similarity(full, plain, dim=0) < 0.9
+
+
+def test_gradients_that_overflow_count_as_none_and_halve_the_scale():
+    backward, (x, y) = ScaledBackward(torch.device("cpu")), (torch.ones((), requires_grad=True) for _ in range(2))
+    backward(x.half().float() * 0.75 + y * 3, inputs=[x, y])
+    assert (x.grad.item(), y.grad.item(), backward.scale.item()) == (0.75, 3, 2**16)
+    x.grad = y.grad = None
+    backward(x.half().float() * 2 + y * 3, inputs=[x, y])  # 2 · 65536 is beyond float16
+    assert (x.grad.item(), y.grad.item(), backward.scale.item()) == (0, 0, 2**15)
 
 
 def test_mean_absolute_latent_distance_of_known_vectors():

@@ -425,11 +425,12 @@ def test_a_projection_by_another_generator_cannot_be_continued(search, root, dis
         project(other, first.target, start=start, distance=distance, device="cpu", progress=False)
 
 
-def test_stylegan2_can_be_searched_in_bfloat16(root, distance):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_stylegan2_can_be_searched_in_half_precision(root, distance, dtype):
     G = ex5lib.load_generator(root / "tests" / "data" / "uncond_32.pkl", device="cpu")
     target = G.synthesis(ex5lib.sample_ws(G, 3)).clamp(-1, 1)
     settings = {"num_steps": 5, "w_avg_samples": 100, "distance": distance, "device": "cpu", "progress": False}
-    exact, half = (project(G, target, dtype=dtype, **settings) for dtype in (torch.float32, torch.bfloat16))
+    exact, half = (project(G, target, dtype=dtype, **settings) for dtype in (torch.float32, dtype))
     assert half.distance == pytest.approx(exact.distance, rel=0.1)
     assert half.distance != exact.distance
 
