@@ -27,6 +27,7 @@ class PerceptualDistance(nn.Module):
     Args:
         kind: "vgg16" (the project's standard weights) or "lpips" (fetched from the open internet).
         device: as in ``weights.load_generator``.
+        vgg: the project's VGG16, if it is at hand already; it stays where it is.
 
     Raises:
         SettingError: if kind is anything else.
@@ -38,10 +39,10 @@ class PerceptualDistance(nn.Module):
         >>> loss = d(image, target)  # [N], as often as needed
     """
 
-    def __init__(self, kind: str = "vgg16", device: str | torch.device = "auto"):
+    def __init__(self, kind: str = "vgg16", device: str | torch.device = "auto", *, vgg: nn.Sequential | None = None):
         super().__init__()
         if kind == "vgg16":
-            self.vgg = weights.load_vgg16("vgg16", device)
+            self.vgg = vgg or weights.load_vgg16("vgg16", device)
             heads = None
             scale, offset = 127.5, [127.5 - mean for mean in (123.68, 116.779, 103.939)]  # to 0 … 255, minus the mean
         elif kind == "lpips":

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ex5lib.errors import DivergedError, FileError, SettingError
 from ex5lib.files import replacing
@@ -229,7 +228,11 @@ class Recorder:
         self._read: list[Tensor] = []  # the terms of as many steps as have been brought to the host
         self._began = began
         self._callback = callback
-        self._bar = tqdm(total=num_steps, desc="projecting", unit="step", disable=not progress)
+        self._bar = None
+        if progress:
+            from tqdm.auto import tqdm  # imported here: without a bar a search needs no more than PyTorch
+
+            self._bar = tqdm(total=num_steps, desc="projecting", unit="step")
 
     @property
     def seconds(self) -> float:
@@ -263,10 +266,12 @@ class Recorder:
         values = torch.stack([terms[name].detach() for name in TERMS])  # [terms, N]
         schedule = {"learning_rate": rate, "size": image.shape[-1], "seconds": self.seconds}
         self._rows.append((values, tuple(schedule.values())))
-        self._bar.update()
+        if self._bar is not None:
+            self._bar.update()
         if values.device.type == "cpu" or self._callback is not None or self.done % _READ_EVERY == 0:
             means = dict(zip(TERMS, self._latest().mean(dim=1).tolist(), strict=True))
-            self._bar.set_postfix(distance=f"{means['distance']:.3f}", px=schedule["size"], refresh=False)
+            if self._bar is not None:
+                self._bar.set_postfix(distance=f"{means['distance']:.3f}", px=schedule["size"], refresh=False)
         if self._callback is not None:
             report = {"step": self.done - 1, "num_steps": self.num_steps, "image": image.detach()}
             report |= {"latent": latent.detach(), "noise": {name: buffer.detach() for name, buffer in noise.items()}}
@@ -284,7 +289,8 @@ class Recorder:
 
     def close(self) -> None:
         """Close the progress bar, which stays visible."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def result(
         self,
