@@ -23,6 +23,10 @@ from stylegan2_ada.networks import random_generator
 
 CPU = torch.device("cpu")
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
+HELD = Recipe(
+    "held", (Stage(2, None, "w+"),), color_layers=2, colorless_weight=0.5, latent_weight=0.1, optimize_noise=False,
+    fill=True,
+)  # fmt: skip
 PREVIEWED = Recipe("previewed", (Stage(2, 16), Stage(2, 16, "w+"), Stage(2, None, "w+")), color_weight=1.0, clamp=True)
 
 
@@ -218,6 +222,7 @@ def test_the_warm_start_runs_on_a_device(generator, distance, place):
     [
         *((name, recipe, {}) for name in ("mobile", "stylegan2") for recipe in ("fast", "karras2020", "robust2023")),
         *(("stylegan2", recipe, {}) for recipe in ("best", "course", "smoke")),
+        ("mobile", HELD, {}),
         ("mobile", PREVIEWED, {}),
         *(("stylegan2", "karras2020", {"space": space}) for space in ("z", "w+")),
         ("stylegan2", "robust2023", {"space": "s"}),
