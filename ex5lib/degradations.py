@@ -110,8 +110,8 @@ class Grayscale(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, 3, H, W] → the same shape."""
-        luma = image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-        return (image * luma).sum(dim=1, keepdim=True).expand_as(image)
+        r, g, b = image.split(1, dim=1)
+        return (0.299 * r + 0.587 * g + 0.114 * b).expand_as(image)
 
     def composite(self, photo: Tensor, generated: Tensor) -> Tensor:
         """Luma from the photo, colour from the generator: generated + D(photo) − D(generated), clamped to [−1, 1].

@@ -5,7 +5,7 @@ import ctypes
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 
@@ -48,23 +48,31 @@ def on_device(place: torch.device, module: nn.Module) -> nn.Module:
 
 
 def pick_dtype(dtype: str | torch.dtype, place: torch.device) -> torch.dtype:
-    """The type in which networks compute: float32 or bfloat16, also by name.
+    """The type in which networks compute: float32, bfloat16 or float16, also by name.
 
-    "auto" is bfloat16 on a CPU that multiplies it in hardware (two to eight times as fast), else float32; the
-    environment variable EX5_DTYPE overrides it.
+    "auto" is bfloat16 where the hardware multiplies it: on such a CPU (two to eight times as fast), and on CUDA from
+    compute capability 8 on; float16 on those of capability 7, such as the T4, which have no other fast type; else
+    float32. The environment variable EX5_DTYPE overrides it.
 
     Raises:
         SettingError: if it is another type.
     """
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     asked = os.environ.get("EX5_DTYPE", "auto") if dtype == "auto" else dtype
     if asked == "auto":
-        asked = "bfloat16" if place.type == "cpu" and _has_bfloat16() else "float32"
+        asked = _fastest(place)
     picked = known.get(asked, asked)
     if picked not in known.values():
         where = ", the value of EX5_DTYPE" if dtype == "auto" else ""
-        raise SettingError(f"A search runs in float32 or bfloat16, not {asked}{where}.")
+        raise SettingError(f"A search runs in float32, bfloat16 or float16, not {asked}{where}.")
     return picked
+
+
+def _fastest(place: torch.device) -> str:
+    if place.type == "cuda":
+        generation, _ = torch.cuda.get_device_capability(place)
+        return "bfloat16" if generation >= 8 else "float16" if generation == 7 else "float32"
+    return "bfloat16" if place.type == "cpu" and _has_bfloat16() else "float32"
 
 
 def _has_bfloat16() -> bool:
@@ -97,6 +105,16 @@ def check_compiler(place: torch.device) -> None:
     named = os.environ.get("CXX")
     if place.type == "cpu" and not any(shutil.which(name) for name in ([named] if named else ("g++", "clang++"))):
         raise DeviceError(f"There is no C++ compiler {named or 'g++'}: install one, or search without compiling.")
+
+
+def compiled(modules: Sequence[nn.Module], place: torch.device, mode: bool | str = True) -> list[nn.Module]:
+    """The modules behind ``torch.compile``; with True as the mode, in the one that suits the device.
+
+    Every shape is compiled by itself: a search has one for each stage.
+    """
+    if mode is True:
+        mode = "reduce-overhead" if place.type == "cuda" else "default"
+    return [torch.compile(module, mode=mode, dynamic=False) for module in modules]
 
 
 @contextmanager

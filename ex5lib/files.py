@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
 from safetensors import SafetensorError
 
 from ex5lib.errors import FileError
@@ -76,6 +75,8 @@ def _is_abandoned(written: float, machine: str, process: int) -> bool:
     """Whether nobody is still writing a temporary file; of another machine's processes only its age can tell."""
     if machine != _MACHINE:
         return time.time() - written > _DAY
+    import psutil  # imported here: leftovers are rare
+
     try:
         return psutil.Process(process).create_time() > written + 60  # the number has gone to another process since
     except psutil.Error:

@@ -59,8 +59,8 @@ def visible_resolution(degradation: nn.Module) -> int:
         for phase in (0.0, 0.5):
             wave = 0.5 * (math.pi * (position * resolution / REFERENCE_SIZE + phase - 0.5)).cos()
             for grating in (wave.repeat(1, 3, REFERENCE_SIZE, 1), wave[:, None].repeat(1, 3, 1, REFERENCE_SIZE)):
-                contrasts.append((degradation(grating) - degradation(-grating)).square().mean().item())
-        if sum(contrasts) / len(contrasts) > 0.1**2 * 0.5:
+                contrasts.append((degradation(grating) - degradation(-grating)).square().mean())
+        if torch.stack(contrasts).mean().item() > 0.1**2 * 0.5:
             return resolution
     return 8
 

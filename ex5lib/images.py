@@ -1,6 +1,5 @@
 """Loading, saving and converting images. Everywhere else an image is a float32 tensor [N, 3, H, W] in [−1, 1]."""
 
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -191,16 +190,16 @@ def resize_area(image: Tensor, size: int) -> Tensor:
     if source % size == 0:
         return F.avg_pool2d(image, source // size)
     # PyTorch's own raises on MPS, is not deterministic on CUDA, and counts whole pixels only.
-    weights = torch.from_numpy(_overlaps(source, size)).to(image)
+    weights = _overlaps(source, size, image.device).to(image.dtype)
     return weights @ image @ weights.T
 
 
-@lru_cache
-def _overlaps(source: int, size: int) -> np.ndarray:
-    """[size, source]: the share of each new pixel that an old one covers."""
-    old, new = np.arange(source) / source, np.arange(size)[:, None] / size
-    covered = np.minimum(old + 1 / source, new + 1 / size) - np.maximum(old, new)
-    return (size * covered.clip(min=0)).astype(np.float32)
+def _overlaps(source: int, size: int, place: torch.device) -> Tensor:
+    """[size, source]: the share of each new pixel that an old one covers. It is made on the device, without a copy."""
+    # In units in which an old pixel is ``size`` wide and a new one ``source``: whole numbers, so nothing is rounded.
+    old, new = torch.arange(source, device=place) * size, torch.arange(size, device=place)[:, None] * source
+    covered = torch.minimum(old + size, new + source) - torch.maximum(old, new)
+    return covered.clamp(min=0) / source
 
 
 def resize(image: Tensor, size: int) -> Tensor:

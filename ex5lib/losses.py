@@ -27,6 +27,7 @@ class PerceptualDistance(nn.Module):
     Args:
         kind: "vgg16" (the project's standard weights) or "lpips" (fetched from the open internet).
         device: as in ``weights.load_generator``.
+        vgg: the project's VGG16, if it is at hand already; it stays where it is.
 
     Raises:
         SettingError: if kind is anything else.
@@ -38,10 +39,10 @@ class PerceptualDistance(nn.Module):
         >>> loss = d(image, target)  # [N], as often as needed
     """
 
-    def __init__(self, kind: str = "vgg16", device: str | torch.device = "auto"):
+    def __init__(self, kind: str = "vgg16", device: str | torch.device = "auto", *, vgg: nn.Sequential | None = None):
         super().__init__()
         if kind == "vgg16":
-            self.vgg = weights.load_vgg16("vgg16", device)
+            self.vgg = vgg or weights.load_vgg16("vgg16", device)
             heads = None
             scale, offset = 127.5, [127.5 - mean for mean in (123.68, 116.779, 103.939)]  # to 0 … 255, minus the mean
         elif kind == "lpips":
@@ -69,7 +70,9 @@ class PerceptualDistance(nn.Module):
         key = dtype, weight.device
         if key not in self._others:
             other = copy.copy(self)  # shares everything but VGG16
-            other._modules = self._modules | {"vgg": copy.deepcopy(self.vgg).to(dtype)}
+            # In half precision a GPU, too, is fastest with the channels innermost.
+            vgg = copy.deepcopy(self.vgg).to(dtype, memory_format=torch.channels_last)
+            other._modules = self._modules | {"vgg": vgg}
             other._others = {(weight.dtype, weight.device): self}
             self._others[key] = other
         return self._others[key]
@@ -204,7 +207,7 @@ class Objective:
         ]
         d = torch.stack(distances).mean(dim=0).float()
         c = color_distance(degraded, self.target_at(sizes[-1]))
-        r = noise_regularization(noise).to(d).expand(len(d))
+        r = torch.zeros_like(d) + noise_regularization(noise)
         latent = latent_distance(ws, self.w_avg, mean_absolute=self.mean_absolute, layer_weights=self.layer_weights)
         terms = {"distance": d, "color_distance": c, "latent_distance": latent, "noise_regularization": r}
         return {"loss": self.score(terms) + self.noise_weight * r, **terms}

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ex5lib.errors import DivergedError, FileError, SettingError
 from ex5lib.files import replacing
@@ -21,6 +20,7 @@ from ex5lib.images import from_uint8, save_image, to_uint8
 
 TERMS = ("loss", "distance", "color_distance", "latent_distance", "noise_regularization")
 SCHEDULE = ("learning_rate", "size", "seconds")
+_READ_EVERY = 10  # steps: a GPU that is asked for numbers at every one idles while the next is prepared
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,8 @@ class Projection:
         snapshots: {step: [N, 3, R, R]}: the image after that many steps.
         terms: {name: [num_steps, N]}: every term of the objective at every step, before that step's update; the latent
             distance as the objective weighs its layers.
-        schedule: {name: [num_steps]}: learning_rate, size (px of the image compared) and seconds since the start.
+        schedule: {name: [num_steps]}: learning_rate, size (px of the image compared) and seconds since the start (on a
+            GPU, which is up to ten steps behind, when the step was handed to it).
         distances, latent_distances: [N], of ``image`` and ``ws``: d at the comparison size, and ‖w − w̄‖.
         settings: every setting as it was used, JSON-ready.
         seed: of the noise and the statistics of W.
@@ -180,11 +181,11 @@ class Best:
 
     @torch.no_grad()
     def update(self, score: Tensor, latent: Tensor, noise: dict[str, Tensor]) -> None:
-        """Replace the point of each photo whose score [N] is lower than before."""
+        """Replace the point of each photo whose score [N] is lower than before; of the noise, what is searched."""
         better = score < self.score
-        self.score = where(better, score, self.score)
-        self.latent = where(better, latent, self.latent)
-        self.noise = {name: where(better, buffer, self.noise[name]) for name, buffer in noise.items()}
+        noise = {name: where(better, buffer, self.noise[name]) for name, buffer in noise.items()}
+        latent, score = where(better, latent, self.latent), where(better, score, self.score)
+        self.score, self.latent, self.noise = score, latent, self.noise | noise  # at once: Ctrl-C may come any time
 
 
 def where(photos: Tensor, yes: Tensor, no: Tensor) -> Tensor:
@@ -224,9 +225,14 @@ class Recorder:
         shares = (0, 0.1, 0.2, 0.4, 1)
         self._marks = {round(num_steps * share) for share in shares} if snapshots is None else set(snapshots)
         self._rows: list[tuple[Tensor, tuple]] = []  # one entry a step, so that an interrupt leaves none half-noted
+        self._read: list[Tensor] = []  # the terms of as many steps as have been brought to the host
         self._began = began
         self._callback = callback
-        self._bar = tqdm(total=num_steps, desc="projecting", unit="step", disable=not progress)
+        self._bar = None
+        if progress:
+            from tqdm.auto import tqdm  # imported here: without a bar a search needs no more than PyTorch
+
+            self._bar = tqdm(total=num_steps, desc="projecting", unit="step")
 
     @property
     def seconds(self) -> float:
@@ -251,26 +257,40 @@ class Recorder:
     ) -> None:
         """Record one step: its terms, [N] each, its learning rate, and the point that was evaluated.
 
+        The terms stay on their device. From a GPU they come every ten steps, unless a callback wants them.
+
         Raises:
-            DivergedError: if the loss is NaN or infinite.
+            DivergedError: if the loss is NaN or infinite, or was at a step since they last came.
             StopSearch: if the callback returns True.
         """
-        values = torch.stack([terms[name].detach() for name in TERMS]).cpu()  # [terms, N], a step's only transfer
-        check_finite(values[0], self.done)
+        values = torch.stack([terms[name].detach() for name in TERMS])  # [terms, N]
         schedule = {"learning_rate": rate, "size": image.shape[-1], "seconds": self.seconds}
         self._rows.append((values, tuple(schedule.values())))
-        means = {name: value.mean().item() for name, value in zip(TERMS, values, strict=True)}
-        self._bar.update()
-        self._bar.set_postfix(distance=f"{means['distance']:.3f}", px=schedule["size"], refresh=False)
+        if self._bar is not None:
+            self._bar.update()
+        if values.device.type == "cpu" or self._callback is not None or self.done % _READ_EVERY == 0:
+            means = dict(zip(TERMS, self._latest().mean(dim=1).tolist(), strict=True))
+            if self._bar is not None:
+                self._bar.set_postfix(distance=f"{means['distance']:.3f}", px=schedule["size"], refresh=False)
         if self._callback is not None:
             report = {"step": self.done - 1, "num_steps": self.num_steps, "image": image.detach()}
             report |= {"latent": latent.detach(), "noise": {name: buffer.detach() for name, buffer in noise.items()}}
             if self._callback(report | means | schedule) is True:
                 raise StopSearch
 
+    def _latest(self) -> Tensor:
+        """The terms of the latest step, [terms, N], on the host, after those before it: in one transfer."""
+        first = len(self._read)
+        steps = torch.stack([values for values, _ in self._rows[first:]]).cpu()  # [steps, terms, N]
+        for step, values in enumerate(steps, start=first):
+            check_finite(values[0], step)
+        self._read += steps
+        return steps[-1]
+
     def close(self) -> None:
         """Close the progress bar, which stays visible."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def result(
         self,
@@ -289,10 +309,12 @@ class Recorder:
         Raises:
             DivergedError: if the loss at that point is NaN or infinite.
         """
+        if len(self._read) < self.done:
+            self._latest()
         check_finite(terms["loss"].cpu(), self.done)
         if self.wants_snapshot() or about["stopped"]:
             self.keep_snapshot(image)
-        rows = np.array([values.tolist() for values, _ in self._rows]).reshape(-1, len(TERMS), len(ws))
+        rows = np.array([values.tolist() for values in self._read]).reshape(-1, len(TERMS), len(ws))
         schedule = np.array([numbers for _, numbers in self._rows]).reshape(-1, len(SCHEDULE))
         return Projection(
             ws=ws.detach().cpu().clone(),

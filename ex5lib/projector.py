@@ -15,8 +15,8 @@ from inspect import signature
 import torch
 from torch import Tensor, nn
 
-from ex5lib.descent import NormalizedGradient
-from ex5lib.devices import check_compiler, on_device, pick_device, pick_dtype, readable_memory_errors
+from ex5lib.descent import NormalizedGradient, ScaledBackward
+from ex5lib.devices import check_compiler, compiled, on_device, pick_device, pick_dtype, readable_memory_errors
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.images import checked_target
 from ex5lib.latents import (
@@ -55,7 +55,7 @@ def project(
     snapshots: Iterable[int] | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
-    compile: bool = False,
+    compile: bool | str = False,
     progress: bool = True,
     callback: Callable[[dict], bool | None] | None = None,
     **changes,
@@ -78,9 +78,10 @@ def project(
             features, forward and, for bfloat16, in_precision; and ``kind``, its name.
         snapshots: steps whose image is kept; None means 0, 10, 20, 40 and 100 % of them.
         device: "auto", "cuda", "mps", "cpu" or a torch.device. What is elsewhere is copied there.
-        dtype: in which the networks compute: "auto" (``devices.pick_dtype``), float32 or bfloat16. Latents, sums and
-            Adam stay in float32, and so do the image and the distance of the result.
-        compile: run the networks through ``torch.compile``: up to a minute once, a quarter less per step after it.
+        dtype: in which the networks compute: "auto" (``devices.pick_dtype``), float32, bfloat16 or float16. Latents,
+            sums and Adam stay in float32, and so do the image and the distance of the result.
+        compile: run the networks through ``torch.compile``: up to a minute once, a quarter less per step after it. A
+            string is one of its modes; True is "reduce-overhead" on CUDA, which replays a recorded graph at every step.
         progress: show a progress bar.
         callback: called after every step with a dict: "step", "num_steps", "image" and "latent" (as evaluated),
             "noise" (as updated; clone what you keep), the terms' means over the photos, "learning_rate", "size",
@@ -120,17 +121,20 @@ def project(
     quick = exact if dtype == torch.float32 else replace(exact, distance=distance.in_precision(dtype))
     synthesis = G.synthesis
     if compile:
-        synthesis, quick = torch.compile(synthesis), replace(quick, distance=torch.compile(quick.distance))
+        synthesis, d = compiled((synthesis, quick.distance), place, compile)
+        quick = replace(quick, distance=d)
+    backward = ScaledBackward(place) if dtype == torch.float16 else torch.autograd.backward
     pivot = None  # the ws at which a search of styles begins
 
     def generate(
         latent: Tensor, noise: Noise, space: str, size: int | None = None, dtype: torch.dtype = dtype
     ) -> tuple[Tensor, Tensor]:
+        network = synthesis if torch.is_grad_enabled() else G.synthesis  # only the steps are worth compiling
         if space == "s":
-            return synthesis(latent, noise=noise, dtype=dtype), pivot
+            return network(latent, noise=noise, dtype=dtype), pivot
         ws = tied(to_ws(G, latent, space, statistics.label), recipe.tied_from)  # [N, num_ws, w_dim]
         ws = for_preview(ws, G, size, space)
-        return synthesis(ws, noise=noise, size=size, dtype=dtype), ws  # x = G(w, n)
+        return network(ws, noise=noise, size=size, dtype=dtype), ws  # x = G(w, n)
 
     def evaluate(
         latent: Tensor, noise: Noise, space: str, size: int | None = None, objective: Objective = quick
@@ -161,6 +165,8 @@ def project(
             if unknown:
                 optimizers.append(torch.optim.Adam(unknown.values(), lr=UNKNOWN_RATE, betas=(0.9, 0.95)))
             sigma = recipe.sigma(statistics, stage.space, G)
+            jitter = torch.stack([torch.randn(latent[:1].shape, generator=random) for _ in range(stage.num_steps)])
+            jitter = jitter.to(place)  # at once: a copy from the host at every step would wait for the device
             if unknown:  # how much detail it hides is clearer than it was
                 planned = asked.planned(G, changes, degradation=D, continued=continued)
                 recipe = replace(recipe, tied_from=planned.tied_from)
@@ -171,13 +177,13 @@ def project(
                         record.keep_snapshot(generate(latent, noise, stage.space)[0])
                 for group in optimizers[0].param_groups:
                     group["lr"] = stage.rate(t)
-                jitter, amount = torch.randn(latent[:1].shape, generator=random), stage.latent_noise(t, sigma)
-                point = latent + amount * jitter.to(place) if amount else latent
+                amount = stage.latent_noise(t, sigma)
+                point = latent + amount * jitter[step] if amount else latent
                 image, _, terms = evaluate(point, noise, stage.space, stage.size)
-                best.update(quick.score(terms), point, noise)
+                best.update(quick.score(terms), point, searched)
                 for optimizer in optimizers:
                     optimizer.zero_grad(set_to_none=True)
-                terms["loss"].sum().backward(inputs=[*variables, *unknown.values()])
+                backward(terms["loss"].sum(), inputs=[*variables, *unknown.values()])
                 for optimizer in optimizers:
                     optimizer.step()
                 renormalize_noise(searched)

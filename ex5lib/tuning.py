@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ex5lib.descent import ScaledBackward
 from ex5lib.devices import on_device, pick_device, pick_dtype, readable_memory_errors
 from ex5lib.errors import SettingError
 from ex5lib.images import resize_area
@@ -99,7 +100,9 @@ def tune(
         return image, d, (D(resize_area(image, size)) - pixels).square().mean(dim=(1, 2, 3))
 
     done = 0
-    optimizer = torch.optim.Adam(tuned.synthesis.requires_grad_(True).parameters(), betas=(0.9, 0.99))
+    parameters = list(tuned.synthesis.requires_grad_(True).parameters())
+    backward = ScaledBackward(place) if dtype == torch.float16 else torch.autograd.backward
+    optimizer = torch.optim.Adam(parameters, betas=(0.9, 0.99))
     try:
         for step in tqdm(range(num_steps), desc="tuning", unit="step", disable=not progress):
             optimizer.param_groups[0]["lr"] = learning_rate * (0.5 + 0.5 * math.cos(math.pi * step / num_steps))
@@ -107,7 +110,7 @@ def tune(
             loss = d + pixel_weight * error
             check_finite(loss.detach(), step)
             optimizer.zero_grad(set_to_none=True)
-            loss.sum().backward()
+            backward(loss.sum(), inputs=parameters)
             optimizer.step()
             done += 1
             report = {"step": step, "num_steps": num_steps, "image": image.detach()}

@@ -45,10 +45,13 @@ class UnknownBlur(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, C, H, W] → the same shape."""
-        sigma = self._sigma() * (image.shape[-1] / REFERENCE_SIZE)
-        radius = math.ceil(3 * sigma.item())
+        scale = image.shape[-1] / REFERENCE_SIZE
+        sigma = self._sigma() * scale
+        # Only a CPU can look at σ without waiting for it: any other device filters with as many taps as there may be.
+        longest = sigma.item() if sigma.device.type == "cpu" else _SIGMAS[1] * scale
+        radius = math.ceil(3 * longest)
         x = torch.arange(-radius, radius + 1, device=image.device)
-        taps = torch.exp(-0.5 * (x / sigma) ** 2)
+        taps = torch.exp(-0.5 * (x / sigma) ** 2) * (x.abs() <= (3 * sigma).ceil())
         return blurred(image, (taps / taps.sum()).to(image))
 
     def extra_repr(self) -> str:

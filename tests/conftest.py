@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from device import everything_on_the_device
 from typer.testing import CliRunner
 
 import ex5lib
@@ -18,6 +19,16 @@ from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("EX5_DTYPE", "float32")  # the same numbers on every machine; what is quicker has its own tests
 keep_freed_memory()  # as every host of the library should: a step at full size takes half the time
+
+
+@pytest.fixture
+def device(request):
+    """Where tests of networks run, with all tensors that they make: the CPU, or what EX5_TEST_DEVICE names."""
+    if "compile" in request.node.name:  # torch.compile does not see the mode that puts tensors there
+        yield torch.device("cpu")
+    else:
+        with everything_on_the_device() as place:
+            yield place
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,16 @@
-"""The loop of ``project`` against a plain loop written out here, and on a device that this machine need not have."""
-
-import copy
+"""The loop of ``project`` against a plain loop written out here."""
 
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 import ex5lib
-from ex5lib import devices, project, projector
-from ex5lib.latents import LatentStatistics, latent_statistics
+from ex5lib import devices, project
+from ex5lib.latents import latent_statistics
 from ex5lib.losses import latent_distance, noise_regularization, renormalize_noise
 from ex5lib.recipes import Recipe
 from ex5lib.stages import Stage
-from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
+from stylegan2_ada import Generator, MobileSynthesis
 
 
 class SquaredError(torch.nn.Module):
@@ -169,69 +166,9 @@ def test_the_search_begins_at_the_mean_or_the_regression_whichever_is_nearer(gen
     assert at_photo > 1
 
 
-def _fake_copy(place: torch.device, module: torch.nn.Module) -> torch.nn.Module:
-    module = copy.deepcopy(module)
-    for part in module.modules():
-        for name, parameter in part.named_parameters(recurse=False):
-            setattr(part, name, torch.nn.Parameter(parameter.to(place), requires_grad=False))
-        for name, buffer in part.named_buffers(recurse=False):
-            setattr(part, name, buffer.to(place))
-    return module
-
-
-def _fake_backward(loss: Tensor, inputs: list[Tensor]) -> None:
-    """Give every leaf of the graph a gradient, of its own device."""
-    nodes, seen = [loss.grad_fn], set()
-    while nodes:
-        node = nodes.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if any(getattr(node, "variable", None) is leaf for leaf in inputs):
-            node.variable.grad = torch.zeros_like(node.variable)
-        nodes += [after for after, _ in node.next_functions if after is not None]
-
-
 def test_a_module_that_is_elsewhere_is_copied_and_left_where_it_is(tiny_generator):
     here, there = torch.device("cpu"), torch.device("meta")
     assert devices.on_device(here, tiny_generator) is tiny_generator
     copied = devices.on_device(there, tiny_generator)
     assert {tensor.device for tensor in copied.state_dict().values()} == {there}
     assert {tensor.device for tensor in tiny_generator.state_dict().values()} == {here}
-
-
-@pytest.mark.parametrize("place", ["cuda:0"])
-@pytest.mark.parametrize("compared", ["image", "preview"])
-def test_everything_is_brought_to_the_device(monkeypatch, place, compared):
-    """Fake tensors have a device without the machine's having it, and refuse to be mixed with those of another."""
-    device = torch.device(place)
-    monkeypatch.setattr(projector, "pick_device", lambda _: device)
-    steps = []
-
-    def step(_, terms, rate, **evaluated):
-        steps.append({*(value.device for value in terms.values()), evaluated["latent"].device})
-
-    monkeypatch.setattr(projector.Recorder, "step", step)
-    monkeypatch.setattr(projector.Recorder, "result", lambda _, **found: found)
-    size = 32 if compared == "preview" else None
-    recipe = Recipe("two", (Stage(2, size), Stage(1, None, "w+")), comparison_sizes=(16,), clamp=True)
-    monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, _: mode, raising=False)  # a copy stays in its mode
-    monkeypatch.setattr(projector, "on_device", _fake_copy)  # Module.to cannot move fake parameters
-    monkeypatch.setattr(Tensor, "backward", _fake_backward)  # the real one asks for the device's stream
-    monkeypatch.setattr(projector, "checked_target", lambda target: target)  # it reads values, and a fake has none
-    hole = ex5lib.Inpaint(top=4, left=4, height=9, width=9)
-    with FakeTensorMode():
-        synthesis = MobileSynthesis(w_dim=32, channels=(64, 64, 64), const_channels=64, preview_sizes=(32,))
-        G = Generator(MappingNetwork(32, 32, synthesis.num_ws, num_layers=2), synthesis).requires_grad_(False)
-        hole.mask = torch.zeros(1, 1, 256, 256)
-        tint = torch.nn.Conv2d(3, 3, 1).requires_grad_(False)  # somebody's own, with weights
-        D = torch.nn.Sequential(ex5lib.GaussianBlur(9), ex5lib.Grayscale(), hole, tint)
-        statistics = LatentStatistics(torch.zeros(32), 1.0, 1.0, torch.zeros(1, 32), None, {"num_samples": 10})
-        found = project(
-            G, torch.zeros(2, 3, 64, 64), degradation=D, recipe=recipe, statistics=statistics, distance=SquaredError(),
-            device=place, progress=False, snapshots=[1], latent_weight=1e-3,  # given: fake images have no contrast
-        )  # fmt: skip
-    assert steps == [{device}] * 3
-    assert {found[name].device for name in ("ws", "latent", "image")} == {device}
-    assert {buffer.device for buffer in found["noise"].values()} == {device}
-    assert {tensor.device.type for tensor in G.state_dict().values()} == {"cpu"}  # the caller's own stays where it is

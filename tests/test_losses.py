@@ -8,22 +8,30 @@ import torchvision
 import ex5lib
 from ex5lib import weights
 from ex5lib.degradations import GaussianBlur, Inpaint
+from ex5lib.descent import ScaledBackward
+from ex5lib.devices import on_device
 from ex5lib.errors import SettingError
 from ex5lib.images import resize_area
 from ex5lib.losses import (
     VGG16_TAPS,
     Objective,
-    PerceptualDistance,
     color_distance,
     latent_distance,
     noise_regularization,
     renormalize_noise,
 )
 
+pytestmark = pytest.mark.usefixtures("device")
+
+
+@pytest.fixture
+def distance(distance, device):
+    return on_device(device, distance)
+
 
 def test_vgg16_features_match_onnx_runtime(distance, reference):
     stored = reference("vgg16_relu")
-    rgb = torch.from_numpy(np.asarray(stored["rgb"], np.float32))
+    rgb = torch.as_tensor(np.asarray(stored["rgb"], np.float32))
     rgb = rgb.permute(2, 0, 1)[None] if rgb.shape[-1] == 3 else rgb.view(1, *rgb.shape[-3:])
     x = (rgb / 127.5 - 1) * distance.scale + distance.offset
     names = [f"relu{block}_{conv}_slice" for block, conv in enumerate((2, 2, 3, 3, 3), start=1)]
@@ -32,7 +40,7 @@ def test_vgg16_features_match_onnx_runtime(distance, reference):
         x = layer(x)
         if i in VGG16_TAPS:
             expected = stored[names[compared]]
-            found = x[0, ::8, ::5, ::5].numpy().reshape(expected.shape)
+            found = x[0, ::8, ::5, ::5].cpu().numpy().reshape(expected.shape)
             assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-3, names[compared]
             compared += 1
     assert compared == 5
@@ -45,7 +53,7 @@ def _distance_in_numpy(vgg, scale, offset, heads, a, b) -> float:
     for i, layer in enumerate(vgg):
         x, y = layer(x), layer(y)
         if i in VGG16_TAPS:
-            u, v = x[0].double().numpy(), y[0].double().numpy()
+            u, v = x[0].double().cpu().numpy(), y[0].double().cpu().numpy()
             u, v = u / (np.linalg.norm(u, axis=0) + 1e-30), v / (np.linalg.norm(v, axis=0) + 1e-30)
             total += (heads[block][:, None, None] * (u - v) ** 2).sum(axis=0).mean()
             block += 1
@@ -66,7 +74,7 @@ def test_lpips_weighs_channels_with_the_fitted_heads(monkeypatch):
     vgg = torchvision.models.vgg16(weights=None).features[:30].eval().requires_grad_(False)
     monkeypatch.setattr(weights, "load_vgg16", lambda name, _: {"vgg16-imagenet": vgg}[name])
     lpips = ex5lib.PerceptualDistance("lpips", device="cpu")
-    heads = [head.numpy() for head in weights.load_lpips_heads()]
+    heads = [head.cpu().numpy() for head in weights.load_lpips_heads()]
     assert [len(head) for head in heads] == [64, 128, 256, 512, 512]
     assert all((head >= 0).all() for head in heads)  # the square root in PerceptualDistance is exact
     a, b = (torch.rand(1, 3, 64, 64) * 2 - 1 for _ in range(2))
@@ -111,7 +119,7 @@ def test_latent_distance_is_the_mean_of_the_layers_norms_with_no_gradient_at_the
 
 
 def test_the_distance_in_bfloat16_is_nearly_the_same(distance, astronaut):
-    photo = resize_area(astronaut.image, 256)
+    photo = resize_area(astronaut.image, 256).to(distance.offset)
     image = GaussianBlur(9)(photo).requires_grad_()
     half = distance.in_precision(torch.bfloat16)
     assert half is distance.in_precision(torch.bfloat16)
@@ -122,6 +130,32 @@ def test_the_distance_in_bfloat16_is_nearly_the_same(distance, astronaut):
     assert values[1].item() == pytest.approx(values[0].item(), rel=0.01)
     full, rough = (torch.autograd.grad(value, image)[0].flatten() for value in values)
     assert torch.nn.functional.cosine_similarity(full, rough, dim=0) > 0.9
+
+
+def test_gradients_through_float16_survive_a_scaled_loss_and_vanish_without(distance, astronaut, device):
+    photo = resize_area(astronaut.image, 64).to(distance.offset)
+    image = GaussianBlur(17)(photo)
+    rough = distance.in_precision(torch.float16)
+
+    def gradient(d, backward) -> torch.Tensor:
+        x = image.clone().requires_grad_()
+        backward(d(x, photo).sum() * 1e-2, inputs=[x])  # a hundredth: as small as those at 256 px
+        return x.grad.flatten()
+
+    full, plain = (gradient(d, torch.autograd.backward) for d in (distance, rough))
+    scaled = gradient(rough, ScaledBackward(device))
+    assert scaled.norm().item() == pytest.approx(full.norm().item(), rel=0.01)
+    assert torch.nn.functional.cosine_similarity(full, scaled, dim=0) > 0.99
+    assert torch.nn.functional.cosine_similarity(full, plain, dim=0) < 0.9
+
+
+def test_gradients_that_overflow_count_as_none_and_halve_the_scale(device):
+    backward, (x, y) = ScaledBackward(device), (torch.ones((), requires_grad=True) for _ in range(2))
+    backward(x.half().float() * 0.75 + y * 3, inputs=[x, y])
+    assert (x.grad.item(), y.grad.item(), backward.scale.item()) == (0.75, 3, 2**16)
+    x.grad = y.grad = None
+    backward(x.half().float() * 2 + y * 3, inputs=[x, y])  # 2 · 65536 is beyond float16
+    assert (x.grad.item(), y.grad.item(), backward.scale.item()) == (0, 0, 2**15)
 
 
 def test_mean_absolute_latent_distance_of_known_vectors():
@@ -143,11 +177,10 @@ def test_color_distance_sees_colours_and_no_detail():
     assert color_distance(torch.cat([red, grey]), grey).tolist() == pytest.approx([0.1, 0.0])
 
 
-def test_the_objective_is_the_mean_over_its_sizes():
+def test_the_objective_is_the_mean_over_its_sizes(distance):
     random = torch.Generator().manual_seed(0)
     image, target = (torch.rand(2, 3, 64, 64, generator=random) for _ in range(2))
     w_avg, ws = torch.zeros(4), torch.ones(2, 3, 4)
-    distance = PerceptualDistance(device="cpu")
     objective = Objective(target, GaussianBlur(25), distance, w_avg, comparison_sizes=(32, 16), color_weight=0.5)
     terms = objective(image, ws, {})
     half, quarter = GaussianBlur(25)(resize_area(image, 32)), resize_area(target, 32)
@@ -159,14 +192,14 @@ def test_the_objective_is_the_mean_over_its_sizes():
     )
 
 
-def test_a_filled_hole_says_nothing_and_has_no_edge():
+def test_a_filled_hole_says_nothing_and_has_no_edge(distance):
     """With the same noise in both holes, neither what lies in them nor the hole itself adds to the distance."""
     hole = Inpaint(top=64, left=64, height=128, width=128)
     random = torch.Generator().manual_seed(0)
     target = torch.rand(1, 3, 64, 64, generator=random) * 2 - 1
     image = target.clone()
     image[:, :, 16:48, 16:48] = 1.0
-    filled = Objective(target, hole, PerceptualDistance(device="cpu"), torch.zeros(4), fill=True)
+    filled = Objective(target, hole, distance, torch.zeros(4), fill=True)
     ws = torch.ones(1, 3, 4)
     assert filled(image, ws, {})["distance"].item() == pytest.approx(0, abs=1e-6)
     shown = filled.target_at(64)
@@ -189,7 +222,7 @@ def _noise_regularization_in_numpy(buffers: list[np.ndarray]) -> float:
 def test_noise_regularization_matches_numpy():
     random = np.random.default_rng(0)
     buffers = [random.normal(size=(size, size)) for size in (4, 8, 16, 64)]
-    noise = {str(i): torch.from_numpy(b)[None, None] for i, b in enumerate(buffers)}
+    noise = {str(i): torch.as_tensor(b)[None, None] for i, b in enumerate(buffers)}
     assert noise_regularization(noise).item() == pytest.approx(_noise_regularization_in_numpy(buffers), rel=1e-10)
 
 

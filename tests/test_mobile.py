@@ -3,24 +3,39 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from device import DEVICE, SLACK
 
+from ex5lib.devices import on_device
 from stylegan2_ada.mobile import MobileSynthesis, haar_matrix, spread
 from stylegan2_ada.readers import CheckpointError, read_openvino_ir
 
+pytestmark = pytest.mark.usefixtures("device")
+
+
+@pytest.fixture
+def generator(generator, device):
+    return on_device(device, generator)
+
+
+@pytest.fixture
+def tiny_generator(tiny_generator, device):
+    return on_device(device, tiny_generator)
+
 
 def test_mapping_and_images_match_openvino(generator, reference):
-    stored = {name: torch.from_numpy(values) for name, values in reference("mobile_ffhq").items()}
+    stored = {name: torch.as_tensor(values) for name, values in reference("mobile_ffhq").items()}
     ws = generator.mapping(stored["z"])
     assert ws.shape == (len(stored["z"]), 16, 512)
-    assert (ws[:, 7] - stored["w"]).abs().max() < 2e-4
+    assert (ws[:, 7] - stored["w"]).abs().max() < 2e-4 * SLACK
     for i, w in enumerate(stored["w"]):
         with torch.no_grad():
             image = generator.synthesis(w.expand(1, 16, 512))
         assert image.shape == (1, 3, 1024, 1024)
-        assert (F.avg_pool2d(image, 8) - stored["img_area128"][i]).abs().max() < 2e-4
-        assert (image[:, :, 384:448, 640:704] - stored["img_crop_384_640"][i]).abs().max() < 2e-4
+        assert (F.avg_pool2d(image, 8) - stored["img_area128"][i]).abs().max() < 2e-4 * SLACK
+        assert (image[:, :, 384:448, 640:704] - stored["img_crop_384_640"][i]).abs().max() < 2e-4 * SLACK
 
 
+@pytest.mark.skipif(DEVICE.type == "mps", reason="the formula is checked in float64, which MPS lacks")
 def test_inverse_haar_matches_transposed_convolutions_with_the_haar_basis():
     x = torch.randn(2, 12, 5, 7, dtype=torch.float64)
     low, high = torch.tensor([1.0, 1.0]).double() / 2**0.5, torch.tensor([1.0, -1.0]).double() / 2**0.5
@@ -34,6 +49,7 @@ def test_inverse_haar_matches_transposed_convolutions_with_the_haar_basis():
     torch.testing.assert_close(made, expected)
 
 
+@pytest.mark.skipif(DEVICE.type == "mps", reason="gradients are checked in float64, which MPS lacks")
 def test_gradients_to_styles_and_noise_are_exact():
     torch.manual_seed(0)
     synthesis = MobileSynthesis(w_dim=4, channels=(8, 8), const_channels=8).double().requires_grad_(False)

@@ -4,9 +4,15 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from device import DEVICE, SLACK
 from torch.autograd import gradcheck
 
 from stylegan2_ada.ops import bias_act, downsample2d, fir_filter, styled_conv2d, styled_pointwise, upsample2d
+
+pytestmark = [
+    pytest.mark.usefixtures("device"),
+    pytest.mark.skipif(DEVICE.type == "mps", reason="the formulas are checked in float64, which MPS lacks"),
+]
 
 FILTERS = [(1, 3, 3, 1), (1,), (1, 2), (1, 2, 4), (1, 4, 9, 2, 7), (1, 5, 2, 3, 4, 8), (1, 2, 3, 4, 5, 6, 7, 9)]
 ASYMMETRIC = (1, 2, 4, 3)
@@ -31,7 +37,7 @@ def randn(*shape, rng, **kwargs):
 
 
 def relative(a, b):
-    return ((a - b).norm() / b.norm()).item()
+    return ((a - b).norm() / b.norm()).item() / SLACK
 
 
 def insert_zeros(x):
@@ -119,9 +125,10 @@ def test_styled_convolution_and_its_gradients_equal_the_per_sample_form(batch, t
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize("up", [None, fir_filter(ASYMMETRIC).double()])
+@pytest.mark.parametrize("taps", [None, ASYMMETRIC])
 @pytest.mark.parametrize("clamp", [None, 0.9])
-def test_styled_convolution_passes_gradcheck(batch, up, clamp, rng):
+def test_styled_convolution_passes_gradcheck(batch, taps, clamp, rng):
+    up = None if taps is None else fir_filter(taps).double()
     weight, bias = randn(3, 2, 3, 3, rng=rng), randn(3, rng=rng)
     side = 2 if up is None else 4
     inputs = (
@@ -168,15 +175,17 @@ def test_bias_and_activation_in_numbers():
     torch.testing.assert_close(bias_act(x, bias, slope=1.0, gain=2.0), torch.tensor([[-4.0, 2.0, 20.0]]))
 
 
-@pytest.mark.parametrize("up", [None, fir_filter(ASYMMETRIC).double()])
-def test_styled_convolution_passes_gradcheck_for_its_weights(up, rng):
+@pytest.mark.parametrize("taps", [None, ASYMMETRIC])
+def test_styled_convolution_passes_gradcheck_for_its_weights(taps, rng):
+    up = None if taps is None else fir_filter(taps).double()
     x, styles = randn(2, 2, 2, 2, rng=rng), randn(2, 2, rng=rng)
     inputs = (randn(3, 2, 3, 3, rng=rng, requires_grad=True), randn(3, rng=rng, requires_grad=True))
     assert gradcheck(lambda weight, bias: styled_conv2d(x, weight, styles, bias, up=up), inputs)
 
 
-@pytest.mark.parametrize("up", [None, fir_filter((1, 3, 3, 1))])
-def test_channels_last_features_stay_channels_last(up):
+@pytest.mark.parametrize("taps", [None, (1, 3, 3, 1)])
+def test_channels_last_features_stay_channels_last(taps):
+    up = None if taps is None else fir_filter(taps)
     # A layer that falls back to the other layout is right, but nearly twice as slow.
     x = torch.randn(1, 8, 16, 16).to(memory_format=torch.channels_last).requires_grad_()
     y = styled_conv2d(x, torch.randn(6, 8, 3, 3), torch.ones(1, 8), torch.zeros(6), up=up)
@@ -185,8 +194,9 @@ def test_channels_last_features_stay_channels_last(up):
     assert grad.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("up", [None, fir_filter((1, 3, 3, 1))])
-def test_half_precision_features_are_close_to_the_full_ones(up, rng):
+@pytest.mark.parametrize("taps", [None, (1, 3, 3, 1)])
+def test_half_precision_features_are_close_to_the_full_ones(taps, rng):
+    up = None if taps is None else fir_filter(taps)
     weight, bias = randn(5, 4, 3, 3, rng=rng), randn(5, rng=rng)
     x, styles = randn(1, 4, 8, 8, rng=rng), randn(1, 4, rng=rng) + 1
     side = 8 if up is None else 16

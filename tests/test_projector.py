@@ -354,7 +354,7 @@ def test_a_search_can_start_from_a_truncated_seed(search, tiny_generator):
         ({"learning_rate": 1e30}, e.DivergedError, "lower the learning rate"),
         ({"learning_rate": 1e30, "num_steps": 2}, e.DivergedError, "lower the learning rate"),
         ({"betas": (0.9, 1.0)}, e.SettingError, "β₁ and β₂"),
-        ({"dtype": torch.float16}, e.SettingError, "float32 or bfloat16, not torch.float16"),
+        ({"dtype": torch.float64}, e.SettingError, "float32, bfloat16 or float16, not torch.float64"),
         ({"seed": -1}, e.SettingError, "A seed is a whole number"),
         ({"seed": 10**20}, e.SettingError, "A seed is a whole number"),
         ({"comparison_sizes": (256, 8)}, e.SettingError, "16 px or more"),
@@ -425,11 +425,12 @@ def test_a_projection_by_another_generator_cannot_be_continued(search, root, dis
         project(other, first.target, start=start, distance=distance, device="cpu", progress=False)
 
 
-def test_stylegan2_can_be_searched_in_bfloat16(root, distance):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_stylegan2_can_be_searched_in_half_precision(root, distance, dtype):
     G = ex5lib.load_generator(root / "tests" / "data" / "uncond_32.pkl", device="cpu")
     target = G.synthesis(ex5lib.sample_ws(G, 3)).clamp(-1, 1)
     settings = {"num_steps": 5, "w_avg_samples": 100, "distance": distance, "device": "cpu", "progress": False}
-    exact, half = (project(G, target, dtype=dtype, **settings) for dtype in (torch.float32, torch.bfloat16))
+    exact, half = (project(G, target, dtype=dtype, **settings) for dtype in (torch.float32, dtype))
     assert half.distance == pytest.approx(exact.distance, rel=0.1)
     assert half.distance != exact.distance
 
@@ -456,15 +457,18 @@ def test_the_type_is_chosen_by_the_processor_and_the_environment(monkeypatch):
     for has, wanted in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(devices, "_has_bfloat16", lambda has=has: has)
         assert devices.pick_dtype("auto", cpu) == wanted
-        assert devices.pick_dtype("auto", gpu) == torch.float32
         assert devices.pick_dtype("bfloat16", gpu) == devices.pick_dtype(torch.bfloat16, cpu) == torch.bfloat16
+    for capability, wanted in (((6, 1), torch.float32), ((7, 5), torch.float16), ((8, 0), torch.bfloat16)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, capability=capability: capability)
+        assert devices.pick_dtype("auto", gpu) == wanted
+    assert devices.pick_dtype("auto", torch.device("mps:0")) == torch.float32
     monkeypatch.setenv("EX5_DTYPE", "bfloat16")
     assert devices.pick_dtype("auto", cpu) == torch.bfloat16
     monkeypatch.setenv("EX5_DTYPE", "fp16")
     with pytest.raises(e.SettingError, match="not fp16, the value of EX5_DTYPE"):
         devices.pick_dtype("auto", cpu)
-    for wrong in ("float16", "nn", torch.float64):
-        with pytest.raises(e.SettingError, match="float32 or bfloat16"):
+    for wrong in ("half", "nn", torch.float64):
+        with pytest.raises(e.SettingError, match="float32, bfloat16 or float16"):
             devices.pick_dtype(wrong, cpu)
 
 

@@ -20,11 +20,21 @@ def _convert_mobile(wheel: Path) -> dict[str, Tensor]:
 
 
 def vgg16_features() -> nn.Sequential:
-    """torchvision's ``vgg16().features`` up to the last ReLU, on the device "meta": it has shapes but no values yet."""
-    import torchvision  # slower to import than everything else together, and alignment does without it
+    """VGG16's convolutions up to the last ReLU (Simonyan and Zisserman 2014, arXiv 1409.1556, configuration D).
 
-    with torch.device("meta"):  # spends no time on random weights and no memory on the classifier
-        return torchvision.models.vgg16().features[:30]
+    The layers and their names are those of torchvision's ``vgg16().features``. They are on the device "meta": they have
+    shapes but no values yet.
+    """
+    layers: list[nn.Module] = []
+    channels = 3
+    with torch.device("meta"):
+        for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+            if layers:
+                layers.append(nn.MaxPool2d(2))
+            for _ in range(count):
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+                channels = width
+    return nn.Sequential(*layers)
 
 
 def _convert_vgg16(wheel: Path) -> dict[str, Tensor]:

@@ -8,13 +8,14 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-
-import requests
-from tqdm.auto import tqdm
+from typing import TYPE_CHECKING
 
 from ex5lib.errors import WeightsError
 from ex5lib.files import file_digest, replacing
 from ex5lib.weights.registry import Weights
+
+if TYPE_CHECKING:  # imported where they are used: most runs download nothing
+    from tqdm.auto import tqdm
 
 _MAX_FAILURES = 3  # attempts in a row that bring not a single new byte
 
@@ -60,7 +61,9 @@ def download(weights: Weights, folder: Path) -> Path:
     return target
 
 
-def _progress_bar(weights: Weights) -> tqdm:
+def _progress_bar(weights: Weights) -> "tqdm":
+    from tqdm.auto import tqdm
+
     return tqdm(total=weights.size, unit="B", unit_scale=True, unit_divisor=1024, desc=f"fetching {weights.filename}")
 
 
@@ -117,6 +120,8 @@ def _partial(weights: Weights, folder: Path) -> Path:
 
 def _resuming_download(weights: Weights, folder: Path, target: Path) -> None:
     """Download over HTTP, continuing where a dropped connection or an earlier process stopped (RFC 9110, Range)."""
+    import requests
+
     partial = _partial(weights, folder)
     partial.touch()
     if partial.stat().st_size > weights.size:

@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-import pooch
 import safetensors
 import safetensors.torch
-from filelock import FileLock
 from torch import Tensor
 
 from ex5lib.errors import WeightsError
@@ -33,7 +31,11 @@ def cache_folder() -> Path:
         WeightsError: if the user has no home directory to look for it in.
     """
     try:
-        return Path(os.environ.get("EX5_CACHE") or pooch.os_cache("ex5lib")).expanduser()
+        if not (folder := os.environ.get("EX5_CACHE")):
+            import pooch  # imported here, as filelock below: where the weights are given, neither is needed
+
+            folder = pooch.os_cache("ex5lib")
+        return Path(folder).expanduser()
     except RuntimeError:
         raise WeightsError(
             "There is no home directory to keep the weights in: set the environment variable EX5_CACHE to a folder."
@@ -150,6 +152,8 @@ def _converted_snapshot(name: str) -> Path:
 
 @contextmanager
 def _locked_cache(name: str) -> Iterator[Path]:
+    from filelock import FileLock
+
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,8 @@ import io
 import zipfile
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import dlib
 import safetensors
 import safetensors.torch
 import torch
@@ -20,7 +20,10 @@ from stylegan2_ada.generator import Generator, estimate_w_avg
 from stylegan2_ada.mobile import mobile_generator
 from stylegan2_ada.readers import CheckpointError, load_generator_file
 
-_PREVIEW_SIZES = (128, 256)
+if TYPE_CHECKING:  # imported where it is used: a search does without it
+    import dlib
+
+PREVIEW_SIZES = (128, 256)
 
 
 def load_generator(name: str | Path = "mobile-ffhq", device: str | torch.device = "auto") -> Generator:
@@ -56,7 +59,7 @@ def load_generator(name: str | Path = "mobile-ffhq", device: str | torch.device 
 def _mobile_ffhq() -> Generator:
     heads = safetensors.torch.load_file(fetch("preview-mobile-ffhq"))
     previews = {f"synthesis.previews.{key}": tensor for key, tensor in heads.items()}
-    generator = mobile_generator(converted_tensors("mobile-ffhq") | previews, _PREVIEW_SIZES)
+    generator = mobile_generator(converted_tensors("mobile-ffhq") | previews, PREVIEW_SIZES)
     generator.mapping.w_avg.copy_(estimate_w_avg(generator.mapping))
     return generator
 
@@ -115,18 +118,24 @@ def load_lpips_heads() -> list[Tensor]:
 
 
 @cache
-def landmark_model() -> dlib.shape_predictor:
+def landmark_model() -> "dlib.shape_predictor":
     """dlib's predictor of 68 facial landmarks (Kazemi and Sullivan 2014)."""
+    import dlib
+
     return dlib.shape_predictor(str(fetch("dlib-landmarks")))
 
 
 @cache
-def cnn_detector() -> dlib.cnn_face_detection_model_v1:
+def cnn_detector() -> "dlib.cnn_face_detection_model_v1":
     """dlib's max-margin CNN face detector (King 2015, arXiv 1502.00046)."""
+    import dlib
+
     return dlib.cnn_face_detection_model_v1(str(fetch("dlib-cnn-detector")))
 
 
 @cache
-def descriptor_model() -> dlib.face_recognition_model_v1:
+def descriptor_model() -> "dlib.face_recognition_model_v1":
     """dlib's ResNet face descriptor, 128 numbers; two photos of one person usually lie within 0.6 of each other."""
+    import dlib
+
     return dlib.face_recognition_model_v1(str(fetch("dlib-descriptor")))

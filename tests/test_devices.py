@@ -1,0 +1,304 @@
+"""Everything a search does, on devices that this machine need not have: on the right one, and with hardly a wait."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from simulated_device import simulated
+from torch import Tensor, nn
+
+import ex5lib
+from ex5lib import projector, tuning
+from ex5lib.hidden import hidden_region, hides_color, visible_resolution
+from ex5lib.jpeg import Jpeg
+from ex5lib.latents import latent_statistics
+from ex5lib.losses import noise_regularization, renormalize_noise
+from ex5lib.recipes import RECIPES, Recipe
+from ex5lib.stages import Stage
+from ex5lib.unknown import UnknownBlur, UnknownColors
+from ex5lib.warm_start import load_warm_start
+from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
+from stylegan2_ada.networks import random_generator
+
+CPU = torch.device("cpu")
+TYPES = (torch.float32, torch.bfloat16, torch.float16)
+HELD = Recipe(
+    "held", (Stage(2, None, "w+"),), color_layers=2, colorless_weight=0.5, latent_weight=0.1, optimize_noise=False,
+    fill=True,
+)  # fmt: skip
+PREVIEWED = Recipe("previewed", (Stage(2, 16), Stage(2, 16, "w+"), Stage(2, None, "w+")), color_weight=1.0, clamp=True)
+
+
+@pytest.fixture(params=["cuda:0", "mps:0"])
+def place(request, monkeypatch) -> torch.device:
+    place = torch.device(request.param)
+    for module in (projector, tuning):
+        monkeypatch.setattr(module, "pick_device", lambda _: place)
+    return place
+
+
+def _mobile() -> Generator:
+    torch.manual_seed(0)
+    synthesis = MobileSynthesis(w_dim=16, channels=(16, 16), const_channels=16, preview_sizes=(16,))
+    return Generator(MappingNetwork(16, 16, synthesis.num_ws, num_layers=2), synthesis).eval().requires_grad_(False)
+
+
+def _stylegan2(**keywords) -> Generator:
+    rng = torch.Generator().manual_seed(0)
+    return random_generator(rng, 32, channel_base=256, channel_max=12, w_dim=16, z_dim=16, **keywords)
+
+
+GENERATORS = {
+    "mobile": _mobile,
+    "stylegan2": _stylegan2,
+    "resnet": lambda: _stylegan2(architecture="resnet", conv_clamp=256.0, num_fp16_res=2),
+    "conditional": lambda: _stylegan2(c_dim=3),
+}
+DEGRADATIONS = {
+    "blur": ex5lib.GaussianBlur(9),
+    "grey": ex5lib.Grayscale(),
+    "rectangle": ex5lib.Inpaint(top=64, left=64, height=96, width=96),
+    "mask": ex5lib.Inpaint(mask=(torch.arange(24 * 24).view(24, 24) % 7 == 0).float()),
+    "downsample": ex5lib.Downsample(6),  # to 43 px, which divides nothing
+    "noise": ex5lib.Noise(0.1),
+    "jpeg": Jpeg(20),
+    "unknown blur": UnknownBlur(6.0),
+    "unknown colours": UnknownColors(),
+}
+DEGRADATIONS["all"] = nn.Sequential(*DEGRADATIONS.values())
+
+
+class SquaredError(nn.Module):
+    """A distance that is quick, with a buffer, so that it has a device."""
+
+    kind = "squared error"
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(1))
+
+    def features(self, image: Tensor) -> Tensor:
+        return image * self.scale
+
+    def forward(self, image: Tensor, target: Tensor) -> Tensor:
+        return (image * self.scale - target).square().mean(dim=(1, 2, 3))
+
+
+def _copy_on(place: torch.device, module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module).to(place)
+
+
+def _with_gradients(function, *inputs: Tensor) -> list[Tensor]:
+    """What a function makes of inputs, and the gradient of each: to the host."""
+    inputs = [tensor.detach().requires_grad_() for tensor in inputs]
+    made = function(*inputs)
+    (made.float() * torch.linspace(-1, 1, made.shape[-1], device=made.device)).sum().backward()
+    return [tensor.detach().cpu() for tensor in (made, *(tensor.grad for tensor in inputs))]
+
+
+def _same(found: list[Tensor], expected: list[Tensor]) -> None:
+    for a, b in zip(found, expected, strict=True):
+        assert a.device == CPU
+        assert torch.equal(a, b)
+
+
+def test_a_simulated_device_refuses_to_be_mixed_and_counts_who_waits():
+    here = torch.ones(3, 3)
+    with simulated("mps:0") as traffic:
+        there = torch.ones(3, 3, device="mps:0")
+        assert (there.device.type, here.device.type, (there * 2).T[1:].device.type) == ("mps", "cpu", "mps")
+        for mixed in (lambda: here + there, lambda: there @ here, lambda: torch.cat([here, there])):
+            with pytest.raises(RuntimeError, match="mixes tensors on cpu and mps:0"):
+                mixed()
+        assert (there * torch.tensor(2.0)).device.type == "mps"  # a number may come from anywhere
+        with pytest.raises(TypeError, match="no float64"):
+            there.double()
+        assert (traffic.to_host, traffic.to_device) == (0, 0)
+        assert there.sum().item() == 9
+        assert there[there > 0].cpu().tolist() == [1] * 9
+        assert traffic.to_host == 3  # a number, how many are above 0, and the copy
+        assert (here.to(there) + there).mean().device == there.new_tensor([1]).device == torch.device("mps:0")
+        assert traffic.to_device == 2
+        weight = _copy_on(there.device, nn.Linear(3, 3)).weight
+        (weight * there).sum().backward()
+        assert weight.grad.device.type == "mps"
+    assert here.device.type == "cpu"
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generators_run_on_a_device(name, dtype, place):
+    G, random = GENERATORS[name](), torch.Generator().manual_seed(1)
+    ws = torch.randn(2, G.num_ws, G.w_dim, generator=random)
+    noise = {name: torch.randn(2, *b.shape[1:], generator=random) for name, b in G.noise_buffers().items()}
+
+    def made(network: Generator, size: int | None) -> list[Tensor]:
+        names, here = list(network.noise_buffers(size)), network.w_avg.device
+
+        def image(ws: Tensor, *buffers: Tensor) -> Tensor:
+            return network.synthesis(ws, dict(zip(names, buffers, strict=True)), size, dtype=dtype)
+
+        styles = network.synthesis.styles(ws.to(here)) * network.synthesis.style_scales().clamp(1, 1)
+        return [
+            *_with_gradients(image, ws.to(here), *(noise[name].to(here) for name in names)),
+            *_with_gradients(lambda s: network.synthesis(s, "none", dtype=dtype), styles),
+        ]
+
+    for size in (*G.preview_sizes[-1:], None):
+        expected = made(G, size)
+        with simulated(str(place)):
+            there = _copy_on(place, G)
+            there.synthesis.num_fp16_res = 0  # on CUDA only
+            found = made(there, size)
+        for a, b in zip(found, expected, strict=True):  # StyleGAN2's layouts differ
+            scale = b.abs().max().item()
+            torch.testing.assert_close(a, b, rtol=0, atol=scale * {torch.float32: 1e-5}.get(dtype, 0.05))
+
+
+def test_features_in_half_precision_run_on_a_device(place):
+    with simulated(str(place)):
+        G = _copy_on(place, GENERATORS["resnet"]())
+        _with_gradients(G.synthesis, torch.randn(2, G.num_ws, G.w_dim).to(place))
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_the_distance_runs_on_a_device(distance, dtype, place):
+    image, target = (torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    expected = _with_gradients(lambda x: distance.in_precision(dtype)(x, target)[:, None], image)
+    with simulated(str(place)):
+        there = _copy_on(place, distance)
+        quick, y = there.in_precision(dtype), target.to(place)
+        _same(_with_gradients(lambda x: quick(x, y)[:, None], image.to(place)), expected)
+        assert quick.in_precision(torch.float32) is there
+
+
+@pytest.mark.parametrize("name", DEGRADATIONS)
+def test_degradations_run_on_a_device_and_have_nothing_copied_to_it_again(name, place):
+    D = copy.deepcopy(DEGRADATIONS[name])
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected, parameters = _with_gradients(D, image), list(D.parameters())
+    seen = visible_resolution(D), hides_color(D), hidden_region(D, 32)
+    with simulated(str(place)) as traffic:
+        there, image = _copy_on(place, D), image.to(place)
+        found = _with_gradients(there, image)
+        gradients = [parameter.grad.cpu() for parameter in there.parameters()]
+        traffic.to_host = traffic.to_device = 0
+        there(image)
+        assert (traffic.to_host, traffic.to_device) == (0, 0)
+        assert (visible_resolution(there), hides_color(there)) == seen[:2]
+        assert torch.equal(hidden_region(there, 32).cpu(), seen[2])
+    for a, b in zip([*found, *gradients], [*expected, *(p.grad for p in parameters)], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)  # an unknown blur has more taps there, of weight 0
+
+
+def test_statistics_and_noise_stay_on_a_device(place):
+    G = GENERATORS["conditional"]()
+    expected = latent_statistics(G, num_samples=50, class_index=1)
+    with simulated(str(place)):
+        there = _copy_on(place, G)
+        found = latent_statistics(there, num_samples=50, class_index=1)
+        assert {found.w_avg.device, found.central_z.device, found.label.device} == {place}
+        _same([found.w_avg.cpu()], [expected.w_avg])
+        assert ex5lib.sample_ws(there, 3, class_index=1).device == place
+        noise = {name: buffer.repeat(3, 1, 1, 1) for name, buffer in there.noise_buffers().items()}
+        renormalize_noise(noise)
+        assert noise_regularization(noise).device == place
+
+
+def test_the_warm_start_runs_on_a_device(generator, distance, place):
+    target = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected = load_warm_start(generator)(target, distance)
+    with simulated(str(place)):
+        mapping = _copy_on(place, generator.mapping)
+        regression = load_warm_start(Generator(mapping, generator.synthesis))
+        assert regression is not None
+        _same([regression(target.to(place), _copy_on(place, distance)).cpu()], [expected])
+
+
+@pytest.mark.parametrize(("place", "count"), [("cuda:0", 1), ("mps:0", 3)], indirect=["place"])
+@pytest.mark.parametrize(
+    ("name", "recipe", "changes"),
+    [
+        *((name, recipe, {}) for name in ("mobile", "stylegan2") for recipe in ("fast", "karras2020", "robust2023")),
+        *(("stylegan2", recipe, {}) for recipe in ("best", "course", "smoke")),
+        ("mobile", HELD, {}),
+        ("mobile", PREVIEWED, {}),
+        *(("stylegan2", "karras2020", {"space": space}) for space in ("z", "w+")),
+        ("stylegan2", "robust2023", {"space": "s"}),
+        ("conditional", "karras2020", {}),
+        ("mobile", PREVIEWED, {"dtype": "bfloat16"}),
+        ("stylegan2", "karras2020", {"dtype": "float16"}),
+    ],
+    ids=str,
+)
+def test_a_search_runs_on_a_device(name, recipe, changes, count, place, monkeypatch):
+    """Every step with its backward pass and its optimisers."""
+    G, random = GENERATORS[name](), torch.Generator().manual_seed(0)
+    recipe = recipe if isinstance(recipe, Recipe) else RECIPES[recipe]
+    D = nn.Sequential(ex5lib.Inpaint(64, 64, 96, 96), UnknownColors())
+    settings = {"num_steps": 2 * len(recipe.stages), "w_avg_samples": 50, "progress": False, "degradation": D} | changes
+    target = torch.rand(count, 3, 32, 32, generator=random) * 2 - 1
+    distance = Half() if "dtype" in changes else SquaredError()
+
+    def search() -> ex5lib.Projection:
+        return ex5lib.project(G, target, recipe=replace(recipe), distance=distance, **settings)
+
+    with simulated(str(place)):
+        found = search()
+        assert {tensor.device for tensor in (*G.state_dict().values(), *D.parameters(), target)} == {CPU}
+    monkeypatch.setattr(projector, "pick_device", lambda _: CPU)
+    expected = search()
+    tensors = [[run.ws, run.latent, run.image, *run.noise.values()] for run in (found, expected)]
+    for a, b in zip(*tensors, strict=True):
+        assert a.device == CPU
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4)  # StyleGAN2's layouts differ
+    assert found.settings["device"] == str(place)
+
+
+class Half(SquaredError):
+    """The same in another type, as VGG16 can be."""
+
+    def in_precision(self, dtype: torch.dtype) -> nn.Module:
+        other = copy.copy(self)
+        other.forward = lambda image, target: SquaredError.forward(self, image.to(dtype).float(), target)
+        return other
+
+
+def test_a_search_starts_warm_on_a_device(generator, distance, place):
+    synthesis = MobileSynthesis(channels=(4,) * 7, const_channels=4, preview_sizes=(128,))
+    G = Generator(generator.mapping, synthesis).eval().requires_grad_(False)
+    target = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with simulated(str(place)):
+        run = ex5lib.project(G, target, recipe="smoke", distance=distance, num_steps=2, progress=False)
+    assert run.settings["start"] == "warm"
+
+
+def test_pivotal_tuning_runs_on_a_device(place):
+    G = GENERATORS["stylegan2"]()
+    target = torch.rand(1, 3, 32, 32) * 2 - 1
+    settings = {"distance": SquaredError(), "progress": False}
+    with simulated(str(place)):
+        run = ex5lib.project(G, target, num_steps=1, w_avg_samples=50, **settings)
+        tuned, run = tuning.tune(G, run, num_steps=2, **settings)
+        places = {tensor.device for tensor in (*tuned.state_dict().values(), *G.state_dict().values(), run.image)}
+    assert places == {CPU}
+
+
+@pytest.mark.parametrize("recipe", ["fast", "karras2020", "robust2023"])
+def test_a_step_waits_for_nothing(recipe, monkeypatch):
+    """No step copies anything to the device; the terms come back every ten steps, or when a callback wants them."""
+    monkeypatch.setattr(projector, "pick_device", torch.device)
+    settings = {"distance": SquaredError(), "w_avg_samples": 50, "progress": False, "snapshots": ()}
+    G, target = GENERATORS["stylegan2"](), torch.rand(1, 3, 32, 32) * 2 - 1
+
+    def traffic(num_steps: int, **keywords) -> tuple[int, int]:
+        blur = ex5lib.GaussianBlur(9) if recipe == "fast" else UnknownBlur()
+        keywords |= {"degradation": nn.Sequential(ex5lib.Grayscale(), blur), "num_steps": num_steps}
+        with simulated("cuda:0") as counted:
+            ex5lib.project(G, target, recipe=recipe, device="cuda:0", **settings, **keywords)
+        return counted.to_host, counted.to_device
+
+    few, many = traffic(10), traffic(20)
+    assert (many[0] - few[0], many[1] - few[1]) == (1, 0)
+    assert traffic(10, callback=lambda _: None)[0] - few[0] == 9

@@ -1,0 +1,50 @@
+"""The GPU's bench, on the CPU in small, and its measures against scikit-image's."""
+
+import json
+
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from benchmarks import gpu
+
+
+def test_the_bench_runs_in_small_on_a_cpu(tmp_path):
+    out = tmp_path / "gpu.json"
+    gpu.main(["--quick", "--device", "cpu", "--weights", str(tmp_path), "--out", str(out)])
+    results = json.loads(out.read_text())
+    assert "failed" not in out.with_suffix(".md").read_text()
+    errors = results["parity: relative error"]
+    for name in ("StyleGAN2 uncond_32", "StyleGAN2 resnet_16, gradient"):
+        assert errors[name]["float32"] < 1e-5 < errors[name]["float16"] < errors[name]["bfloat16"] < 0.05
+    assert errors["VGG16's last features, stored"]["float32"] < 1e-3
+    assert 0 < errors["perceptual distance, this CPU, gradient"]["float16"] < 0.1
+    assert set(results["quality at 256 px"]) == {
+        f"{recipe}, {face}" for recipe in ("fast", "karras2020") for face in ("astronaut", "officer")
+    }
+    assert results["against the published projector's operators"]["float32 / reference"] > 0
+
+
+def test_what_fails_costs_one_line():
+    def fail():
+        raise RuntimeError("no such kernel\nat line 3")
+
+    assert gpu.attempted(fail) == "failed: no such kernel"
+    table = gpu.as_markdown({"a": {"x": {"s": 1.23456, "t": None}, "y": {"s": "failed: no"}}, "b": {"z": 2.0}})
+    assert table.splitlines()[2:6] == ["| | s | t |", "|---|---|---|", "| x | 1.23 |  |", "| y | failed: no |  |"]
+
+
+@pytest.mark.parametrize("length", [0, 7, 1000])
+def test_squeezed_weights_come_back_whole(length):
+    data = bytes(range(256)) * 4
+    assert gpu.unsqueeze(gpu.squeeze(data[:length])) == data[:length]
+
+
+def test_the_measures_are_scikit_images():
+    a, b = (torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(i)) * 2 - 1 for i in (0, 1))
+    b = 0.7 * a + 0.3 * b
+    x, y = (tensor[0].permute(1, 2, 0).numpy() for tensor in (a, b))
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    assert gpu.psnr(a, b) == pytest.approx(peak_signal_noise_ratio(y, x, data_range=2), abs=1e-3)
+    expected = structural_similarity(x, y, data_range=2, channel_axis=2, **settings)
+    assert gpu.ssim(a, b) == pytest.approx(expected, abs=1e-4)
