@@ -257,10 +257,12 @@ def _depthwise(f: Tensor, x: Tensor) -> Tensor:
 
 
 def _grouped(conv, x: Tensor, w: Tensor, **kwargs) -> Tensor:
-    """A convolution in which every sample has its own weights, w [N, A, B, k, k], as one with N groups."""
+    """A convolution in which every sample has its own weights, w [N, A, B, k, k]: on a GPU as one with N groups."""
     n = len(x)
     if n == 1:  # a reshaped x would count as contiguous and lose its channels-last layout
         return conv(x, w[0], **kwargs)
+    if x.device.type == "cpu":  # one by one, which keeps the layout: as fast, or in half the time
+        return torch.cat([conv(one, own, **kwargs) for one, own in zip(x.split(1), w, strict=True)])
     y = conv(x.reshape(1, -1, *x.shape[2:]), w.flatten(0, 1), groups=n, **kwargs)
     return y.reshape(n, -1, *y.shape[2:])
 
