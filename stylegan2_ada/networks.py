@@ -1,6 +1,5 @@
 """The synthesis network of StyleGAN2 (Karras et al. 2020, arXiv 1912.04958) and StyleGAN2-ADA (arXiv 2006.06676)."""
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -277,20 +276,22 @@ class SynthesisNetwork(nn.Module):
             ValueError: if ws or a noise buffer has the wrong shape, or there is no preview of that size.
         """
         affines = self._affines(size)
-        styles = iter(layer_styles(ws, [layer for block in affines for layer in block], self.num_ws, self.w_dim))
+        styles = layer_styles(ws, [layer for block in affines for layer in block], self.num_ws, self.w_dim)
         n = {name: layer_noise(noise, name, layer.noise) for name, layer in self._noisy_layers(size).items()}
         x = img = None
+        first = 0  # style of the block
         for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
             half = ws.is_cuda and i >= max(len(self.blocks) - self.num_fp16_res, 1)
             x, img = block(
                 x,
                 img,
-                list(itertools.islice(styles, len(affines[i]))),
+                styles[first : first + len(affines[i])],
                 [n.get(f"b{2 ** (i + 2)}.conv{j}") for j in ((0, 1) if i else (1,))],
                 self.resample_filter,
                 dtype=self.half_dtype if half else dtype or ws.dtype,
                 clamp=self.conv_clamp,
             )  # [N, channels[i], r, r], [N, img_channels, r, r] with r = 2 ** (i + 2)
+            first += len(affines[i])
         return img
 
 

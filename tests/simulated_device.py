@@ -65,6 +65,8 @@ class _Operators(TorchDispatchMode):
             places = {_label(given[0])}
             elsewhere = any(_label(tensor) not in places for tensor in given[1:] if tensor.ndim)
             masks = any(tensor.dtype in (torch.bool, torch.uint8) for tensor in given[1:])
+            if places == {CPU} and elsewhere:
+                raise RuntimeError(f"{func} mixes tensors on cpu and what indexes them.")
             self.traffic.to_device += elsewhere
             self.traffic.to_host += masks and places != {CPU}  # how many were chosen is needed for the shape
         elif packet is _aten.copy_:
