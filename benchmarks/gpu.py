@@ -168,8 +168,9 @@ class Bench:
         if self.place.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.place)
         began = time.perf_counter()
-        if self.regression is not None and RECIPES[recipe].start == "warm":
-            settings["start"] = self.regression(target.to(self.place), self.distance)
+        if RECIPES[recipe].start == "warm":
+            regress = self.regression
+            settings["start"] = "mean" if regress is None else regress(target.to(self.place), self.distance)
         run = project(
             self.G, target, recipe=recipe, num_steps=steps, distance=self.distance, device=self.place, progress=False,
             snapshots=(), w_avg_samples=200 if self.quick else None, **settings,

@@ -8,14 +8,12 @@ import pytest
 
 import ex5lib
 
+# Whatever the project needs elsewhere is missing.
 BLOCKED = """
 import sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"dlib", "onnx", "matplotlib", "typer", "rich", "skimage", "scipy", "IPython",
-                                      "ipywidgets", "pooch", "requests", "filelock", "tqdm", "torchvision", "psutil"}:
-            raise ImportError(name)
-sys.meta_path.insert(0, Blocked())
+for name in ("dlib", "onnx", "matplotlib", "typer", "rich", "skimage", "scipy", "IPython", "ipywidgets", "pooch",
+             "requests", "filelock", "tqdm", "torchvision", "psutil"):
+    sys.modules[name] = None
 """
 
 
