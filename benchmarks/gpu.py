@@ -19,7 +19,6 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.parity import CROPS, SNAPSHOTS, attempted, parity
@@ -119,22 +118,6 @@ def psnr(image: Tensor, original: Tensor) -> float:
     return -10 * ((image - original).square().mean() / 4).log10().item()
 
 
-def ssim(image: Tensor, original: Tensor) -> float:
-    """Wang et al. 2004, their Gaussian window of 11 px and σ 1.5, averaged over all whole windows and the colours."""
-    x = torch.arange(-5, 6, dtype=torch.float64)
-    taps = torch.exp(-0.5 * (x / 1.5) ** 2)
-    window = (taps.outer(taps) / taps.sum() ** 2).expand(3, 1, 11, 11)
-    a, b = (tensor.cpu().double() for tensor in (image, original))
-
-    def mean(t: Tensor) -> Tensor:
-        return F.conv2d(t, window, groups=3)
-
-    ma, mb = mean(a), mean(b)
-    va, vb, both = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
-    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
-    return ((2 * ma * mb + c1) * (2 * both + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))).mean().item()
-
-
 class Bench:
     """The networks, the crops, and searches with them on one device.
 
@@ -183,15 +166,14 @@ class Bench:
         return {"run": run, "seconds": whole, "photo": whole / len(target), "steps": steps, "peak": peak}
 
     def quality(self) -> dict[str, dict]:
-        """d, PSNR and SSIM at 256 px of the searches that are not too long, for both crops."""
+        """d and PSNR at 256 px of the searches that are not too long, for both crops."""
         rows = {}
         for recipe in ("fast", "karras2020"):
             for name, crop in self.crops.items():
                 done = self.search(crop, recipe)
                 small, original = (resize_area(t, 256).clamp(-1, 1) for t in (done["run"].image, crop))
                 rows[f"{recipe}, {name}"] = {
-                    "d": done["run"].distance, "PSNR": psnr(small, original), "SSIM": ssim(small, original),
-                    "seconds": done["seconds"],
+                    "d": done["run"].distance, "PSNR": psnr(small, original), "seconds": done["seconds"],
                 }  # fmt: skip
         return rows
 

@@ -61,6 +61,13 @@ class AlignedFace:
         """The same crop of another image [1, 3, H, W] that has the photo's size: [1, 3, S, S]."""
         return crop_quad(image, self.quad, self.image.shape[3])
 
+    def another(self, index: int) -> "AlignedFace":
+        """Another of the faces that were found in the photo, in a crop of the same size."""
+        landmarks = self.detections[index].landmarks
+        quad = ffhq_quad(landmarks)
+        image = crop_quad(self.photo, quad, self.image.shape[3])
+        return replace(self, image=image, landmarks=landmarks, quad=quad, index=index)
+
 
 def _corners(side: int) -> np.ndarray:
     """The corners [4, 2] of a square picture, in the order of ``AlignedFace.quad``."""

@@ -15,7 +15,7 @@ from ex5lib import figures
 from ex5lib import options as o
 from ex5lib.album import parse_share
 from ex5lib.alignment import AlignedFace, align_face
-from ex5lib.commands import SAMPLE_PHOTO, convert, demo, fetch, report, sample, submit, weights
+from ex5lib.commands import convert, demo, explore, fetch, report, sample, submit, weights
 from ex5lib.damage import examine, proposed
 from ex5lib.degradations import GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.devices import keep_freed_memory
@@ -248,32 +248,6 @@ def restore(
     _run(job, photo, out)
 
 
-@app.command()
-def explore(
-    photo: o.SamplePhoto = SAMPLE_PHOTO,
-    recipe: o.RecipeName = "fast",
-    num_steps: o.NumSteps = None,
-    device: o.Device = "auto",
-    generator: o.GeneratorName = "mobile-ffhq",
-    face: o.Face = None,
-    aligned: o.Aligned = False,
-    port: Annotated[int, typer.Option(help="Of the page.", show_default="any that is free")] = 0,
-    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
-    out: o.OutFolder = Path("results"),
-):
-    """Play with a photo in the browser: sliders, a mask to paint, the search as it runs. Ctrl-C ends it.
-
-    Only this machine can reach the page, and only with the address that is printed.
-    """
-    from ex5lib.notebook.page import show_page  # what notebooks need would slow down all commands
-
-    check_writable(out)
-    show_page(
-        photo, generator, recipe=recipe, num_steps=num_steps, device=device, face=face, aligned=aligned, port=port,
-        browser=browser, out=out, say=typer.echo,
-    )  # fmt: skip
-
-
 def _remove(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         (folder / name).unlink(missing_ok=True)
@@ -326,7 +300,7 @@ def _request(options: dict) -> dict:
     return asked | {name: content(asked[name]) for name in files}
 
 
-for command in (sample, fetch, weights, convert, demo, report, submit):
+for command in (explore, sample, fetch, weights, convert, demo, report, submit):
     app.command()(command)
 
 

@@ -30,6 +30,31 @@ SAMPLE_PHOTO = sample_photo()
 REPORT = Path("results/report")
 
 
+def explore(
+    photo: o.SamplePhoto = SAMPLE_PHOTO,
+    recipe: o.RecipeName = "fast",
+    num_steps: o.NumSteps = None,
+    device: o.Device = "auto",
+    generator: o.GeneratorName = "mobile-ffhq",
+    face: o.Face = None,
+    aligned: o.Aligned = False,
+    port: Annotated[int, typer.Option(help="Of the page.", show_default="any that is free")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    out: o.OutFolder = Path("results"),
+):
+    """Play with a photo in the browser: sliders, a mask to paint, the search as it runs. Ctrl-C ends it.
+
+    Only this machine can reach the page, and only with the address that is printed.
+    """
+    from ex5lib.notebook.page import show_page  # what notebooks need would slow down all commands
+
+    check_writable(out)
+    show_page(
+        photo, generator, recipe=recipe, num_steps=num_steps, device=device, face=face, aligned=aligned, port=port,
+        browser=browser, out=out, say=typer.echo,
+    )  # fmt: skip
+
+
 def sample(
     seeds: Annotated[str, typer.Argument(help="Seeds, such as 0-7 or 3,5,8.")] = "0-7",
     truncation: Annotated[float, typer.Option(help="ψ: 1 is all of W, 0 the mean face.")] = 0.7,

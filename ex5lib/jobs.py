@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from ex5lib import results, weights
 from ex5lib.album import claimed, output_folders, photos_in, skipped
-from ex5lib.alignment import AlignedFace, crop_quad, load_face
+from ex5lib.alignment import AlignedFace, load_face
 from ex5lib.degradations import REFERENCE_SIZE
 from ex5lib.errors import Ex5Error, SettingError, sentence
 from ex5lib.files import check_writable
 from ex5lib.images import load_image, resize, resize_area, save_image
-from ex5lib.landmarks import ffhq_quad
 from ex5lib.latents import LatentStatistics, latent_statistics
 from ex5lib.losses import PerceptualDistance
 from ex5lib.masks import mask_on_photo
@@ -295,12 +294,7 @@ def _found(search: Search) -> tuple[Tensor, nn.Module]:
 
 def every_face(found: AlignedFace) -> list[AlignedFace]:
     """All faces that surely are some in the photo of one of them, the best first, in crops of the same size."""
-    size, faces = found.image.shape[3], []
-    for i, detection in enumerate(found.detections):
-        if detection.sure:
-            quad = ffhq_quad(detection.landmarks)
-            image = crop_quad(found.photo, quad, size)
-            faces.append(replace(found, image=image, landmarks=detection.landmarks, quad=quad, index=i))
+    faces = [found.another(i) for i, detection in enumerate(found.detections) if detection.sure]
     return faces or [found]  # a photo that was used as the aligned crop has no detections
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from simulated_device import simulated
+from squared_error import SquaredError
 from torch import Tensor, nn
 
 import ex5lib
@@ -67,22 +68,6 @@ DEGRADATIONS = {
     "unknown colours": UnknownColors(),
 }
 DEGRADATIONS["all"] = nn.Sequential(*DEGRADATIONS.values())
-
-
-class SquaredError(nn.Module):
-    """A distance that is quick, with a buffer, so that it has a device."""
-
-    kind = "squared error"
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("scale", torch.ones(1))
-
-    def features(self, image: Tensor) -> Tensor:
-        return image * self.scale
-
-    def forward(self, image: Tensor, target: Tensor) -> Tensor:
-        return (image * self.scale - target).square().mean(dim=(1, 2, 3))
 
 
 def _copy_on(place: torch.device, module: nn.Module) -> nn.Module:

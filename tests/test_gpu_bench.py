@@ -1,10 +1,10 @@
-"""The GPU's bench, on the CPU in small, and its measures against scikit-image's."""
+"""The GPU's bench, on the CPU in small, and its PSNR against scikit-image's."""
 
 import json
 
 import pytest
 import torch
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.metrics import peak_signal_noise_ratio
 
 from benchmarks import gpu
 
@@ -40,11 +40,7 @@ def test_squeezed_weights_come_back_whole(length):
     assert gpu.unsqueeze(gpu.squeeze(data[:length])) == data[:length]
 
 
-def test_the_measures_are_scikit_images():
+def test_psnr_is_scikit_images():
     a, b = (torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(i)) * 2 - 1 for i in (0, 1))
-    b = 0.7 * a + 0.3 * b
-    x, y = (tensor[0].permute(1, 2, 0).numpy() for tensor in (a, b))
-    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    x, y = (tensor[0].numpy() for tensor in (a, b))
     assert gpu.psnr(a, b) == pytest.approx(peak_signal_noise_ratio(y, x, data_range=2), abs=1e-3)
-    expected = structural_similarity(x, y, data_range=2, channel_axis=2, **settings)
-    assert gpu.ssim(a, b) == pytest.approx(expected, abs=1e-4)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from squared_error import SquaredError
 from torch import Tensor
 
 import ex5lib
@@ -11,22 +12,6 @@ from ex5lib.losses import latent_distance, noise_regularization, renormalize_noi
 from ex5lib.recipes import Recipe
 from ex5lib.stages import Stage
 from stylegan2_ada import Generator, MobileSynthesis
-
-
-class SquaredError(torch.nn.Module):
-    """A distance with a buffer, so that it has a device; its features are the image."""
-
-    kind = "squared error"
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("scale", torch.ones(1))
-
-    def features(self, image: Tensor) -> Tensor:
-        return image * self.scale
-
-    def forward(self, image: Tensor, target: Tensor) -> Tensor:
-        return (image * self.scale - target).square().mean(dim=(1, 2, 3))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from ex5lib.losses import (
     noise_regularization,
     renormalize_noise,
 )
+from ex5lib.weights.converters import vgg16_features
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -58,6 +59,11 @@ def _distance_in_numpy(vgg, scale, offset, heads, a, b) -> float:
             total += (heads[block][:, None, None] * (u - v) ** 2).sum(axis=0).mean()
             block += 1
     return total
+
+
+def test_the_layers_are_torchvisions():
+    ours, theirs = vgg16_features().state_dict(), torchvision.models.vgg16(weights=None).features[:30].state_dict()
+    assert {name: tensor.shape for name, tensor in ours.items()} == {name: t.shape for name, t in theirs.items()}
 
 
 def test_distance_is_the_formula(distance):

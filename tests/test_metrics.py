@@ -126,3 +126,10 @@ def test_iris_colours_are_those_painted_into_the_eyes(astronaut):
     assert np.abs(ex5lib.metrics.iris_colors(painted) - wanted).max() < 0.02
     brown = ex5lib.metrics.iris_colors(resize_area(astronaut.image, 512))
     assert (brown[:, 0] > brown[:, 2]).all()  # hers are brown: more red than blue
+
+
+def test_comparing_several_images_is_comparing_each(astronaut, distance):
+    images = {"small": resize_area(astronaut.image, 128), "blurred": ex5lib.GaussianBlur(9)(astronaut.image)}
+    images["large again"] = images["blurred"].flip(3)
+    found = ex5lib.metrics.compare_all(images, astronaut.image, distance)
+    assert found == {name: ex5lib.metrics.compare(image, astronaut.image, distance) for name, image in images.items()}

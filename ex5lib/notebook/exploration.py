@@ -3,7 +3,6 @@
 The pages (``explorer``) show the board, and send what their user does to ``Exploration.handle``.
 """
 
-import hashlib
 import logging
 import threading
 import time
@@ -346,8 +345,7 @@ class Exploration:
     def _take(self, subject: Subject) -> None:
         """Explore another face, with the same settings."""
         self._subject = subject
-        digest = hashlib.sha256(subject.face.image.numpy().tobytes()).hexdigest()
-        self.choice = replace(self.choice, photo=digest, answer=0)
+        self.choice = replace(self.choice, photo=subject.digest, answer=0)
         self._settle()
 
     def _save(self, found: Found) -> None:

@@ -1,6 +1,5 @@
 """The explorer in a notebook: ``explore`` checks what it is given, and an ``Explorer`` shows an ``Exploration``."""
 
-import hashlib
 import html
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from ex5lib.notebook.exploration import Exploration
 from ex5lib.notebook.frames import data_uri
 from ex5lib.notebook.page import OF_TESTS, SCRIPT, STYLE, PageServer
 from ex5lib.notebook.searching import planned
+from ex5lib.notebook.subjects import Subject
 from ex5lib.recipes import RECIPES, Recipe, pick_recipe
 from ex5lib.restore import Restoration
 from stylegan2_ada.generator import Generator
@@ -99,8 +99,7 @@ def explore(
     planned(G, recipe, keywords, choice.modules()[1])
     keep_freed_memory()
     offered = {key: one for key, one in RECIPES.items() if key != OF_TESTS} | {recipe.name: recipe}
-    image = hashlib.sha256(face_image.image.cpu().contiguous().numpy().tobytes()).hexdigest()
-    key = (id(G), image, recipe, str(out), repr(sorted(keywords.items(), key=str)))
+    key = (id(G), Subject(face_image, name).digest, recipe, str(out), repr(sorted(keywords.items(), key=str)))
     if Explorer._latest is None or Explorer._latest[0] != key:
         explored = Exploration(G, face_image, choice, offered, keywords, name=name, out=out)
         Explorer._latest = (key, Explorer(explored))

@@ -1,15 +1,17 @@
 """The explorer's photos: files that arrive in parts, and the faces in them."""
 
-from dataclasses import dataclass, replace
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from ex5lib.alignment import AlignedFace, crop_quad, load_face
+from ex5lib.alignment import AlignedFace, load_face
 from ex5lib.errors import FaceError, FileError, UnsureFaceError
 from ex5lib.images import from_uint8, load_image, to_uint8
-from ex5lib.landmarks import ffhq_quad, quick_crop
+from ex5lib.landmarks import quick_crop
 from ex5lib.notebook.frames import data_uri, jpeg
 
 MAX_BYTES = 100_000_000  # of an uploaded file
@@ -22,6 +24,11 @@ class Subject:
 
     face: AlignedFace
     name: str
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells the face from others."""
+        return hashlib.sha256(self.face.image.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 class Upload:
@@ -87,20 +94,12 @@ def find_subjects(name: str, source: bytes | Path, size: int) -> tuple[list[Subj
             f"No face was found in {name}: choose a photo with a larger, better-lit face turned to the camera."
         ) from None
     order = [found.index, *(i for i in range(len(found.detections)) if i != found.index)]
-    subjects = [Subject(_face(found, i, size), name) for i in order]
+    subjects = [Subject(found if i == found.index else found.another(i), name) for i in order]
     if len(subjects) == 1 and sure:
         return subjects, [], sure
     scores = [f"score {found.detections[i].score:.2f}" for i in order]
     faces = [{"picture": _thumbnail(one), "words": words} for one, words in zip(subjects, scores, strict=True)]
     return subjects, faces, sure
-
-
-def _face(found: AlignedFace, index: int, size: int) -> AlignedFace:
-    if index == found.index:
-        return found
-    landmarks = found.detections[index].landmarks
-    quad = ffhq_quad(landmarks)
-    return replace(found, image=crop_quad(found.photo, quad, size), landmarks=landmarks, quad=quad, index=index)
 
 
 def _thumbnail(subject: Subject) -> str:
