@@ -8,6 +8,7 @@ of stride 2 and a depthwise FIR filter, images upsampled by inserting zeros and 
 import math
 import statistics
 import time
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -84,36 +85,39 @@ def _zero_insertion(x: Tensor, f: Tensor) -> Tensor:
     return F.conv2d(F.pad(x, (before, after, before, after)), kernel, groups=c)
 
 
-def compare_with_reference(repeats: int = 5, resolution: int = 1024, device: str | torch.device = "cpu") -> dict:
+def compare_with_reference(
+    repeats: int = 5,
+    resolution: int = 1024,
+    device: str | torch.device = "cpu",
+    types: Sequence[torch.dtype] = (torch.float32,),
+) -> dict[str, float]:
     """Seconds of a forward and backward pass to ws, batch 1, of an untrained config-F network in both forms.
 
-    The passes of the two forms alternate, so that any other load on the machine affects both.
+    The passes of all forms alternate, so that any other load on the machine affects all.
 
     Returns:
-        {"resolution", "repeats", "threads", "seconds", "reference_seconds", "ratio"}: medians, and their ratio.
+        medians, "textbook (s)" and for every type "float32 (s)", and its ratio to the textbook form.
     """
     rng = torch.Generator().manual_seed(0)
     place = pick_device(device)
     network = random_generator(rng, resolution).synthesis.to(place)
     ws = torch.randn(1, network.num_ws, network.w_dim, generator=rng).to(place).requires_grad_()
 
-    def seconds(synthesis) -> float:
+    def seconds(synthesis: Callable[[Tensor], Tensor]) -> float:
         start = time.perf_counter()
         torch.autograd.grad(synthesis(ws).square().sum(), ws)
         if place.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
-    forms = (network, lambda ws: reference_synthesis(network, ws))
-    for form in forms:
+    forms = {"textbook": lambda ws: reference_synthesis(network, ws)}
+    for dtype in types:
+        forms[str(dtype).removeprefix("torch.")] = lambda ws, dtype=dtype: network(ws, dtype=dtype)
+    for form in forms.values():
         seconds(form)  # warm-up: in the first pass the libraries plan their work
-    rounds = [[seconds(form) for form in forms] for _ in range(repeats)]
-    ours, reference = (statistics.median(column) for column in zip(*rounds, strict=True))
-    return {
-        "resolution": resolution,
-        "repeats": repeats,
-        "threads": torch.get_num_threads(),
-        "seconds": ours,
-        "reference_seconds": reference,
-        "ratio": ours / reference,
+    rounds = [[seconds(form) for form in forms.values()] for _ in range(repeats)]
+    medians = dict(zip(forms, map(statistics.median, zip(*rounds, strict=True)), strict=True))
+    ratios = {
+        f"{form} / textbook": taken / medians["textbook"] for form, taken in medians.items() if form != "textbook"
     }
+    return {f"{form} (s)": taken for form, taken in medians.items()} | ratios

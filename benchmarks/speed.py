@@ -1,10 +1,11 @@
 """Time and memory costs, with ratios taken within one run, because machines differ and are shared.
 
-How soon the recipe "fast" reaches the quality of the published one is measured against recorded runs of the latter in
-benchmarks/runs/. Their distances do not depend on the machine; their time is taken as the cost of a step, measured
-here, times their number of steps.
+    python -m benchmarks.speed [--rounds 3] [--target astronaut] [--record astronaut]
 
-    python -m benchmarks.speed [--no-quality] [--record astronaut]
+It measures what the machine can do at best (matrix products, memory), what the parts of a step need of that in float32
+and in the form that searches use here, steps of the recipes, memory, and how soon the recipe "fast" reaches the quality
+of the published one. The latter is taken from recorded runs in benchmarks/runs/: their distances do not depend on the
+machine; their time is the cost of a step, measured here, times their number of steps. Results: JSON and a figure.
 """
 
 import json
@@ -13,14 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import psutil
 import torch
 import typer
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.faces import bench_face
 from benchmarks.reference_synthesis import compare_with_reference
@@ -28,18 +33,22 @@ from ex5lib import weights
 from ex5lib.alignment import align_face
 from ex5lib.devices import keep_freed_memory, pick_device, pick_dtype
 from ex5lib.errors import SettingError, unknown_name
-from ex5lib.figures import plot_quality, save_figure
+from ex5lib.figures import save_figure
 from ex5lib.files import check_writable, replacing
 from ex5lib.images import resize_area
 from ex5lib.losses import PerceptualDistance
 from ex5lib.metrics import compare
 from ex5lib.projection import Projection
 from ex5lib.projector import project
+from ex5lib.recipes import FAST, KARRAS2020, Recipe
 from ex5lib.samples import sample_photo
+from stylegan2_ada.generator import Generator
 
 RECORDS = Path(__file__).parent / "runs"
 # Targets of the comparison, and the number of steps of the published recipe in each one's recorded run.
 TARGETS = {"astronaut": 1000, "officer": 1000, "sample-0": 300, "sample-1": 300, "sample-2": 300}
+
+BLUE, ORANGE = "#0072b2", "#d55e00"
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -50,70 +59,118 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def step_cost(
-    photo: Tensor, *, rounds: int = 5, device: str = "auto", generator: str = "mobile-ffhq", dtype: str = "auto"
-) -> dict[str, float]:
-    """Seconds of one optimisation step at the generator's full size, and of its main parts.
+def limits(place: torch.device, types: Sequence[torch.dtype], rounds: int = 5) -> dict[str, float]:
+    """The best of several tries: matrix products of 2048 × 2048 in GFLOP/s, and copying 256 MB in GB/s moved."""
+    best = {}
+    for dtype in types:
+        a, b = torch.randn(2, 2048, 2048, device=place).to(dtype)
+        seconds = min(_timed(lambda a=a, b=b: a @ b) for _ in range(rounds + 1))
+        best[f"{_name(dtype)} (GFLOP/s)"] = 2 * 2048**3 / seconds / 1e9
+    source = torch.zeros(2**26, device=place)
+    goal = torch.empty_like(source)
+    seconds = min(_timed(lambda: goal.copy_(source)) for _ in range(rounds + 1))
+    return best | {"memory (GB/s)": 2 * source.nbytes / seconds / 1e9}
 
-    Every round times the generator's own forward and backward pass (to w and the noise), then VGG16's (to the image),
-    then two steps of ``project``, with the noise searched and with the noise as drawn. Returns the medians over the
-    rounds, and their ratio.
+
+def part_costs(
+    G: Generator,
+    distance: PerceptualDistance,
+    photo: Tensor,
+    types: Sequence[torch.dtype],
+    rates: dict[str, float],
+    *,
+    rounds: int = 3,
+) -> dict[str, dict[str, float]]:
+    """What the two networks need, forward and backward: the generator at every size to w, VGG16 at 256 px to the image.
+
+    All parts and types take turns, so that any other load on the machine affects all.
+
+    Args:
+        photo: [1, 3, R, R].
+        types: the first is the one to compare with.
+        rates: as from ``limits``.
+
+    Returns:
+        {part: {"GFLOP", and for every type "float32 (s)", its median, and "float32, of the limit", the share of that
+        time in which the machine could have done the arithmetic at best; "ratio" of the last type to the first}}.
     """
-    place = pick_device(device)
-    precision = pick_dtype(dtype, place)
-    G, distance = weights.load_generator(generator, place), PerceptualDistance(device=place)
-    perceived = distance.in_precision(precision)
-    noise = {name: buffer.requires_grad_() for name, buffer in G.noise_buffers().items()}
+    place = G.w_avg.device
+    small, noise = resize_area(photo, 256).to(place), G.noise_buffers()
     w = G.w_avg.clone().view(1, 1, -1).requires_grad_()
-    small = resize_area(photo, 256).to(place)
-    features = perceived.features(small)
 
-    def generate() -> None:
-        G.synthesis(w.expand(-1, G.num_ws, -1), noise=noise, dtype=precision).sum().backward()
+    def generate(size: int, dtype: torch.dtype) -> None:
+        G.synthesis(w.expand(-1, G.num_ws, -1), noise, size, dtype=dtype).sum().backward()
 
-    def perceive() -> None:
+    def perceive(perceived: PerceptualDistance, features: object) -> None:
         perceived(small.clone().requires_grad_(), features).sum().backward()
 
-    def step(**settings) -> float:
+    work: dict[tuple[str, torch.dtype], Callable[[], None]] = {}
+    for dtype in types:
+        for size in (*(size for size in G.preview_sizes if size >= 128), G.img_resolution):
+            work[f"generator at {size} px", dtype] = lambda size=size, dtype=dtype: generate(size, dtype)
+        perceived = distance.in_precision(dtype)
+        features = perceived.features(small)
+        work["VGG16 at 256 px", dtype] = lambda p=perceived, f=features: perceive(p, f)
+    costs: dict[str, dict[str, float]] = {}
+    for (part, _), do in work.items():
+        with FlopCounterMode(display=False) as counter:  # also the first, slow pass
+            do()
+        costs.setdefault(part, {"GFLOP": counter.get_total_flops() / 1e9})
+    for (part, dtype), seconds in _medians(work, rounds).items():
+        name, cost = _name(dtype), costs[part]
+        cost[f"{name} (s)"] = seconds
+        cost[f"{name}, of the limit"] = cost["GFLOP"] / rates[f"{name} (GFLOP/s)"] / seconds
+    return {part: cost | _ratio(cost, types) for part, cost in costs.items()}
+
+
+def step_costs(
+    G: Generator, distance: PerceptualDistance, photo: Tensor, types: Sequence[torch.dtype], *, rounds: int = 3
+) -> dict[str, dict[str, float]]:
+    """Seconds of a step of ``project``, everything included: of karras2020, and of fast at each of its sizes.
+
+    Returns:
+        {step: {for every type "float32 (s)", its median, "ratio" of the last type to the first, "steps per second"}}.
+    """
+
+    def step(recipe: Recipe, dtype: torch.dtype) -> float:
         run = project(
-            G, photo, num_steps=3, snapshots=(), w_avg_samples=100, distance=distance, device=place, dtype=precision,
-            progress=False, **settings,
+            G, photo, recipe=recipe, num_steps=4, snapshots=(), w_avg_samples=100, distance=distance,
+            device=G.w_avg.device, dtype=dtype, progress=False,
         )  # fmt: skip
         at = run.history["seconds"]
-        return (at[2] - at[0]) / 2
+        return (at[3] - at[0]) / 3
 
-    seconds: dict[str, list[float]] = {"generator": [], "vgg16": [], "step": [], "step, noise as drawn": []}
-    for _ in range(rounds + 1):
-        seconds["generator"].append(_timed(generate))
-        seconds["vgg16"].append(_timed(perceive))
-        seconds["step"].append(step())
-        seconds["step, noise as drawn"].append(step(optimize_noise=False))
-    medians = {part: statistics.median(values[1:]) for part, values in seconds.items()}  # the first round warms up
-    return medians | {"step / (generator + vgg16)": medians["step"] / (medians["generator"] + medians["vgg16"])}
+    recipes = {"karras2020": KARRAS2020}
+    for stage in FAST.stages:
+        recipes[f"fast at {stage.size or G.img_resolution} px"] = replace(FAST, stages=(stage,))
+    work = {
+        (name, dtype): lambda recipe=recipe, dtype=dtype: step(recipe, dtype)
+        for name, recipe in recipes.items()
+        for dtype in types
+    }
+    costs: dict[str, dict[str, float]] = {name: {} for name in recipes}
+    for (name, dtype), seconds in _medians(work, rounds, measure=lambda do: do()).items():
+        costs[name][f"{_name(dtype)} (s)"] = seconds
+    for cost in costs.values():
+        cost |= _ratio(cost, types) | {"steps per second": 1 / cost[f"{_name(types[-1])} (s)"]}
+    return costs
 
 
-def preview_cost(
-    *, rounds: int = 5, device: str = "auto", generator: str = "mobile-ffhq", dtype: str = "auto"
-) -> dict[str, float]:
-    """Seconds of a forward and backward pass to w at each preview size, and their ratio to the full size's."""
-    place = pick_device(device)
-    precision = pick_dtype(dtype, place)
-    G = weights.load_generator(generator, place)
-    noise = G.noise_buffers()
-    w = G.w_avg.clone().view(1, 1, -1).requires_grad_()
-    sizes = [*(size for size in G.preview_sizes if size >= 64), G.img_resolution]
-    seconds: dict[int, list[float]] = {size: [] for size in sizes}
+def _medians(work: dict[tuple, Callable], rounds: int, measure: Callable = _timed) -> dict[tuple, float]:
+    seconds = {key: [] for key in work}
+    for _ in range(rounds):
+        for key, do in work.items():
+            seconds[key].append(measure(do))
+    return {key: statistics.median(values) for key, values in seconds.items()}
 
-    def generate(size: int) -> None:
-        G.synthesis(w.expand(-1, G.num_ws, -1), noise, size, dtype=precision).sum().backward()
 
-    for _ in range(rounds + 1):
-        for size in sizes:
-            seconds[size].append(_timed(lambda size=size: generate(size)))
-    medians = {size: statistics.median(values[1:]) for size, values in seconds.items()}
-    full = medians[G.img_resolution]
-    ratios = {f"{size} px / {G.img_resolution} px": medians[size] / full for size in sizes[:-1]}
-    return {f"{size} px": value for size, value in medians.items()} | ratios
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _ratio(cost: dict[str, float], types: Sequence[torch.dtype]) -> dict[str, float]:
+    first, last = (cost[f"{_name(dtype)} (s)"] for dtype in (types[0], types[-1]))
+    return {"ratio": last / first} if len(types) > 1 else {}
 
 
 def _summary(run: Projection, target: Tensor, distance: PerceptualDistance) -> dict[str, float]:
@@ -141,7 +198,7 @@ def record_recipe(name: str, *, device: str = "auto", generator: str = "mobile-f
 
 
 def time_to_quality(
-    name: str, step_seconds: float, *, device: str = "auto", generator: str = "mobile-ffhq", seed: int = 0
+    name: str, step_seconds: float, G: Generator, distance: PerceptualDistance, seed: int = 0
 ) -> tuple[dict[str, float], dict[str, tuple]]:
     """Run "fast" on a target and compare it with the recorded run of karras2020.
 
@@ -153,7 +210,6 @@ def time_to_quality(
         numbers for both runs, and curves {recipe: (seconds, d at full size)}.
     """
     record = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
-    G, distance = weights.load_generator(generator, device), PerceptualDistance(device=device)
     target = bench_face(name, G)
     features = distance.features(resize_area(target, 256).to(G.w_avg.device))
     looked, curve = 0.0, []
@@ -169,7 +225,7 @@ def time_to_quality(
             looked += time.perf_counter() - began
 
     run = project(
-        G, target, recipe="fast", distance=distance, device=device, seed=seed, callback=look, snapshots=(),
+        G, target, recipe="fast", distance=distance, device=G.w_avg.device, seed=seed, callback=look, snapshots=(),
         progress=False,
     )  # fmt: skip
     fast, kept = _summary(run, target, distance), record["result"]
@@ -238,35 +294,34 @@ def process_cost(photo_path: Path) -> dict[str, float]:
 def run_all(
     photo_path: Path,
     *,
-    rounds: int = 5,
+    rounds: int = 3,
     device: str = "auto",
     generator: str = "mobile-ffhq",
-    quality: bool = True,
+    targets: Sequence[str] = (),
 ) -> tuple[dict[str, dict], dict[str, dict]]:
     """The results of every benchmark, with the machine that it ran on, and the curves of distance over time."""
-    face = align_face(photo_path).image
-    machine = {
-        "torch": torch.__version__,
-        "device": str(pick_device(device)),
-        "threads": torch.get_num_threads(),
-        "memory (GiB)": psutil.virtual_memory().total / 2**30,
+    place, face = pick_device(device), align_face(photo_path).image
+    G, distance = weights.load_generator(generator, place), PerceptualDistance(device=place)
+    types = list(dict.fromkeys((torch.float32, pick_dtype("auto", place))))
+    results: dict[str, dict] = {
+        "machine": {
+            "torch": torch.__version__,
+            "device": str(place),
+            "threads": torch.get_num_threads(),
+            "memory (GiB)": psutil.virtual_memory().total / 2**30,
+        },
+        "limits of the machine": limits(place, types),
     }
-    types = ["float32", str(pick_dtype("auto", pick_device(device))).removeprefix("torch.")]
-    results = {"machine": machine}
-    for dtype in dict.fromkeys(types):
-        options = {"rounds": rounds, "device": device, "generator": generator, "dtype": dtype}
-        step = results[f"one step at full size, {dtype} (s)"] = step_cost(face, **options)
-        results[f"forward and backward to w, {dtype} (s)"] = preview_cost(**options)
-    results |= {
-        "StyleGAN2 config F, forward and backward (s)": compare_with_reference(rounds, device=device),
-        "processes": process_cost(photo_path),
-    }
+    parts = part_costs(G, distance, face, types, results["limits of the machine"], rounds=rounds)
+    steps = step_costs(G, distance, face, types, rounds=rounds)
+    results |= {f"forward and backward: {part}": cost for part, cost in parts.items()}
+    results |= {f"a step: {step}": cost for step, cost in steps.items()}
+    results["StyleGAN2 config F, forward and backward"] = compare_with_reference(rounds, device=device, types=types)
+    results["processes"] = process_cost(photo_path)
     curves = {}
-    kept = [name for name in TARGETS if (RECORDS / f"{name}.json").exists()]
-    for name in kept if quality else ():
-        results[f"time to quality: {name}"], curves[name] = time_to_quality(
-            name, step["step"], device=device, generator=generator
-        )
+    for name in targets:
+        seconds = steps["karras2020"][f"{_name(types[-1])} (s)"]
+        results[f"time to quality: {name}"], curves[name] = time_to_quality(name, seconds, G, distance)
     return results, curves
 
 
@@ -280,32 +335,72 @@ def as_table(results: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def plot_costs(results: dict[str, dict], curves: dict[str, dict[str, tuple]]) -> Figure:
+    """Seconds of parts and steps in every type, with what the machine's limit alone would take; d over wall time."""
+    bars = {
+        name.partition(": ")[2]: cost
+        for name, cost in results.items()
+        if name.startswith(("forward and backward: ", "a step: "))
+    }
+    types = [key.removesuffix(" (s)") for key in next(iter(bars.values())) if key.endswith(" (s)")]
+    figure = Figure(figsize=(6.4 + 4.2 * len(curves), 4.4), layout="constrained")
+    left, *rest = figure.subplots(1, 1 + len(curves), squeeze=False, width_ratios=[1.5, *([1] * len(curves))])[0]
+    height = 0.8 / len(types)
+    for i, (dtype, colour) in enumerate(zip(types, (BLUE, ORANGE), strict=False)):
+        ys = [y + (i - (len(types) - 1) / 2) * height for y in range(len(bars))]
+        left.barh(ys, [cost[f"{dtype} (s)"] for cost in bars.values()], height, color=colour, label=dtype)
+        shares = [cost[f"{dtype} (s)"] * cost.get(f"{dtype}, of the limit", 0) for cost in bars.values()]
+        label = "at the machine's limit" if i == 0 else None
+        left.barh(ys, shares, height, color="none", edgecolor="black", hatch="////", linewidth=0, label=label)
+    left.set_yticks(range(len(bars)), bars)
+    left.invert_yaxis()
+    left.set(xlabel="seconds, forward and backward")
+    left.legend(frameon=False)
+    left.spines[["top", "right"]].set_visible(False)
+    for ax, (name, lines) in zip(rest, curves.items(), strict=True):
+        for (recipe, (seconds, distances)), colour, style in zip(
+            lines.items(), (ORANGE, BLUE), ("--", "-"), strict=False
+        ):
+            ax.plot(seconds, distances, label=recipe, color=colour, linestyle=style, linewidth=1.8)
+        ax.set(xscale="log", yscale="log", xlabel="seconds", ylabel="perceptual distance d", title=name)
+        for axis in (ax.xaxis, ax.yaxis):  # plain numbers, not powers of ten
+            axis.set_major_formatter(ScalarFormatter())
+        ax.yaxis.set_minor_formatter(ScalarFormatter())
+        ax.grid(which="both", alpha=0.25)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False)
+    return figure
+
+
 def main(
-    rounds: Annotated[int, typer.Option(help="Rounds to take the medians over.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds to take the medians over.")] = 3,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     generator: Annotated[str, typer.Option(help="A name or a file.")] = "mobile-ffhq",
-    quality: Annotated[bool, typer.Option(help="Also compare fast with recorded runs of karras2020: minutes.")] = True,
+    target: Annotated[
+        list[str] | None, typer.Option(help="A recorded run of karras2020 to hold fast against; astronaut by default.")
+    ] = None,
     record: Annotated[
         list[str] | None, typer.Option(help="Record the run of a target again first: up to half an hour each.")
     ] = None,
     out: Annotated[Path, typer.Option(help="File for the results.")] = Path("results/speed.json"),
 ) -> None:
-    """Measure the cost of a step, an import and an alignment, the memory, and how soon a search gets good."""
+    """Measure parts and steps, an import and an alignment, the memory, and how soon a search gets good."""
     if rounds < 1:
         raise SettingError(f"A benchmark needs at least 1 round, not {rounds}.")
+    targets = target or ["astronaut"]
+    for name in (*targets, *(record or [])):
+        if name not in TARGETS:
+            raise unknown_name("target", name, TARGETS)
     keep_freed_memory()
     check_writable(out.parent)
     for name in record or []:
-        if name not in TARGETS:
-            raise unknown_name("target", name, TARGETS)
         print("written to", record_recipe(name, device=device, generator=generator))
-    results, curves = run_all(sample_photo(), rounds=rounds, device=device, generator=generator, quality=quality)
+    results, curves = run_all(sample_photo(), rounds=rounds, device=device, generator=generator, targets=targets)
     print(as_table(results))
     with replacing(out) as temporary:
         temporary.write_text(json.dumps(results, indent=2), encoding="utf-8")
     print("written to", out)
-    if curves:
-        print("written to", save_figure(plot_quality(curves), out.with_suffix(".png")))
+    print("written to", save_figure(plot_costs(results, curves), out.with_suffix(".png")))
 
 
 if __name__ == "__main__":

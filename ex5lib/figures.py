@@ -179,24 +179,6 @@ def plot_gallery(rows: Sequence[tuple[str, Sequence[tuple[str, Tensor]]]]) -> Fi
     return figure
 
 
-def plot_quality(curves: dict[str, dict[str, tuple]]) -> Figure:
-    """Distance over wall time, one panel per target."""
-    figure = Figure(figsize=(4.2 * len(curves), 3.6), layout="constrained")
-    axes = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
-    for ax, (name, lines) in zip(axes, curves.items(), strict=True):
-        for (recipe, (seconds, distances)), colour, style in zip(lines.items(), _COLOURS[1:3], _STYLES, strict=False):
-            ax.plot(seconds, distances, label=recipe, color=colour, linestyle=style, linewidth=1.8)
-        ax.set(xscale="log", yscale="log", xlabel="seconds", title=name)
-        for axis in (ax.xaxis, ax.yaxis):  # plain numbers, not powers of ten
-            axis.set_major_formatter(ScalarFormatter())
-        ax.yaxis.set_minor_formatter(ScalarFormatter())
-        ax.grid(which="both", alpha=0.25)
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("perceptual distance d")
-    axes[0].legend(frameon=False)
-    return figure
-
-
 def plot_curves(
     curves: dict[str, tuple[Sequence[float], Sequence[float]]],
     *,

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylegan2_ada.generator import Generator, MappingNetwork, Noise, layer_noise, layer_styles
-from stylegan2_ada.ops import bias_act, fir_filter, styled_conv2d, upsample2d
+from stylegan2_ada.ops import bias_act, fir_filter, per_sample, styled_conv2d, upsample2d
 
 ARCHITECTURES = ("skip", "resnet", "orig")
 CONFIG_F_CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64, 32)
@@ -59,9 +59,9 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(img_channels))
 
     def forward(self, x: Tensor, style: Tensor, *, clamp: float | None = None) -> Tensor:
-        weight = self.weight * style[:, None]  # [N, img_channels, C]
-        y = weight.to(x.dtype) @ x.flatten(2)  # [N, img_channels, R R]
-        y = y.to(style.dtype).unflatten(2, x.shape[2:])  # [N, img_channels, R, R]
+        weight = (self.weight * style[:, None])[..., None, None]  # [N, img_channels, C, 1, 1]
+        y = per_sample(F.conv2d, x, weight.to(x.dtype))  # not as a product, whose gradient has another layout than x
+        y = y.to(style.dtype, memory_format=torch.contiguous_format)
         return bias_act(y, self.bias, slope=1.0, gain=1.0, clamp=clamp)
 
 

@@ -5,7 +5,7 @@ that depends on values. FIR filters are matrices [k, k] from ``fir_filter``, app
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -118,12 +118,12 @@ class _StyledConv(torch.autograd.Function):
     def forward(ctx, x, weight, styles, demod, bias, noise, up, clamp):
         w = weight * (demod[:, :, None] * styles[:, None])[..., None, None]  # eq. 1 and 3, [N, O, I, k, k]
         if up is None:
-            y = _grouped(F.conv2d, x, w.to(x.dtype), padding=w.shape[-1] // 2)
+            y = per_sample(F.conv2d, x, w.to(x.dtype), padding=w.shape[-1] // 2)
         else:
-            y = _grouped(F.conv_transpose2d, x, w.transpose(1, 2).to(x.dtype), stride=2)  # [N, O, 2H + 1, 2W + 1]
+            y = per_sample(F.conv_transpose2d, x, w.transpose(1, 2).to(x.dtype), stride=2)  # [N, O, 2H + 1, 2W + 1]
             y = F.conv2d(y, _depthwise(4 * up.flip(0, 1), y), padding=len(up) // 2 - 1, groups=y.shape[1])
         if noise is not None:
-            y.add_(noise)
+            y.add_(noise.to(y.dtype))  # operands of two types would be converted element by element
         F.leaky_relu_(y.add_(bias.to(y.dtype)[:, None, None]), SLOPE)
         if clamp is not None:
             y.clamp_(-clamp, clamp)
@@ -142,16 +142,16 @@ class _StyledConv(torch.autograd.Function):
         grad_demod = _pixel_dot(g, y) - bias * bias_sum
         grad_noise = None
         if noise is not None:
-            grad_demod -= _pixel_product(grad_a, noise.expand(len(g), -1, -1, -1))[:, :, 0]
+            grad_demod -= _pixel_dot(grad_a, noise.to(grad_a.dtype))
             if ctx.needs_input_grad[5]:
                 grad_noise = grad_a.sum(1, keepdim=True, dtype=noise.dtype).sum_to_size(noise.shape)
 
         w = weight * demod[:, :, None, None, None]  # [N, O, I, k, k]
         if up is None:
-            grad_x = _grouped(F.conv_transpose2d, grad_a, w.to(x.dtype), padding=w.shape[-1] // 2)
+            grad_x = per_sample(F.conv_transpose2d, grad_a, w.to(x.dtype), padding=w.shape[-1] // 2)
         else:
             grad_a = F.conv2d(grad_a, _depthwise(4 * up, grad_a), padding=len(up) // 2, groups=grad_a.shape[1])
-            grad_x = _grouped(F.conv2d, grad_a, w.transpose(1, 2).to(x.dtype), stride=2)
+            grad_x = per_sample(F.conv2d, grad_a, w.transpose(1, 2).to(x.dtype), stride=2)
         grad_weight = grad_bias = None
         if ctx.needs_input_grad[1]:
             grads = [
@@ -162,7 +162,7 @@ class _StyledConv(torch.autograd.Function):
         if ctx.needs_input_grad[4]:
             grad_bias = bias_sum.sum(0)
         grad_styles = _pixel_dot(grad_x, x)
-        grad_x.mul_(styles[:, :, None, None])
+        grad_x.mul_(styles[:, :, None, None].to(grad_x.dtype))
         return grad_x, grad_weight, grad_styles, grad_demod / demod, grad_bias, grad_noise, None, None
 
 
@@ -256,7 +256,7 @@ def _depthwise(f: Tensor, x: Tensor) -> Tensor:
     return f.to(x.dtype).expand(x.shape[1], 1, -1, -1)
 
 
-def _grouped(conv, x: Tensor, w: Tensor, **kwargs) -> Tensor:
+def per_sample(conv: Callable[..., Tensor], x: Tensor, w: Tensor, **kwargs) -> Tensor:
     """A convolution in which every sample has its own weights, w [N, A, B, k, k]: on a GPU as one with N groups."""
     n = len(x)
     if n == 1:  # a reshaped x would count as contiguous and lose its channels-last layout
@@ -267,16 +267,9 @@ def _grouped(conv, x: Tensor, w: Tensor, **kwargs) -> Tensor:
     return y.reshape(n, -1, *y.shape[2:])
 
 
-def _pixel_product(a: Tensor, b: Tensor) -> Tensor:
-    """Σ over the pixels of a b: [N, A, H, W], [N, B, H, W] → [N, A, B] in float32 or better."""
-    dtype = torch.promote_types(a.dtype, torch.float32)
-    return a.flatten(2).to(dtype) @ b.flatten(2).to(dtype).mT
-
-
 def _pixel_dot(a: Tensor, b: Tensor) -> Tensor:
-    """Σ over the pixels of a ⊙ b: [N, C, H, W] twice → [N, C].
-
-    The diagonal of a matrix product. That wastes multiplications, but layers with many pixels have few channels, and
-    the memory traffic of a temporary a ⊙ b would cost more.
-    """
-    return _pixel_product(a, b).diagonal(dim1=1, dim2=2)
+    """Σ over the pixels of a ⊙ b: [N, C, H, W] twice → [N, C] in float32 or better."""
+    dtype = torch.promote_types(a.dtype, torch.float32)
+    if a.dtype == torch.float16:  # whose largest number a product soon exceeds
+        a = a.to(dtype)
+    return (a * b).sum((2, 3), dtype=dtype)

@@ -1,6 +1,7 @@
 """The benchmarks' parts, most of them on a small network; how long they take is asserted nowhere."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,42 +10,77 @@ from typer.testing import CliRunner
 
 from benchmarks import quality
 from benchmarks import speed as bench
-from ex5lib.figures import plot_quality
+from benchmarks.reference_synthesis import compare_with_reference
+from ex5lib.losses import PerceptualDistance
 from ex5lib.recipes import SMOKE
+from ex5lib.weights import load_generator
+
+FLOAT32, BFLOAT16 = torch.float32, torch.bfloat16
 
 
-def test_step_cost_times_the_parts_and_gives_their_ratio(root):
-    photo = torch.zeros(1, 3, 256, 256)
-    cost = bench.step_cost(photo, rounds=2, device="cpu", generator=root / "tests" / "data" / "uncond_32.pkl")
-    assert list(cost) == ["generator", "vgg16", "step", "step, noise as drawn", "step / (generator + vgg16)"]
-    assert min(cost.values()) > 0
-    assert cost["step / (generator + vgg16)"] == cost["step"] / (cost["generator"] + cost["vgg16"])
+@pytest.fixture(scope="module")
+def small(root):
+    return load_generator(root / "tests" / "data" / "uncond_32.pkl", "cpu"), PerceptualDistance(device="cpu")
 
 
-def test_previews_are_timed_against_the_full_size(root):
-    cost = bench.preview_cost(rounds=1, device="cpu", generator=root / "tests" / "data" / "uncond_32.pkl")
-    assert list(cost) == ["32 px"]  # its previews have less than 64 px
+def test_parts_are_held_against_what_the_machine_can_do(small):
+    rates = {"float32 (GFLOP/s)": 50.0, "bfloat16 (GFLOP/s)": 100.0}
+    costs = bench.part_costs(*small, torch.zeros(1, 3, 256, 256), (FLOAT32, BFLOAT16), rates, rounds=1)
+    assert list(costs) == ["generator at 32 px", "VGG16 at 256 px"]  # it has no previews of 128 px
+    vgg = costs["VGG16 at 256 px"]
+    sizes, channels = (
+        (256, 256, 128, 128, 64, 64, 64, 32, 32, 32, 16, 16, 16),
+        (3, 64, 64, 128, 128, 256, 256, 256, *[512] * 6),
+    )
+    products = [2 * 9 * i * o * n * n / 1e9 for (i, o), n in zip(pairwise(channels), sizes, strict=True)]
+    assert vgg["GFLOP"] == pytest.approx(2 * sum(products), rel=0.02)  # to the image alone; the weights are frozen
+    assert vgg["float32, of the limit"] == pytest.approx(vgg["GFLOP"] / 50 / vgg["float32 (s)"])
+    assert vgg["bfloat16, of the limit"] == pytest.approx(vgg["GFLOP"] / 100 / vgg["bfloat16 (s)"])
+    assert vgg["ratio"] == vgg["bfloat16 (s)"] / vgg["float32 (s)"]
 
 
-def test_fast_is_held_against_a_kept_run(root, monkeypatch, tmp_path):
+def test_steps_of_every_size_are_timed(small):
+    costs = bench.step_costs(*small, torch.zeros(1, 3, 32, 32), (FLOAT32,), rounds=1)
+    assert list(costs) == ["karras2020", "fast at 128 px", "fast at 256 px", "fast at 32 px"]
+    for cost in costs.values():
+        assert cost["steps per second"] == 1 / cost["float32 (s)"] > 0
+
+
+def test_the_limits_are_of_products_and_of_memory():
+    rates = bench.limits(torch.device("cpu"), (FLOAT32, BFLOAT16), rounds=1)
+    assert list(rates) == ["float32 (GFLOP/s)", "bfloat16 (GFLOP/s)", "memory (GB/s)"]
+    assert min(rates.values()) > 0.1
+
+
+def test_the_textbook_form_is_timed_beside_ours():
+    times = compare_with_reference(1, 16, types=(FLOAT32, BFLOAT16))
+    assert times["bfloat16 / textbook"] == times["bfloat16 (s)"] / times["textbook (s)"]
+    assert set(times) == {f"{form} (s)" for form in ("textbook", "float32", "bfloat16")} | {
+        "float32 / textbook", "bfloat16 / textbook",
+    }  # fmt: skip
+
+
+def test_fast_is_held_against_a_kept_run(root, small, monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "RECORDS", tmp_path)
     monkeypatch.setattr(bench, "TARGETS", {"sample-3": 5})
-    small = {"device": "cpu", "generator": root / "tests" / "data" / "uncond_32.pkl"}
     monkeypatch.setattr(bench, "compare", lambda image, target, distance: {"distance": _d(image, target, distance)})
-    record = json.loads(bench.record_recipe("sample-3", **small).read_text())
+    file = root / "tests" / "data" / "uncond_32.pkl"
+    record = json.loads(bench.record_recipe("sample-3", device="cpu", generator=file).read_text())
     assert (record["settings"]["recipe"], record["settings"]["num_steps"], record["settings"]["seed"]) == (
         "karras2020", 5, 0,
     )  # fmt: skip
     assert len(record["history"]["distance"]) == 5
-    figures, curves = bench.time_to_quality("sample-3", 2.0, **small)
+    figures, curves = bench.time_to_quality("sample-3", 2.0, *small)
     assert figures["karras2020: seconds here"] == 10
     assert figures["distance ratio"] == pytest.approx(figures["fast: distance"] / record["result"]["distance"])
     assert curves["karras2020"][0] == [0, 2, 4, 6, 8]
     seconds, distances = curves["fast"]
     assert list(seconds) == sorted(seconds)
     assert distances[-1] == figures["fast: distance"]
-    (ax,) = plot_quality({"sample-3": curves}).axes
-    assert [line.get_label() for line in ax.lines] == ["karras2020", "fast"]
+    results = {"a step: fast": {"float32 (s)": 0.5, "steps per second": 2.0}}
+    left, right = bench.plot_costs(results, {"sample-3": curves}).axes
+    assert [bar.get_width() for bar in left.patches] == [0.5, 0]
+    assert [line.get_label() for line in right.lines] == ["karras2020", "fast"]
 
 
 def _d(image, target, distance) -> float:
