@@ -138,7 +138,7 @@ class _StyledConv(torch.autograd.Function):
         if ctx.clamp is not None:
             g = torch.ops.aten.hardtanh_backward(g, y, -ctx.clamp, ctx.clamp)
         grad_a = torch.ops.aten.leaky_relu_backward(g, y, SLOPE, True)
-        bias_sum = grad_a.sum((2, 3), dtype=bias.dtype)
+        bias_sum = _pixel_sum(grad_a)
         grad_demod = _pixel_dot(g, y) - bias * bias_sum
         grad_noise = None
         if noise is not None:
@@ -225,9 +225,7 @@ class _StyledPointwise(torch.autograd.Function):
             shape, dtype = ctx.noise
             grad_noise = g.sum(1, keepdim=True, dtype=dtype).sum_to_size(shape)
         u = _pointwise(g, weight.mT.to(g.dtype).expand(len(g), -1, -1))
-        # A sum over the pixels is fastest as a product with a row of ones.
-        ux = _pixels(u * x)
-        grad_styles = (ux.new_ones(len(ux), 1, ux.shape[1]) @ ux)[:, 0].to(styles.dtype)
+        grad_styles = _pixel_dot(u, x).to(styles.dtype)
         return u.mul_(styles[:, :, None, None].to(u.dtype)), grad_weight, grad_styles, grad_bias, grad_noise, None
 
 
@@ -269,7 +267,15 @@ def per_sample(conv: Callable[..., Tensor], x: Tensor, w: Tensor, **kwargs) -> T
 
 def _pixel_dot(a: Tensor, b: Tensor) -> Tensor:
     """Σ over the pixels of a ⊙ b: [N, C, H, W] twice → [N, C] in float32 or better."""
-    dtype = torch.promote_types(a.dtype, torch.float32)
     if a.dtype == torch.float16:  # whose largest number a product soon exceeds
-        a = a.to(dtype)
-    return (a * b).sum((2, 3), dtype=dtype)
+        a = a.float()
+    return _pixel_sum(a * b)
+
+
+def _pixel_sum(x: Tensor) -> Tensor:
+    """Σ over the pixels: [N, C, H, W] → [N, C] in float32 or better."""
+    if x.dtype != torch.bfloat16:
+        return x.sum((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
+    # As a product with a row of ones, which adds in float32 and rounds once; sum() converts all of x beforehand.
+    x = _pixels(x)
+    return (x.new_ones(len(x), 1, x.shape[1]) @ x)[:, 0].float()
