@@ -51,8 +51,10 @@ def tune(
         G: the generator that the result was found with.
         run: the result, of one photo or several; its latent and noise stay as they are.
         degradation: D of that search.
-        num_steps: of Adam, its rate falling along half a cosine.
-        learning_rate: the rate at first. At four times the default the generator forgets what faces are.
+        num_steps: of Adam, its rate rising over the first tenth of them and falling along half a cosine. Adam's first
+            steps move every weight by the full rate, whatever its gradient; without the rise the rest of a short tuning
+            repairs that.
+        learning_rate: the peak rate. At four times the default the generator forgets what faces are.
         pixel_weight: λ; pixels are compared at 512 px, d where the search compared.
         distance: d; by default the project's VGG16 distance.
         device, dtype: as in ``project``.
@@ -105,7 +107,9 @@ def tune(
     optimizer = torch.optim.Adam(parameters, betas=(0.9, 0.99))
     try:
         for step in tqdm(range(num_steps), desc="tuning", unit="step", disable=not progress):
-            optimizer.param_groups[0]["lr"] = learning_rate * (0.5 + 0.5 * math.cos(math.pi * step / num_steps))
+            rise = min(1.0, (step + 1) / (num_steps / 10 + 1))
+            fall = 0.5 + 0.5 * math.cos(math.pi * step / num_steps)
+            optimizer.param_groups[0]["lr"] = learning_rate * rise * fall
             image, d, error = evaluate(quick, dtype)
             loss = d + pixel_weight * error
             check_finite(loss.detach(), step)

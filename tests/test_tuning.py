@@ -98,6 +98,14 @@ def test_a_callback_or_an_interrupt_ends_the_tuning_with_what_was_reached(tiny_g
     assert {one.settings["tune"]["done"] for one in kept} == {3}
 
 
+def test_the_first_step_is_a_small_one(tiny_generator, settings):
+    """Adam's first step moves every weight that has a gradient by the rate, here a third of its peak."""
+    run = _searched(tiny_generator, settings)
+    tuned, _ = tune(tiny_generator, run, num_steps=20, learning_rate=3e-4, callback=lambda _: True, **settings)
+    pairs = zip(tiny_generator.synthesis.parameters(), tuned.synthesis.parameters(), strict=True)
+    assert max((a - b).abs().max().item() for a, b in pairs) == pytest.approx(1e-4, rel=0.01)
+
+
 def test_images_are_compared_as_in_the_search(tiny_generator, settings):
     hole = ex5lib.Inpaint(64, 64, 128, 128)
     target = hole(tiny_generator.synthesis(ex5lib.sample_ws(tiny_generator, 4)).clamp(-1, 1))
