@@ -60,6 +60,16 @@ def test_the_solution_is_the_source_without_markers(assignment, sources):
             assert after.source == "\n".join(kept).rstrip("\n")
 
 
+def test_what_nbgrader_gets_becomes_the_students_copy_once_its_markers_are_cut(assignment, sources):
+    for source in sources.values():
+        given = assignment.nbgrader_source(source)
+        assert [cell.source for cell in assignment.student_copy(given).cells] == [
+            cell.source for cell in assignment.student_copy(source).cells
+        ]
+        assert any("### BEGIN HIDDEN TESTS" in cell.source for cell in given.cells)
+        assert not any(cell.get("outputs") or "NBVAL" in cell.source for cell in given.cells)
+
+
 def test_every_task_of_code_is_checked_and_every_name_is_used_once(sources):
     for source in sources.values():
         waiting = False
@@ -138,8 +148,9 @@ def test_three_wrong_attempts_fail_the_check_that_is_meant_for_them_and_no_other
 
 def test_making_the_assignment_writes_both_copies_and_a_guide_whose_points_add_up(assignment, sources, tmp_path):
     assignment.make(tmp_path)
-    for kind in ("student", "solution"):
+    for kind in ("student", "solution", "source"):
         assert sorted(path.stem for path in (tmp_path / kind / "notebooks").glob("*.ipynb")) == sorted(NOTEBOOKS)
+    for kind in ("student", "solution"):
         assert (tmp_path / kind / "data" / "astronaut.png").is_file()  # where the notebooks look for it
     guide = (tmp_path / "teacher.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| 3\.\S+ \| .+ \| (\d+) \| (checked|read) \|$", guide, re.M)
