@@ -116,7 +116,8 @@ def submit(folder: str | Path, notebooks: str | Path, out: str | Path) -> Path:
     """
     lacks = missing(folder, notebooks)
     if lacks:
-        raise FileError(f"Nothing was handed in, for these are missing in {folder}, or unfinished: {'; '.join(lacks)}.")
+        what = "; ".join(lacks)
+        raise FileError(f"Nothing was handed in, because these are missing in {folder} or unfinished: {what}.")
     files = {f"notebooks/{name}.ipynb": Path(notebooks, f"{name}.ipynb") for name in NOTEBOOKS}
     for task in TASKS:
         place = task_folder(folder, task)

@@ -46,7 +46,7 @@ def test_a_hand_in_is_complete_or_says_all_that_is_missing(done, tmp_path, call)
     assert "everything of inversion (the last cell of its notebook writes it); everything of deblurring" in refused()
     for task, restoration in done.items():
         handin.write_task(folder, task, restoration)
-    assert f"missing in {folder}, or unfinished: 3.1_alignment.ipynb; 3.2_inversion.ipynb; " in refused()
+    assert f"missing in {folder} or unfinished: 3.1_alignment.ipynb; 3.2_inversion.ipynb; " in refused()
     for name in handin.NOTEBOOKS:
         _notebook(folder / "notebooks" / f"{name}.ipynb")
     assert refused().endswith("unfinished: the report (python -m ex5lib report makes it).")
