@@ -87,11 +87,12 @@ def missing(folder: str | Path, notebooks: str | Path) -> list[str]:
         if not _intermediate(place):
             names.append(INTERMEDIATE.format(step="…"))
         if names:
-            lacks.append(f"of {task} " + ("everything" if len(names) > len(FILES) else ", ".join(names)))
+            everything = f"everything of {task} (the last cell of its notebook writes it)"
+            lacks.append(everything if len(names) > len(FILES) else f"{', '.join(names)} of {task}")
     for name in NOTEBOOKS:
         reason = _unfinished(Path(notebooks, f"{name}.ipynb"))
-        if reason:
-            lacks.append(f"{name}.ipynb ({reason})")
+        if reason is not None:
+            lacks.append(f"{name}.ipynb{reason}")
     if report(folder) is None:
         lacks.append("the report (python -m ex5lib report makes it)")
     return lacks
@@ -115,7 +116,8 @@ def submit(folder: str | Path, notebooks: str | Path, out: str | Path) -> Path:
     """
     lacks = missing(folder, notebooks)
     if lacks:
-        raise FileError(f"Nothing was handed in, because {folder} lacks " + "; ".join(lacks) + ".")
+        what = "; ".join(lacks)
+        raise FileError(f"Nothing was handed in, because these are missing in {folder} or unfinished: {what}.")
     files = {f"notebooks/{name}.ipynb": Path(notebooks, f"{name}.ipynb") for name in NOTEBOOKS}
     for task in TASKS:
         place = task_folder(folder, task)
@@ -134,16 +136,21 @@ def _intermediate(place: Path) -> list[Path]:
 
 
 def _unfinished(path: Path) -> str | None:
-    """Why a notebook is not a finished one; None if every code cell was run without an error."""
+    """Why a notebook is not a finished one, in brackets, or "" if there is none; None if it is.
+
+    Finished means that every code cell was run without an error, except one that hands in: when the notebook was
+    saved, that one was still to come.
+    """
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+        sources = [(cell, "".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+        code = [cell for cell, source in sources if source.strip() and "ex5lib submit" not in source]
         outputs: Iterable[dict] = (output for cell in code for output in cell["outputs"])
         if any(output["output_type"] == "error" for output in outputs):
-            return "a cell of it ended in an error"
+            return " (a cell of it ended in an error)"
         not_run = sum(cell["execution_count"] is None for cell in code)
-        return f"{not_run} of its cells have not been run, or it was not saved since" if not_run else None
+        return f" ({not_run} of its cells have not been run, or it was not saved since)" if not_run else None
     except FileNotFoundError:
-        return "missing"
+        return ""
     except (OSError, ValueError, KeyError, TypeError):
-        return "it cannot be read"
+        return " (it cannot be read)"

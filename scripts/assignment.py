@@ -1,6 +1,7 @@
 """Make the assignment of the notebooks, and mark what comes back.
 
-    python scripts/assignment.py make                    write assignment/: the students' copy, the solution, the guide
+    python scripts/assignment.py make                    write assignment/: the students' copy, the solution, the guide,
+                                                         and the source for nbgrader
     python scripts/assignment.py grade FOLDER            mark the notebooks in FOLDER
 
 The notebooks in notebooks/ are the one source, and carry nbgrader's markers and metadata: what stands between
@@ -48,8 +49,13 @@ def student_copy(source: NotebookNode) -> NotebookNode:
     for cell in notebook.cells:
         stub = CODE_STUB if cell.cell_type == "code" else TEXT_STUB
         cell.source = _SOLUTION.sub(lambda match, stub=stub: textwrap.indent(stub, match[1]), cell.source)
-        cell.source = _OF_TESTS.sub("", _HIDDEN.sub("", cell.source)).rstrip("\n")
+        cell.source = _HIDDEN.sub("", cell.source).rstrip("\n")
     return _handed_out(notebook)
+
+
+def nbgrader_source(source: NotebookNode) -> NotebookNode:
+    """A notebook of which nbgrader makes the students' copy: with solutions, hidden checks and their markers."""
+    return _handed_out(copy.deepcopy(source))
 
 
 def solution_copy(source: NotebookNode) -> NotebookNode:
@@ -65,6 +71,7 @@ def _handed_out(notebook: NotebookNode) -> NotebookNode:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+            cell.source = _OF_TESTS.sub("", cell.source)
             if "parameters" in cell.metadata.get("tags", ()):
                 cell.source = _NO_FOLDER.sub(_FOLDER, cell.source)
     return notebook
@@ -146,14 +153,15 @@ def _first_sentence(exercise: str) -> str:
 
 
 def make(folder: Path) -> None:
-    """Write the students' copy, the solution and the teacher's guide."""
+    """Write the students' copy, the solution, nbgrader's source and the teacher's guide."""
     notebooks = sources()
-    for name, made in (("student", student_copy), ("solution", solution_copy)):
+    for name, made in (("student", student_copy), ("solution", solution_copy), ("source", nbgrader_source)):
         place = folder / name / "notebooks"
         shutil.rmtree(folder / name, ignore_errors=True)
         place.mkdir(parents=True)
         for stem, source in notebooks.items():
             nbformat.write(made(source), place / f"{stem}.ipynb")
+    for name in ("student", "solution"):
         shutil.copytree(ROOT / "data", folder / name / "data", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(Path(__file__).with_name("student.md"), folder / "student" / "README.md")
     (folder / "teacher.md").write_text(teachers_guide(notebooks), encoding="utf-8")
@@ -164,7 +172,7 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case ["make"]:
             make(ROOT / "assignment")
-            print("written to assignment: student/, solution/, teacher.md")
+            print("written to assignment: student/, solution/, source/ for nbgrader, teacher.md")
         case ["grade", folder]:
             names = [name for name in sources() if Path(folder, f"{name}.ipynb").is_file()]
             if not names:

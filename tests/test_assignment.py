@@ -60,6 +60,16 @@ def test_the_solution_is_the_source_without_markers(assignment, sources):
             assert after.source == "\n".join(kept).rstrip("\n")
 
 
+def test_what_nbgrader_gets_becomes_the_students_copy_once_its_markers_are_cut(assignment, sources):
+    for source in sources.values():
+        given = assignment.nbgrader_source(source)
+        assert [cell.source for cell in assignment.student_copy(given).cells] == [
+            cell.source for cell in assignment.student_copy(source).cells
+        ]
+        assert any("### BEGIN HIDDEN TESTS" in cell.source for cell in given.cells)
+        assert not any(cell.get("outputs") or "NBVAL" in cell.source for cell in given.cells)
+
+
 def test_every_task_of_code_is_checked_and_every_name_is_used_once(sources):
     for source in sources.values():
         waiting = False
@@ -93,6 +103,14 @@ WRONG = {
         "3.3.3_inpainting", "    return mask\n", "    return 1 - mask\n",
         "check-mask", "it is inverted: 1 is for the missing pixels",
     ),
+    "a composite that adds to the photo": (
+        "3.3.3_inpainting", "(1 - share) * photo + share * generated", "photo + share * generated",
+        "check-composite-hole", "a weighted mean, also between 0 and 1",
+    ),
+    "a start that moves with w": (
+        "3.2_inversion", "w = w.clone().requires_grad_()", "w = w.detach().requires_grad_()",
+        "check-search", "it changes the start that it was given: optimise a clone",
+    ),
 }  # fmt: skip
 
 
@@ -101,13 +119,13 @@ def marks(assignment, sources) -> dict[str, list]:
     """Marks of the solution, of the copy that students get, and of the wrong attempts, all in one kernel."""
     solved = [(source, assignment.solution_copy(source)) for source in sources.values()]
     unsolved = [(source, assignment.student_copy(source)) for source in sources.values()]
-    wrong = []
+    attempts = {}
     for name, right, instead, *_ in WRONG.values():
-        attempt = assignment.solution_copy(sources[name])
+        attempt = attempts.setdefault(name, assignment.solution_copy(sources[name]))
         assert sum(right in cell.source + "\n" for cell in attempt.cells) == 1
         for cell in attempt.cells:
             cell.source = (cell.source + "\n").replace(right, instead)
-        wrong.append((sources[name], attempt))
+    wrong = [(sources[name], attempt) for name, attempt in attempts.items()]
     found = assignment.grade([*solved, *unsolved, *wrong])
     count = sum(about["grade"] and about["locked"] for source in sources.values() for about in _about(source).values())
     return {"solved": found[:count], "unsolved": found[count : 2 * count], "wrong": found[2 * count :]}
@@ -125,7 +143,7 @@ def test_an_unsolved_copy_gets_nothing_and_is_told_at_every_check_what_is_missin
         assert re.match(r"✗ not written yet: \w+.*: .+\.$", mark.said), mark
 
 
-def test_three_wrong_attempts_fail_the_check_that_is_meant_for_them_and_no_other(marks):
+def test_wrong_attempts_fail_the_check_that_is_meant_for_them_and_no_other(marks):
     expected = {failing: told for *_, failing, told in WRONG.values()}
     for mark in marks["wrong"]:
         if mark.check in expected:
@@ -138,8 +156,9 @@ def test_three_wrong_attempts_fail_the_check_that_is_meant_for_them_and_no_other
 
 def test_making_the_assignment_writes_both_copies_and_a_guide_whose_points_add_up(assignment, sources, tmp_path):
     assignment.make(tmp_path)
-    for kind in ("student", "solution"):
+    for kind in ("student", "solution", "source"):
         assert sorted(path.stem for path in (tmp_path / kind / "notebooks").glob("*.ipynb")) == sorted(NOTEBOOKS)
+    for kind in ("student", "solution"):
         assert (tmp_path / kind / "data" / "astronaut.png").is_file()  # where the notebooks look for it
     guide = (tmp_path / "teacher.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| 3\.\S+ \| .+ \| (\d+) \| (checked|read) \|$", guide, re.M)

@@ -43,23 +43,24 @@ def test_a_hand_in_is_complete_or_says_all_that_is_missing(done, tmp_path, call)
         (line,) = result.stderr.strip().splitlines()
         return line
 
-    assert "of inversion everything; of deblurring everything" in refused()
+    assert "everything of inversion (the last cell of its notebook writes it); everything of deblurring" in refused()
     for task, restoration in done.items():
         handin.write_task(folder, task, restoration)
-    assert "lacks 3.1_alignment.ipynb (missing); " in refused()
+    assert f"missing in {folder} or unfinished: 3.1_alignment.ipynb; 3.2_inversion.ipynb; " in refused()
     for name in handin.NOTEBOOKS:
         _notebook(folder / "notebooks" / f"{name}.ipynb")
-    assert refused().endswith("lacks the report (python -m ex5lib report makes it).")
+    assert refused().endswith("unfinished: the report (python -m ex5lib report makes it).")
     (folder / "report.html").write_text("a page")
 
     (folder / "tasks" / "inpainting" / "loss_plot.png").rename(tmp_path / "plot.png")
-    assert refused().endswith("lacks of inpainting loss_plot.png.")
+    assert refused().endswith("unfinished: loss_plot.png of inpainting.")
     (tmp_path / "plot.png").rename(folder / "tasks" / "inpainting" / "loss_plot.png")
     _notebook(folder / "notebooks" / "3.2_inversion.ipynb", execution_count=None)
     assert "3.2_inversion.ipynb (1 of its cells have not been run, or it was not saved since)" in refused()
     _notebook(folder / "notebooks" / "3.2_inversion.ipynb", outputs=[{"output_type": "error"}])
     assert "3.2_inversion.ipynb (a cell of it ended in an error)" in refused()
-    _notebook(folder / "notebooks" / "3.2_inversion.ipynb")
+    handing_in = {"source": ["!cd .. && python -m ex5lib submit"], "execution_count": None, "cell_type": "code"}
+    _notebook(folder / "notebooks" / "3.2_inversion.ipynb", **handing_in)
 
     result = call("submit", folder, "--out", out)
     assert result.exit_code == 0
