@@ -222,7 +222,10 @@ class Job:
         mask = None if self.mask is None else mask_on_photo(self.mask, load_image(photo), self.mask_on)
         # A generator smaller than the photo would hide what the photo suffers from; ``restore_faces`` scales the crop.
         size = max(self.G.img_resolution, REFERENCE_SIZE)
-        found = load_face(photo, face=self.face, aligned=self.aligned, mask=mask, landmarks=self.landmarks, size=size)
+        found = load_face(
+            photo, face=self.face, aligned=self.aligned, mask=mask, landmarks=self.landmarks, every=self.all_faces,
+            size=size,
+        )  # fmt: skip
         if not self.all_faces:
             return [Search(photo, photo.name, folder, found, self.degradation_of(found), request)]
         told = [(face, self.degradation_of(face)) for face in every_face(found)]
