@@ -231,7 +231,11 @@ class Job:
         told = [(face, self.degradation_of(face)) for face in every_face(found)]
         faces = [(face, degradation) for face, degradation in told if degradation is not None]
         if not faces:
-            raise SettingError(f"The mask touches no face of {photo}: paint it over the damage.")
+            raise SettingError(
+                f"No damage was found in the faces of {photo}: name it by --degradation if you see some."
+                if self.mask is None
+                else f"The mask touches no face of {photo}: paint it over the damage."
+            )
         self.say(f"  faces to search: {len(faces)}")
         return [
             Search(
