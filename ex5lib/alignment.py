@@ -26,7 +26,7 @@ class AlignedFace:
         quad: [4, 2] (x, y) in px of the photo: the corners that became the crop's upper left, lower left, lower right
             and upper right.
         photo: [1, 3, H, W], the whole photo.
-        detections: all faces found, the best first; ``detections[index]`` is the one cropped. Empty if nothing was
+        detections: the faces found, the best first; ``detections[index]`` is the one cropped. Empty if nothing was
             detected, because the landmarks were given or the photo itself was used as the aligned crop.
         index: of the cropped face in ``detections``.
     """
@@ -138,6 +138,7 @@ def align_face(
     face: int | None = None,
     mask: Tensor | None = None,
     landmarks: np.ndarray | None = None,
+    every: bool = False,
     size: int = 1024,
 ) -> AlignedFace:
     """Find a face in a photo and crop it as FFHQ did.
@@ -149,6 +150,8 @@ def align_face(
             as they are.
         landmarks: [5, 2] (x, y) in px of the photo: left eye, right eye, nose tip, left and right corner of the mouth,
             left and right as one sees them; or [68, 2] in the iBUG order. No face is then looked for.
+        every: look for all faces of a group, damaged ones among them, too, as in ``detect_faces``. So does a ``face``
+            beyond those that are found without.
         size: side of the crop in px.
 
     Raises:
@@ -165,7 +168,9 @@ def align_face(
         landmarks = checked_landmarks(landmarks, photo.shape[3], photo.shape[2])
         quad = ffhq_quad(landmarks)
         return AlignedFace(crop_quad(photo, quad, size), landmarks, quad, photo, (), 0)
-    found = detect_faces(photo, mask=mask)
+    found = detect_faces(photo, mask=mask, every=every)
+    if found and not every and (face or 0) >= len(found):
+        found = detect_faces(photo, mask=mask, every=True)
     if not found:
         raise FaceError(
             f"No face was found in {name}: try a photo with a larger, better-lit face turned to the camera, or say "
@@ -200,6 +205,7 @@ def load_face(
     aligned: bool = False,
     mask: Tensor | None = None,
     landmarks: np.ndarray | None = None,
+    every: bool = False,
     size: int = 1024,
 ) -> AlignedFace:
     """The aligned face of a photo. A photo that is already an aligned crop is only resized, not cropped again.
@@ -207,7 +213,7 @@ def load_face(
     Args:
         photo: anything that ``align_face`` takes, or an aligned face, which is only resized.
         aligned: treat the photo as an aligned crop, without looking for a face.
-        face, mask, landmarks, size: as in ``align_face``.
+        face, mask, landmarks, every, size: as in ``align_face``.
 
     Raises:
         FaceError, FileError, SettingError: as in ``align_face``.
@@ -219,7 +225,7 @@ def load_face(
         raise SettingError("Landmarks say how to crop a photo, --aligned that it is not to be: leave one of them out.")
     if not aligned:
         try:
-            found = align_face(photo, face=face, mask=mask, landmarks=landmarks, size=size)
+            found = align_face(photo, face=face, mask=mask, landmarks=landmarks, every=every, size=size)
         except UnsureFaceError as error:
             if not error.guess.already_aligned:  # a face just where an aligned crop has it is one
                 raise

@@ -229,9 +229,13 @@ def restore(
         damages, who = examine(face), f"face {face.index}: " if all_faces else ""
         for damage in damages:
             o.say(f"  {who}{damage.reason}: {damage.degradation}")
-        if not damages:
-            o.say(f"  {who}no damage was found: name it by --degradation if you see some")
-        return proposed(damages)
+        if damages:
+            return proposed(damages)
+        if all_faces:
+            o.say(f"  {who}no damage was found, so it is left alone: name it by --degradation if you see some")
+            return None
+        o.say("  no damage was found, so the face is inverted as it is: name it by --degradation if you see some")
+        return Identity()
 
     for name in ("degradation", "kernel_size", "sigma", "top", "left", "height", "width"):
         del options[name]

@@ -104,7 +104,8 @@ def painted_region(face: Tensor) -> Tensor | None:
     """The part of a face that is painted in one colour, as a mask [1, 1, S, S]; None if there is none.
 
     Nothing in a photo of a face is constant to a level over a few hundred pixels and ends abruptly, except a white or
-    black background and what somebody has painted; only what reaches into the face counts.
+    black background, what was too light or too dark for the photo (``_is_clipped``), and what somebody has painted;
+    only what reaches into the face counts.
 
     Args:
         face: [1, 3, S, S].
@@ -113,19 +114,42 @@ def painted_region(face: Tensor) -> Tensor | None:
 
     pixels = to_uint8(face).astype(int)
     span = np.stack([maximum_filter(c, 3) - minimum_filter(c, 3) for c in np.moveaxis(pixels, 2, 0)]).max(axis=0)
-    regions, count = label(span <= 2, np.ones((3, 3)))
+    regions, _ = label(span <= 2, np.ones((3, 3)))
     inside = face_mask(face, pixels.shape[0])[0, 0].numpy() > 0.5
+    large = np.append(False, np.bincount(regions.ravel())[1:] >= 1.5e-3 * regions.size)  # by number
+    speckles = inside & ~binary_dilation(large[regions], iterations=6)
     mask = np.zeros(regions.shape, bool)
-    for number in range(1, count + 1):
+    for number in np.flatnonzero(large):
         region = regions == number
-        if region.sum() < 1.5e-3 * region.size or (region & inside).sum() < 0.2 * region.sum():
+        if (region & inside).sum() < 0.2 * region.sum():
             continue
         colour = np.median(pixels[region], axis=0)
         alike = binary_dilation(region, iterations=2) & (np.abs(pixels - colour).max(axis=2) <= 12)
         ring = binary_dilation(alike, iterations=3) & ~binary_dilation(alike)
-        if np.abs(pixels[region] - colour).max() <= 4 and np.abs(pixels[ring] - colour).mean() > 20:
+        constant, abrupt = np.abs(pixels[region] - colour).max() <= 4, np.abs(pixels[ring] - colour).mean() > 20
+        if constant and abrupt and not _is_clipped(pixels, colour, alike, speckles):
             mask |= binary_fill_holes(binary_dilation(alike, iterations=2))
     return torch.from_numpy(mask).float()[None, None] if mask.any() else None
+
+
+def _is_clipped(pixels: np.ndarray, colour: np.ndarray, region: np.ndarray, speckles: np.ndarray) -> bool:
+    """Whether a black or white region [S, S] is shadow or light beyond what the photo can show, and not painted.
+
+    In a hard or overexposed photo, many a small spot of the face is as black or white, and the region's edge is shaded:
+    just outside, the difference from its colour is less than 0.8 of what it is a few pixels farther. Where such spots
+    are a hundredth of the face, paint of their colour cannot be told from them.
+
+    Args:
+        speckles: booleans [S, S], the pixels of the face that lie in or near no large region of one colour.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    if colour.max() > 2 and colour.min() < 253:
+        return False
+    away, difference = distance_transform_edt(~region), np.abs(pixels - colour)
+    alike = (difference.max(axis=2) <= 2)[speckles].mean() if speckles.any() else 0
+    near, far = (difference[(low < away) & (away <= high)].mean() for low, high in ((1.5, 2.5), (4.5, 8.5)))
+    return bool(alike > (1e-3 if near < 0.8 * far else 1e-2))
 
 
 def jpeg_quality(photo: Tensor) -> int | None:

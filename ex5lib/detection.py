@@ -75,8 +75,8 @@ def _apply(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ affine[:, :2].T + affine[:, 2]
 
 
-def detect_faces(photo: Tensor, *, mask: Tensor | None = None) -> list[Detection]:
-    """All faces in a photo [1, 3, H, W], those that are sure first, then by score; empty if there is none.
+def detect_faces(photo: Tensor, *, mask: Tensor | None = None, every: bool = False) -> list[Detection]:
+    """The faces in a photo [1, 3, H, W], those that are sure first, then by score; empty if there is none.
 
     Looks in this order until a sure face is found: dlib's HOG detector on the photo, on the photo enlarged (small
     faces), on the photo rotated (tilted faces), and dlib's CNN detector (damaged faces, faces half turned away).
@@ -91,6 +91,8 @@ def detect_faces(photo: Tensor, *, mask: Tensor | None = None) -> list[Detection
         mask: [1, 1, H, W], 1 where the photo is damaged. It is looked at with the damage filled in from around it,
             which suits scratches, and, unless that leaves no doubt, as it is; of a face found in both, the one on whose
             landmarks predictions agree better is returned.
+        every: where sure faces were found, CNN, too, looks at the photo, for those among them that HOG does not see:
+            damaged ones in a group, say. They come last.
 
     Raises:
         SettingError: if the photo is not a single image, or a side is shorter than 64 px.
@@ -101,12 +103,11 @@ def detect_faces(photo: Tensor, *, mask: Tensor | None = None) -> list[Detection
         height, width = photo.shape[2:]
         raise SettingError(f"The photo is {width} × {height} px: it needs at least {MIN_SIZE} px on each side.")
     picture = Image.fromarray(to_uint8(photo))
-    if mask is None:
-        return _search(picture)
-    found = _search(_filled(picture, mask))
-    if any(_settled(face) for face in found):
-        return found
-    return _distinct(found + _search(picture))
+    seen = picture if mask is None else _filled(picture, mask)
+    found = _search(seen)
+    if mask is not None and not any(_settled(face) for face in found):
+        found = _distinct(found + _search(picture))
+    return found + _missed(seen, found) if every else found
 
 
 def _search(picture: Image.Image) -> list[Detection]:
@@ -130,6 +131,19 @@ def _search(picture: Image.Image) -> list[Detection]:
         found = _cnn(picture, min(2.0, _CNN_SIDE / side))
         doubtful += [face if face.sure else _second_look(picture, face, doubtful) for face in found]
     return _distinct(doubtful)
+
+
+def _missed(picture: Image.Image, found: list[Detection]) -> list[Detection]:
+    """The sure faces that CNN finds in the photo, but those in the place of a sure one of ``found``."""
+    sure = [face for face in found if face.sure]
+    if all(face.detector == "cnn" for face in sure):  # it has looked at all of the photo already
+        return []
+    more = []
+    for face in _cnn(picture, min(2.0, _CNN_SIDE / max(picture.size))):
+        gaps = [np.linalg.norm(face.landmarks.mean(axis=0) - other.landmarks.mean(axis=0)) for other in sure]
+        if min(gaps) > np.linalg.norm(face.box[3] - face.box[0]) / 2:
+            more.append(face if face.sure else _second_look(picture, face))
+    return [face for face in more if face.sure]
 
 
 def _settled(face: Detection) -> bool:

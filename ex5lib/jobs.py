@@ -222,13 +222,20 @@ class Job:
         mask = None if self.mask is None else mask_on_photo(self.mask, load_image(photo), self.mask_on)
         # A generator smaller than the photo would hide what the photo suffers from; ``restore_faces`` scales the crop.
         size = max(self.G.img_resolution, REFERENCE_SIZE)
-        found = load_face(photo, face=self.face, aligned=self.aligned, mask=mask, landmarks=self.landmarks, size=size)
+        found = load_face(
+            photo, face=self.face, aligned=self.aligned, mask=mask, landmarks=self.landmarks, every=self.all_faces,
+            size=size,
+        )  # fmt: skip
         if not self.all_faces:
             return [Search(photo, photo.name, folder, found, self.degradation_of(found), request)]
         told = [(face, self.degradation_of(face)) for face in every_face(found)]
         faces = [(face, degradation) for face, degradation in told if degradation is not None]
         if not faces:
-            raise SettingError(f"The mask touches no face of {photo}: paint it over the damage.")
+            raise SettingError(
+                f"No damage was found in the faces of {photo}: name it by --degradation if you see some."
+                if self.mask is None
+                else f"The mask touches no face of {photo}: paint it over the damage."
+            )
         self.say(f"  faces to search: {len(faces)}")
         return [
             Search(

@@ -152,6 +152,17 @@ def test_which_of_several_faces_was_taken_is_said_and_of_one_nothing(samples, as
     assert second.choice.endswith("--face 0 takes another.")
 
 
+def test_a_damaged_face_among_sound_ones_is_found_when_every_face_is_asked_for(root, astronaut, covered):
+    sound = ex5lib.load_image(root / "data" / "president.jpg")[:, :, :450]
+    group = torch.cat([sound, covered("astronaut.png", 222, 40, 230, 200)[0][:, :, :450]], dim=3)
+    assert sum(detection.sure for detection in detect_faces(group)) == 1
+    every = detect_faces(group, every=True)
+    assert [detection.detector for detection in every if detection.sure] == ["hog", "cnn"]  # each of them once
+    face = ex5lib.align_face(group, face=len(every) - 1, size=64)
+    centre, size, angle = errors(face.quad - [sound.shape[3], 0], astronaut.quad)
+    assert (centre < 0.05, size < 1.1, angle < 4) == (True, True, True)
+
+
 def test_the_commands_say_which_face_was_taken_and_take_landmarks(samples, tmp_path, monkeypatch, root):
     monkeypatch.chdir(tmp_path)
     ex5lib.save_image(torch.cat([samples[3], samples[4]], dim=3)[:, :, ::4, ::4], "both.png")

@@ -410,6 +410,10 @@ def test_of_all_faces_those_without_damage_are_left_alone(call, root, quick, ast
     Image.new("L", (512, 512)).save("mask.png")
     result = call(*command)
     assert (result.exit_code, "touches no face" in result.stderr) == (1, True)
+    result = call("restore", photo, "--degradation", "auto", "--all-faces", *quick, "--out", "sound")
+    assert (result.exit_code, Path("sound").exists()) == (1, False)
+    assert "face 0: no damage was found, so it is left alone" in result.stdout
+    assert "No damage was found in the faces of" in result.stderr
 
 
 @pytest.fixture

@@ -211,6 +211,15 @@ def test_a_thin_scratch_is_seen(root):
     assert found.float().mean() < 1.8 * painted.float().mean()
 
 
+@pytest.mark.parametrize(("gain", "middle"), [(2, 0.5), (1.6, 0)], ids=["hard", "overexposed"])
+def test_what_was_too_dark_or_too_light_for_the_photo_is_not_called_painted(root, gain, middle):
+    for name in ("officer.jpg", "president.jpg", "vice-president.jpg"):
+        face = load_face(root / "data" / name)
+        photo = ((Grayscale()(face.photo) + 1 - 2 * middle) * gain + 2 * middle - 1).clamp(-1, 1)
+        clipped = replace(face, photo=photo, image=face.crop(photo))
+        assert [type(damage.degradation) for damage in examine(clipped)] == [Grayscale], name
+
+
 def test_proposals_are_combined_in_their_order():
     assert isinstance(proposed([]), Identity)
 
