@@ -75,9 +75,18 @@ class GaussianBlur(nn.Module):
 def blurred(image: Tensor, taps: Tensor) -> Tensor:
     """An image [N, C, H, W] filtered along rows and columns by the same taps [2r + 1], reflected at its borders."""
     channels, radius = image.shape[1], len(taps) // 2
-    image = F.pad(image, [radius] * 4, mode="reflect")
-    image = F.conv2d(image, taps.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
-    return F.conv2d(image, taps.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+    image = F.conv2d(_reflected(image, radius, 3), taps.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    return F.conv2d(_reflected(image, radius, 2), taps.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+
+
+def _reflected(image: Tensor, radius: int, axis: int) -> Tensor:
+    """An image continued by ``radius`` pixels at either end of an axis, by reflection, without the edge's own pixels.
+
+    As by ``F.pad``, whose gradient is not the same twice on CUDA.
+    """
+    before = image.narrow(axis, 1, radius).flip(axis)
+    after = image.narrow(axis, image.shape[axis] - 1 - radius, radius).flip(axis)
+    return torch.cat([before, image, after], dim=axis)
 
 
 def compositor(degradation: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
@@ -277,9 +286,10 @@ class Noise(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """[N, 3, S, S] → the same shape, clamped to [−1, 1]."""
         size = image.shape[-1]
-        mode = "nearest" if size >= REFERENCE_SIZE else "area"  # a larger image has the noise of 256 px, in blocks
-        noisy = image + self.sigma * F.interpolate(self.field.to(image), size=(size, size), mode=mode)
-        return noisy.clamp(-1, 1)  # as in any file
+        field = resize_area(self.field.to(image), size)
+        if size > REFERENCE_SIZE:  # a larger image has the noise of 256 px, in blocks
+            field = F.interpolate(field, size=(size, size), mode="nearest")
+        return (image + self.sigma * field).clamp(-1, 1)  # as in any file
 
     def extra_repr(self) -> str:
         return f"sigma={self.sigma:g}, seed={self.seed}"
@@ -287,9 +297,14 @@ class Noise(nn.Module):
 
 def rescaled(image: Tensor, size: int) -> Tensor:
     """An image [N, C, S, S] averaged down, or scaled up bilinearly, to [N, C, size, size]."""
-    if image.shape[-1] >= size:
+    source = image.shape[-1]
+    if source >= size:
         return resize_area(image, size)
-    return F.interpolate(image, size=(size, size), mode="bilinear")
+    # The gradient of F.interpolate is not the same twice on CUDA.
+    old, new = torch.arange(source, device=image.device), torch.arange(size, device=image.device)[:, None]
+    position = ((new + 0.5) * (source / size) - 0.5).clamp(0, source - 1)
+    weights = (1 - (position - old).abs()).clamp(min=0).to(image.dtype)  # [size, source]
+    return weights @ image @ weights.T
 
 
 def _check_mask(mask: Tensor) -> Tensor:

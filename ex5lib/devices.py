@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 
 import torch
 from torch import nn
@@ -97,7 +98,7 @@ def keep_freed_memory() -> bool:
 
 
 def check_compiler(place: torch.device) -> None:
-    """Make sure that ``torch.compile`` can work: on a CPU it generates C++.
+    """Make sure that ``torch.compile`` can work: on a CPU it generates C++, and on CUDA code for Triton.
 
     Raises:
         DeviceError: if there is no compiler for it.
@@ -105,6 +106,8 @@ def check_compiler(place: torch.device) -> None:
     named = os.environ.get("CXX")
     if place.type == "cpu" and not any(shutil.which(name) for name in ([named] if named else ("g++", "clang++"))):
         raise DeviceError(f"There is no C++ compiler {named or 'g++'}: install one, or search without compiling.")
+    if place.type == "cuda" and find_spec("triton") is None:  # on Windows it does not come with PyTorch
+        raise DeviceError("There is no Triton to compile for a GPU with: install it, or search without compiling.")
 
 
 def compiled(modules: Sequence[nn.Module], place: torch.device, mode: bool | str = True) -> list[nn.Module]:

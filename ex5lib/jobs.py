@@ -313,7 +313,7 @@ class Film:
 
     def __call__(self, report: dict) -> None:
         if report["step"] % max(1, report["num_steps"] // 60) == 0:
-            self._shots.append(_frame(report["image"].cpu()))
+            self._shots.append(_frame(report["image"]).cpu())
 
     def frames(self, i: int, restoration: Restoration) -> list[Tensor]:
         """The frames of the i-th photo, each beside its target; the last one shows the result."""

@@ -56,7 +56,7 @@ class Jpeg(nn.Module):
         ycc = torch.einsum("ij,njhw->nihw", self.to_ycc, x)
         luma = self._coded(ycc[:, :1] - 0.5, self.steps[0]) + 0.5
         chroma = self._coded(F.avg_pool2d(ycc[:, 1:], 2), self.steps[1])
-        ycc = torch.cat([luma, F.interpolate(chroma, scale_factor=2, mode="bilinear")], dim=1)
+        ycc = torch.cat([luma, rescaled(chroma, REFERENCE_SIZE)], dim=1)
         x = torch.einsum("ij,njhw->nihw", self.to_rgb, ycc).clamp(-127.5, 127.5)
         return rescaled(x / 127.5, image.shape[-1])
 

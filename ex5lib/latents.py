@@ -1,6 +1,6 @@
 """Latents z, w, w+ and styles s: sampling them, the statistics of W, and converting between them in a search."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,11 @@ class LatentStatistics:
     central_z: Tensor
     label: Tensor | None
     origin: dict
+
+    def to(self, place: torch.device) -> "LatentStatistics":
+        """The same on a device."""
+        label = None if self.label is None else self.label.to(place)
+        return replace(self, w_avg=self.w_avg.to(place), central_z=self.central_z.to(place), label=label)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -139,7 +144,7 @@ def to_ws(G: Generator, latent: Tensor, space: str, label: Tensor | None = None)
     """ws [N, num_ws, w_dim] of z [N, z_dim] (with label [1, c_dim]), w [N, 1, w_dim] or w+ [N, num_ws, w_dim]."""
     if space != "z":
         return latent.expand(-1, G.num_ws, -1)
-    return G.mapping(latent, None if label is None else label.to(latent).expand(len(latent), -1))
+    return G.mapping(latent, None if label is None else label.expand(len(latent), -1))
 
 
 def tied(ws: Tensor, first: int | None) -> Tensor:

@@ -84,8 +84,8 @@ def project(
             string is one of its modes; True is "reduce-overhead" on CUDA, which replays a recorded graph at every step.
         progress: show a progress bar.
         callback: called after every step with a dict: "step", "num_steps", "image" and "latent" (as evaluated),
-            "noise" (as updated; clone what you keep), the terms' means over the photos, "learning_rate", "size",
-            "seconds". Returning True ends the search.
+            "noise" (as updated), the terms' means over the photos, "learning_rate", "size", "seconds". The next step
+            may overwrite the tensors: clone what you keep. Returning True ends the search.
         changes: other values for settings of the recipe: num_steps, space, latent_weight, noise_weight, betas, …
 
     Raises:
@@ -112,10 +112,10 @@ def project(
     _check(G, target, recipe, statistics)
     if compile:
         check_compiler(place)
-    statistics = statistics or latent_statistics(G, num_samples=recipe.w_avg_samples, seed=seed)
+    statistics = (statistics or latent_statistics(G, num_samples=recipe.w_avg_samples, seed=seed)).to(place)
     layers = recipe.layer_weights(G.num_ws)
     exact = Objective(
-        target.to(place), D, distance, statistics.w_avg.to(place),
+        target.to(place), D, distance, statistics.w_avg,
         layer_weights=None if layers is None else layers.to(place), **recipe.terms,
     )  # fmt: skip
     quick = exact if dtype == torch.float32 else replace(exact, distance=distance.in_precision(dtype))
@@ -178,7 +178,7 @@ def project(
                 for group in optimizers[0].param_groups:
                     group["lr"] = stage.rate(t)
                 amount = stage.latent_noise(t, sigma)
-                point = latent + amount * jitter[step] if amount else latent
+                point = latent + amount * jitter[step] if amount else latent.clone()
                 image, _, terms = evaluate(point, noise, stage.space, stage.size)
                 best.update(quick.score(terms), point, searched)
                 for optimizer in optimizers:
@@ -200,7 +200,7 @@ def project(
             latent, noise, image, ws, terms = _better(exact, last, best, evaluate, stage.space)
     return record.result(
         ws=ws, latent=latent, noise=noise, image=image, target=target, terms=terms, seed=seed,
-        latent_distances=latent_distance(ws, statistics.w_avg.to(ws)),
+        latent_distances=latent_distance(ws, statistics.w_avg),
         stopped=stopped, settings=_settings(recipe, G, D, distance, statistics, runs or start) | {
             "space": stage.space, "seed": seed, "device": str(place), "compile": compile,
             "dtype": str(dtype).removeprefix("torch."),
@@ -275,7 +275,7 @@ def _first_latent(
     warm = not given and space != "z" and recipe.start == "warm" and objective.distance.kind == "vgg16"
     if not warm or (regression := load_warm_start(G)) is None:
         return latent
-    mean = statistics.w_avg.to(G.w_avg).expand(count, 1, -1)
+    mean = statistics.w_avg.expand(count, 1, -1)
     regressed = regression(objective.target, objective.distance)[:, None]  # [N, 1, w_dim]
     with torch.no_grad():
         size = recipe.stages[0].size

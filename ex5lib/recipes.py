@@ -271,7 +271,7 @@ ROBUST2023 = Recipe(
 )
 
 # Takes seconds, to check that everything runs; do not expect a likeness.
-SMOKE = Recipe("smoke", stages=(Stage(8, 128),), start="warm", clamp=True, w_avg_samples=1000)
+SMOKE = Recipe("smoke", stages=(Stage(4, 128),), start="warm", clamp=True, w_avg_samples=1000)
 
 RECIPES = {recipe.name: recipe for recipe in (FAST, BEST, KARRAS2020, COURSE, ROBUST2023, SMOKE)}
 

@@ -112,13 +112,14 @@ def tune(
             optimizer.param_groups[0]["lr"] = learning_rate * rise * fall
             image, d, error = evaluate(quick, dtype)
             loss = d + pixel_weight * error
-            check_finite(loss.detach(), step)
             optimizer.zero_grad(set_to_none=True)
             backward(loss.sum(), inputs=parameters)
             optimizer.step()
             done += 1
+            losses, distances, errors = torch.stack([loss, d, error]).detach().cpu()  # in one transfer
+            check_finite(losses, step)
             report = {"step": step, "num_steps": num_steps, "image": image.detach()}
-            report |= {"distance": d.mean().item(), "pixel_error": error.mean().item()}
+            report |= {"distance": distances.mean().item(), "pixel_error": errors.mean().item()}
             if callback is not None and callback(report) is True:
                 break
     except KeyboardInterrupt:

@@ -85,7 +85,7 @@ class UnknownColors(nn.Module):
         Returns:
             [1, 3, S, S].
         """
-        matrix = self.matrix.detach().double()
+        matrix = self.matrix.detach().cpu().double()  # MPS has no double
         spread = torch.ones_like(matrix) + torch.eye(3).to(matrix) / 20
         response = matrix @ spread @ matrix.T
         # A direction that faded to a hundredth of the strongest is noise.

@@ -10,8 +10,9 @@ from device import everything_on_the_device
 from typer.testing import CliRunner
 
 import ex5lib
-from ex5lib import weights
+from ex5lib import alignment, weights
 from ex5lib.cli import app
+from ex5lib.detection import Detection, detect_faces
 from ex5lib.devices import keep_freed_memory
 from ex5lib.latents import sample_ws
 from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
@@ -82,11 +83,37 @@ def astronaut() -> ex5lib.alignment.AlignedFace:
     return ex5lib.align_face(ROOT / "data" / "astronaut.png")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def detected_once():
+    """``align_face`` looks only once for the faces of a photo, which takes seconds and finds the same every time."""
+    found: dict[tuple, list[Detection]] = {}
+
+    def detect_once(photo: torch.Tensor, *, mask: torch.Tensor | None = None) -> list[Detection]:
+        key = tuple(None if each is None else (each.shape, each.numpy().tobytes()) for each in (photo, mask))
+        if key not in found:
+            found[key] = detect_faces(photo, mask=mask)
+        return list(found[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alignment, "detect_faces", detect_once)
+        yield
+
+
+class Samples(dict[int, torch.Tensor]):
+    """Generated faces [1, 3, 1024, 1024] at ψ = 0.7 by seed, each made when it is first asked for."""
+
+    def __init__(self, G: Generator):
+        self.G = G
+
+    def __missing__(self, seed: int) -> torch.Tensor:
+        with torch.no_grad():
+            self[seed] = self.G.synthesis(sample_ws(self.G, seed, truncation_psi=0.7)).clamp(-1, 1)
+        return self[seed]
+
+
 @pytest.fixture(scope="session")
-def samples(generator) -> list[torch.Tensor]:
-    """Twelve generated faces [1, 3, 1024, 1024] at ψ = 0.7."""
-    with torch.no_grad():
-        return [generator.synthesis(sample_ws(generator, s, truncation_psi=0.7)).clamp(-1, 1) for s in range(12)]
+def samples(generator) -> Samples:
+    return Samples(generator)
 
 
 @pytest.fixture

@@ -2,13 +2,18 @@
 
 PyTorch's own FakeTensorMode has no values, so nothing that reads one can run under it. Nor can a backward pass: with a
 tensor of MPS in the graph, the process ends. Here a tensor's storage bears a label, which says where it would be.
-Arithmetic, gradients and random numbers are the CPU's.
+Arithmetic, gradients and random numbers are the CPU's. What is refused, too, are operators that PyTorch lacks on MPS,
+and those that do not give the same sums twice on CUDA.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
 
 import torch
+import torchgen
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,13 +25,22 @@ _aten = torch.ops.aten
 _FROM_HOST = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)  # they copy numbers that Python holds
 _READS = (_aten._local_scalar_dense, _aten.nonzero, _aten.masked_select)  # the host waits for their values
 _INDEXES = (_aten.index, _aten.index_put, _aten.index_put_)  # take indices from the host
+# Of those that torch.use_deterministic_algorithms names, what image networks use. They add up in any order.
+_IN_ANY_ORDER = (
+    _aten.reflection_pad2d_backward, _aten.upsample_bilinear2d_backward, _aten.upsample_bicubic2d_backward,
+    _aten._upsample_bilinear2d_aa_backward, _aten._upsample_bicubic2d_aa_backward, _aten._adaptive_avg_pool2d_backward,
+    _aten.scatter_add, _aten.scatter_add_, _aten.grid_sampler_2d_backward,
+)  # fmt: skip
 
 
 class Traffic:
-    """How often the host waited for the device, by reading from it (``to_host``) or by a copy to it (``to_device``)."""
+    """How often the host waited for the device, by reading from it (``to_host``) or by a copy to it (``to_device``).
+
+    And how many numbers the largest tensor had that was copied to the host (``largest``).
+    """
 
     def __init__(self):
-        self.to_host, self.to_device = 0, 0
+        self.to_host, self.to_device, self.largest = 0, 0, 0
 
 
 @contextmanager
@@ -37,6 +51,35 @@ def simulated(place: str) -> Iterator[Traffic]:
         stack.enter_context(_Operators(traffic))
         stack.enter_context(_Interface(traffic))
         yield traffic
+
+
+@cache
+def _lacking_on_mps() -> frozenset[str]:
+    """Names of the operators that have no implementation for MPS, nor one for all devices, in PyTorch's own table."""
+    table = Path(torchgen.__file__).parent / "packaged" / "ATen" / "native" / "native_functions.yaml"
+    entries = dict(re.findall(r"^- func: ([\w.]+)(.*?)(?=^- func: |\Z)", table.read_text(), re.M | re.S))
+
+    def lacks(entry: str) -> bool:
+        if delegate := re.search(r"^  structured_delegate: ([\w.]+)", entry, re.M):
+            entry = entries[delegate[1]]
+        dispatch = re.search(r"^  dispatch:\n((?:    .*\n)+)", entry, re.M)
+        return dispatch is not None and not re.search(r"\bMPS\b.*:|Composite\w+.*:", dispatch[1])
+
+    return frozenset(name for name, entry in entries.items() if lacks(entry))
+
+
+def _check_operator(func: torch._ops.OpOverload, args: tuple, place: torch.device) -> None:
+    """Raise what the device would say to an operator that it lacks; and refuse what is not the same twice."""
+    name = func._schema.name.removeprefix("aten::") + f".{func._overloadname}".removesuffix(".default")
+    if place.type == "mps":
+        if name in _lacking_on_mps():
+            raise NotImplementedError(f"MPS has no {name}.")
+        if func.overloadpacket is _aten._adaptive_avg_pool2d and any(
+            size % parts for size, parts in zip(args[0].shape[2:], args[1], strict=True)
+        ):
+            raise RuntimeError("MPS averages only into parts of equal size.")
+    elif func.overloadpacket in _IN_ANY_ORDER:
+        raise RuntimeError(f"{name} does not give the same sums twice on CUDA.")
 
 
 def _label(tensor: Tensor) -> torch.device:
@@ -77,6 +120,8 @@ class _Operators(TorchDispatchMode):
             self.traffic.to_host += places - {CPU} != set()
         if len(places) > 1:
             raise RuntimeError(f"{func} mixes tensors on {' and '.join(sorted(map(str, places)))}.")
+        for place in places - {CPU}:
+            _check_operator(func, args, place)
         made = func(*args, **(kwargs or {}))
         if not given and torch._C._current_graph_task_id() != -1:
             places = {ANYWHERE}
@@ -143,6 +188,7 @@ class _Interface(TorchFunctionMode):
             return made
         self.traffic.to_host += target == CPU
         self.traffic.to_device += place == CPU
+        self.traffic.largest = max(self.traffic.largest, tensor.numel() if target == CPU else 0)
         same = made.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
         made = made.clone() if same else made
         return _labelled(made, target)

@@ -1,4 +1,4 @@
-"""The command line as users type it, on real photos with the real networks."""
+"""The command line as users type it, on real photos; most searches are those of a small generator."""
 
 import json
 import os
@@ -68,8 +68,8 @@ def test_align_neither_replaces_its_photo_nor_leaves_an_earlier_crop(call, photo
     assert Path("here/alignment.png").read_bytes() != shown
 
 
-def test_invert_aligns_searches_and_reports(call, photo):
-    result = call("invert", photo, "--num-steps", 3, "--space", "w+", "--seed", 5, "--device", "cpu", "--out", "here")
+def test_invert_aligns_searches_and_reports(call, photo, quick):
+    result = call("invert", photo, *quick, "--space", "w+", "--seed", 5, "--out", "here")
     assert result.exit_code == 0
     assert _files(Path("here")) == RUN_FILES | {"alignment.png", "photo.png"}
     run = ex5lib.Projection.load("here")

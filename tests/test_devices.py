@@ -5,21 +5,31 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from simulated_device import simulated
 from squared_error import SquaredError
 from torch import Tensor, nn
 
 import ex5lib
-from ex5lib import projector, tuning
+from ex5lib import devices, projector, tuning
+from ex5lib.alignment import load_face
+from ex5lib.degradations import compositor
+from ex5lib.errors import DeviceError
 from ex5lib.hidden import hidden_region, hides_color, visible_resolution
 from ex5lib.jpeg import Jpeg
-from ex5lib.latents import latent_statistics
+from ex5lib.latents import latent_statistics, seeded
 from ex5lib.losses import noise_regularization, renormalize_noise
+from ex5lib.metrics import compare_all
+from ex5lib.notebook.choices import Choice
+from ex5lib.notebook.searching import LIVE_SIZE, Searcher
 from ex5lib.recipes import RECIPES, Recipe
+from ex5lib.restore import restore_faces
 from ex5lib.stages import Stage
 from ex5lib.unknown import UnknownBlur, UnknownColors
 from ex5lib.warm_start import load_warm_start
+from ex5lib.weights import loading
 from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
+from stylegan2_ada.generator import estimate_w_avg
 from stylegan2_ada.networks import random_generator
 
 CPU = torch.device("cpu")
@@ -34,7 +44,7 @@ PREVIEWED = Recipe("previewed", (Stage(2, 16), Stage(2, 16, "w+"), Stage(2, None
 @pytest.fixture(params=["cuda:0", "mps:0"])
 def place(request, monkeypatch) -> torch.device:
     place = torch.device(request.param)
-    for module in (projector, tuning):
+    for module in (projector, tuning, loading):
         monkeypatch.setattr(module, "pick_device", lambda _: place)
     return place
 
@@ -111,6 +121,23 @@ def test_a_simulated_device_refuses_to_be_mixed_and_counts_who_waits():
     assert here.device.type == "cpu"
 
 
+def test_a_simulated_device_lacks_what_it_lacks():
+    image = torch.ones(1, 3, 5, 5, requires_grad=True)
+    with simulated("mps:0"):
+        with pytest.raises(NotImplementedError, match="MPS has no heaviside"):
+            torch.heaviside(image.to("mps:0"), torch.tensor(0.0))
+        with pytest.raises(RuntimeError, match="parts of equal size"):
+            F.adaptive_avg_pool2d(image.to("mps:0"), 2)
+    with simulated("cuda:0"), pytest.raises(RuntimeError, match="reflection_pad2d_backward does not give the same"):
+        F.pad(image.to("cuda:0"), [1] * 4, mode="reflect").sum().backward()
+
+
+def test_a_gpu_is_compiled_for_with_triton(monkeypatch):
+    monkeypatch.setattr(devices, "find_spec", lambda name: None if name == "triton" else object())
+    with pytest.raises(DeviceError, match="There is no Triton"):
+        devices.check_compiler(torch.device("cuda:0"))
+
+
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generators_run_on_a_device(name, dtype, place):
@@ -161,7 +188,7 @@ def test_the_distance_runs_on_a_device(distance, dtype, place):
 @pytest.mark.parametrize("name", DEGRADATIONS)
 def test_degradations_run_on_a_device_and_have_nothing_copied_to_it_again(name, place):
     D = copy.deepcopy(DEGRADATIONS[name])
-    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    image = torch.rand(1, 3, 72, 72, generator=seeded(0)) * 2 - 1  # px that do not divide 256
     expected, parameters = _with_gradients(D, image), list(D.parameters())
     seen = visible_resolution(D), hides_color(D), hidden_region(D, 32)
     with simulated(str(place)) as traffic:
@@ -177,6 +204,22 @@ def test_degradations_run_on_a_device_and_have_nothing_copied_to_it_again(name, 
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)  # an unknown blur has more taps there, of weight 0
 
 
+@pytest.mark.parametrize("name", ["grey", "rectangle", "mask", "unknown colours"])
+def test_composites_are_made_where_the_images_are(name, place):
+    D = DEGRADATIONS[name]
+    photo, made = (torch.rand(1, 3, 32, 32, generator=seeded(i)) * 2 - 1 for i in (0, 1))
+    expected = [compositor(D)(photo, made)]
+    if hasattr(D, "fill_smoothly"):
+        expected.append(D.fill_smoothly(photo))
+    with simulated(str(place)):
+        there = _copy_on(place, D)
+        found = [compositor(there)(photo.to(place), made.to(place))]
+        if hasattr(D, "fill_smoothly"):
+            found.append(there.fill_smoothly(photo.to(place)))
+        assert {image.device for image in found} == {place}
+        _same([image.detach().cpu() for image in found], expected)
+
+
 def test_statistics_and_noise_stay_on_a_device(place):
     G = GENERATORS["conditional"]()
     expected = latent_statistics(G, num_samples=50, class_index=1)
@@ -189,6 +232,19 @@ def test_statistics_and_noise_stay_on_a_device(place):
         noise = {name: buffer.repeat(3, 1, 1, 1) for name, buffer in there.noise_buffers().items()}
         renormalize_noise(noise)
         assert noise_regularization(noise).device == place
+        _same([estimate_w_avg(there.mapping, 50).cpu()], [estimate_w_avg(G.mapping, 50)])
+
+
+def test_networks_are_loaded_to_a_device(place, small, astronaut):
+    with simulated(str(place)):
+        networks = ex5lib.load_generator(small), ex5lib.load_generator(), ex5lib.PerceptualDistance()
+        for network in networks:
+            assert {tensor.device for tensor in network.state_dict().values()} == {place}
+        section = object.__new__(ex5lib.Section)
+        section.G = networks[0]
+        assert section.mean_face.device == CPU
+        quality = compare_all({"same": astronaut.image}, astronaut.image, networks[2])
+        assert quality["same"]["distance"] == pytest.approx(0, abs=1e-6)
 
 
 def test_the_warm_start_runs_on_a_device(generator, distance, place):
@@ -242,14 +298,17 @@ def test_a_search_runs_on_a_device(name, recipe, changes, count, place, monkeypa
 
 
 def test_a_search_on_a_device_begins_where_it_is_told(place):
-    G, target = GENERATORS["mobile"](), torch.rand(1, 3, 32, 32) * 2 - 1
-    settings = {"distance": SquaredError(), "num_steps": 2, "w_avg_samples": 50, "progress": False}
-    ws = ex5lib.sample_ws(G, 3)
+    G, target = GENERATORS["conditional"](), torch.rand(1, 3, 32, 32) * 2 - 1
+    settings = {"distance": SquaredError(), "num_steps": 2, "progress": False}
+    settings["statistics"] = statistics = latent_statistics(G, num_samples=50, class_index=1)
+    ws = ex5lib.sample_ws(G, 3, class_index=1)
     with simulated(str(place)):
         run = ex5lib.project(G, target, start=ws, initial_noise=0.0, **settings)
         again = ex5lib.project(G, target, start=run, **settings)
+        in_z = ex5lib.project(G, target, space="z", initial_noise=0.0, **settings)
     assert (run.ws - ws).abs().max() < 0.5
     assert (again.ws - run.ws).abs().max() < 0.5
+    assert (in_z.ws - G.mapping(statistics.central_z, statistics.label)).abs().max() < 0.5
 
 
 class Half(SquaredError):
@@ -270,15 +329,65 @@ def test_a_search_starts_warm_on_a_device(generator, distance, place):
     assert run.settings["start"] == "warm"
 
 
-def test_pivotal_tuning_runs_on_a_device(place):
-    G = GENERATORS["stylegan2"]()
+@pytest.mark.parametrize("recipe", ["karras2020", "robust2023"])  # in w, and in styles
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_pivotal_tuning_runs_on_a_device_and_waits_once_a_step(recipe, dtype, place):
+    G, D = GENERATORS["stylegan2"](), UnknownColors().requires_grad_(False)
     target = torch.rand(1, 3, 32, 32) * 2 - 1
-    settings = {"distance": SquaredError(), "progress": False}
+    settings = {"distance": Half(), "progress": False, "degradation": D, "dtype": dtype}
+
+    def traffic(num_steps: int) -> tuple[int, int]:
+        with simulated(str(place)) as counted:
+            tuned, done = tuning.tune(G, run, num_steps=num_steps, **settings)
+            tensors = (*tuned.state_dict().values(), *G.state_dict().values(), *D.parameters(), done.image)
+            assert {tensor.device for tensor in tensors} == {CPU}
+        return counted.to_host, counted.to_device
+
     with simulated(str(place)):
-        run = ex5lib.project(G, target, num_steps=1, w_avg_samples=50, **settings)
-        tuned, run = tuning.tune(G, run, num_steps=2, **settings)
-        places = {tensor.device for tensor in (*tuned.state_dict().values(), *G.state_dict().values(), run.image)}
-    assert places == {CPU}
+        run = ex5lib.project(G, target, recipe=recipe, num_steps=3, w_avg_samples=50, **settings)
+    few, many = traffic(1), traffic(3)
+    assert (many[0] - few[0], many[1] - few[1]) == (2, 0)
+
+
+def test_photos_are_restored_on_a_device(place):
+    face = load_face(torch.rand(1, 3, 64, 64, generator=seeded(0)) * 2 - 1, aligned=True, size=32)
+    D = nn.Sequential(ex5lib.Grayscale(), ex5lib.Inpaint(64, 64, 96, 96))
+    settings = {
+        "num_steps": 2,
+        "w_avg_samples": 50,
+        "progress": False,
+        "recipe": "karras2020",
+        "distance": SquaredError(),
+    }
+    with simulated(str(place)):
+        G = _copy_on(place, GENERATORS["conditional"]())
+        statistics = latent_statistics(GENERATORS["conditional"](), num_samples=50, class_index=2)
+        (done,) = restore_faces([face], D, generator=G, samples=2, tune=1, statistics=statistics, **settings)
+        images = [
+            done.target,
+            *(image for answer in (done, *done.others) for image in (answer.result, answer.composite)),
+        ]
+        assert {image.device for image in images} == {CPU}
+
+
+def test_the_explorer_shows_what_a_device_finds(place):
+    synthesis = MobileSynthesis(w_dim=16, channels=(4,) * 6, const_channels=4)  # images of 512 px
+    face = load_face(torch.rand(1, 3, 64, 64, generator=seeded(0)) * 2 - 1, aligned=True, size=512)
+    seen = []
+    with simulated(str(place)) as traffic:
+        G = Generator(MappingNetwork(16, 16, synthesis.num_ws, num_layers=2), synthesis).requires_grad_(False).to(place)
+        searcher = Searcher(G, RECIPES, {"distance": SquaredError(), "num_steps": 2, "w_avg_samples": 50})
+
+        def after_step(step) -> bool:
+            seen.extend(image for image in step.images() if image is not None)
+            assert traffic.largest < 512**2  # none was larger than what is shown
+            return False
+
+        _, early = searcher.search(Choice(degradation="inpaint", recipe="karras2020"), face, after_step)
+    assert len(seen) == 4
+    assert len(early) == 2
+    for image in (*seen, *early.values()):
+        assert (image.device, image.shape[-1]) == (CPU, LIVE_SIZE)
 
 
 @pytest.mark.parametrize("recipe", ["fast", "karras2020", "robust2023"])

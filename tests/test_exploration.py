@@ -131,7 +131,7 @@ def test_run_searches_what_restore_finds_with_the_same_settings(make, small, fac
     assert torch.equal(one.result.result, same.result)
     assert _close(one.board.values["result"], same.result)
     assert one.board.values["composite"] == b""
-    assert re.fullmatch(rf"Done: 8 of 8 steps, \d+ s, d to the target {same.run.distance:.3f}\.", one.status)
+    assert re.fullmatch(rf"Done: 4 of 4 steps, \d+ s, d to the target {same.run.distance:.3f}\.", one.status)
     (column,) = one.board.values["numbers"]
     assert column["distance"] == pytest.approx(same.metrics["result and original"]["distance"])
     assert _state(one)["phase"] == "idle"
@@ -181,7 +181,7 @@ def test_a_changed_choice_ends_the_search_and_starts_another(make):
     inside, go_on = threading.Event(), threading.Event()
 
     def before(call: int) -> None:
-        if call == 4:
+        if call == 2:
             inside.set()
             assert go_on.wait(PATIENCE)
 
@@ -193,7 +193,7 @@ def test_a_changed_choice_ends_the_search_and_starts_another(make):
     go_on.set()
     assert one.wait(PATIENCE)
     assert one.result.run.settings["latent_weight"] == 1.0
-    assert one.result.run.num_steps == 8
+    assert one.result.run.num_steps == 4
     assert len(one.shelf.found) == 1
 
 
@@ -222,7 +222,7 @@ def test_going_back_shows_the_finished_result_at_once(make):
     one.change(latent_weight=0.001 * (1 + 1e-12))  # as a browser computes it
     assert one.result is first
     assert one.board.values["result"] == frame
-    assert one.status.startswith("Found before: 8 of 8 steps")
+    assert one.status.startswith("Found before: 4 of 4 steps")
     one.change(kernel_size=7)  # which no search without a blur reads
     assert one.result is first
     assert one.wait(PATIENCE)
@@ -253,7 +253,7 @@ def test_a_choice_that_makes_no_sense_is_said_and_leaves_nothing_stale_undimmed(
     inside, go_on = threading.Event(), threading.Event()
 
     def before(call: int) -> None:
-        if call == 5:
+        if call == 3:
             inside.set()
             assert go_on.wait(PATIENCE)
 
@@ -408,7 +408,7 @@ def test_an_unexpected_error_is_said_and_the_next_search_runs(make, caplog):
     assert "test_exploration.py" in caplog.text  # where it happened
     one.run()
     assert one.wait(PATIENCE)
-    assert one.result.run.num_steps == 8
+    assert one.result.run.num_steps == 4
 
 
 def test_a_second_exploration_stops_the_search_of_the_first(make):
@@ -421,11 +421,11 @@ def test_a_second_exploration_stops_the_search_of_the_first(make):
     assert first.wait(PATIENCE)
     assert first.result.stopped
     assert second.wait(PATIENCE)
-    assert second.result.run.num_steps == 8
+    assert second.result.run.num_steps == 4
 
 
 def test_save_writes_the_whole_result_into_a_folder_of_its_own(make, tmp_path, monkeypatch):
-    one = make(degradation="blur")
+    one = make(degradation="blur", num_steps=8)
     one.run()
     assert one.wait(PATIENCE)
     for number in (1, 2):  # nothing that was saved is lost

@@ -115,7 +115,7 @@ def test_where_there_is_no_kernel_a_picture_with_a_caption_is_left(make, small, 
     hole = ex5lib.Inpaint(164, 84, 44, 88)
     done = ex5lib.restore(face, hole, aligned=True, generator=small, **settings)
     one = make(degradation="inpaint", done=done)
-    assert one.exploration.status.startswith("Found before: 8 of 8 steps")
+    assert one.exploration.status.startswith("Found before: 4 of 4 steps")
     one._ipython_display_()
     page = shell[0]["data"]["text/html"]
     pictures = dict(re.findall(r'<img alt="(\w+)" src="data:image/jpeg;base64,([^"]+)"', page))

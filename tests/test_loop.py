@@ -1,4 +1,4 @@
-"""The loop of ``project`` against a plain loop written out here."""
+"""The loop of ``project`` against a plain loop written out here, and on a real photo at full size."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from torch import Tensor
 
 import ex5lib
 from ex5lib import devices, project
+from ex5lib.images import resize_area
 from ex5lib.latents import latent_statistics
 from ex5lib.losses import latent_distance, noise_regularization, renormalize_noise
 from ex5lib.recipes import Recipe
@@ -126,6 +127,17 @@ def test_the_loop_is_the_formulas(G, name):
     of_size = {name: drawn[name] for name in G.noise_buffers(recipe.stages[0].size)} if recipe.optimize_noise else {}
     first = noise_regularization(of_size).item()
     assert run.history["noise_regularization"][0] == pytest.approx(first, rel=1e-4)  # only of buffers that are used
+
+
+def test_a_real_photo_comes_nearer_at_full_size(generator, distance, astronaut):
+    settings = {"num_steps": 6, "snapshots": [0], "device": "cpu", "progress": False}
+    run = project(generator, astronaut.image, distance=distance, **settings)
+    assert run.image.shape == (1, 3, 1024, 1024)
+    small, start, photo = (resize_area(i, 256) for i in (run.image, run.snapshots[0], astronaut.image))
+    at_mean, found = distance(start, photo).item(), distance(small, photo).item()
+    assert 5 < at_mean < 6.5
+    assert found < 0.8 * at_mean
+    assert found == pytest.approx(run.distance, rel=1e-4)
 
 
 def test_a_preview_does_not_move_the_styles_that_it_only_guesses_at(G):

@@ -57,7 +57,7 @@ def test_stored_outputs_are_complete_small_and_of_a_real_run(name, notebook, roo
     assert shown >= FIGURES[name]
     text = "".join(output.text for output in outputs if output.output_type == "stream")
     steps = [int(count) for count in re.findall(r": (\d+) steps in", text)]
-    assert name == "3.1_alignment" or max(steps) >= 85  # of fast or karras2020; smoke takes 8
+    assert name == "3.1_alignment" or max(steps) >= 85  # of fast or karras2020; smoke takes 4
     assert not re.search(r"/(root|home|work|tmp|content)/", text)
 
 
@@ -181,11 +181,13 @@ import ipywidgets, ex5lib
 assert before == (torch.__version__, torch.__file__)
 assert ipywidgets.__version__ == "7.7.1"
 assert pathlib.Path("../data/astronaut.png").exists()
-exploration = ex5lib.explore(ex5lib.load_generator(), torch.zeros(1, 3, 1024, 1024)).exploration
+print(ex5lib.__file__, os.getcwd(), sep="|")
+"""
+EXPLORE = """
+exploration = ex5lib.explore(ex5lib.load_generator(), torch.zeros(1, 3, 256, 256)).exploration
 widget = ex5lib.notebook.explorer._Widget(exploration)  # in ipywidgets 7, as elsewhere
 widget._heard(widget, {"do": "change", "degradation": "blur"}, [])
 assert widget.state["choice"]["degradation"] == "blur"
-print(exploration.status, ex5lib.__file__, os.getcwd(), sep="|")
 """
 
 
@@ -222,8 +224,8 @@ def test_on_colab_the_first_cell_fetches_the_project_once_and_leaves_torch_alone
     content = tmp_path / "content"
     content.mkdir()
     clone = content / "gan-inversion"
-    expected = f"Press Run.|{clone / 'ex5lib' / '__init__.py'}|{clone / 'notebooks'}"
-    told, *_, last = _run(BEFORE + first + AFTER, content, colab).splitlines()
+    expected = f"{clone / 'ex5lib' / '__init__.py'}|{clone / 'notebooks'}"
+    told, *_, last = _run(BEFORE + first + AFTER + EXPLORE, content, colab).splitlines()
     assert last == expected
     assert told.startswith("GPU: " if torch.cuda.is_available() else "This runtime has no GPU, so that")
     # A runtime that was restarted, and the cell run twice: nothing is fetched again.

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from squared_error import SquaredError
 
 import ex5lib
 from ex5lib import errors as e
@@ -28,8 +29,8 @@ def skip_generator():
 
 
 @pytest.fixture
-def settings(distance) -> dict:
-    return {"w_avg_samples": 200, "distance": distance, "device": "cpu", "progress": False}
+def settings() -> dict:
+    return {"w_avg_samples": 200, "distance": SquaredError(), "device": "cpu", "progress": False}
 
 
 def _target(G, seed: int) -> torch.Tensor:
@@ -109,7 +110,8 @@ def test_a_stage_leaves_noise_alone_that_its_preview_does_not_use(skip_generator
 
 
 @pytest.mark.parametrize("recipe", ["karras2020", "fast"])
-def test_photos_of_a_batch_are_searched_as_each_would_be_alone(skip_generator, settings, recipe):
+def test_photos_of_a_batch_are_searched_as_each_would_be_alone(skip_generator, settings, distance, recipe):
+    settings["distance"] = distance
     targets = torch.cat([_target(skip_generator, seed) for seed in (4, 5, 6)])
     # Few steps: Adam blows up rounding where gradients are near 0, and every further step multiplies it.
     together = project(skip_generator, targets, recipe=recipe, num_steps=4, latent_weight=0.1, **settings)
@@ -388,16 +390,17 @@ def test_the_warm_start_is_for_the_w_that_it_was_fitted_to(generator, skip_gener
     assert load_warm_start(skip_generator) is None
 
 
-def test_other_features_than_the_warm_starts_own_begin_at_the_mean(generator, astronaut, settings):
+def test_other_features_than_the_warm_starts_own_begin_at_the_mean(generator, astronaut, distance, settings):
     class AnotherDistance(ex5lib.PerceptualDistance):
         def __init__(self):
             super().__init__(device="cpu")
             self.kind = "another"
 
     first = {}
-    for distance in (settings["distance"], AnotherDistance()):
-        run = project(generator, astronaut.image, recipe="smoke", num_steps=1, **settings | {"distance": distance})
-        first[distance.kind] = run.history["latent_distance"][0]
+    for d in (distance, AnotherDistance()):
+        settings |= {"distance": d, "num_steps": 1, "snapshots": ()}
+        run = project(generator, astronaut.image, recipe="smoke", **settings)
+        first[d.kind] = run.history["latent_distance"][0]
     assert first["another"] == 0 < first["vgg16"]
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from html.parser import HTMLParser
 
 import nbformat
@@ -23,7 +24,7 @@ CELLS = [
     (
         "code",
         "import torch\nimport ex5lib\nfrom ex5lib import figures, notebook\n"
-        "section = ex5lib.Section('3.9', photo, recipe=recipe, out=out)\n"
+        "section = ex5lib.Section('3.9', photo, generator=generator, recipe=recipe, out=out)\n"
         "section.show('one', figures.plot_images([section.face.image], ['the face']), 'A <face>.')\n"
         "section.table([{'n': 1.5}], 'Numbers.')\n"
         "section.check_claim('water is wet', True, wetness=1)\nsection.check_claim('pigs fly', False)\n"
@@ -37,16 +38,19 @@ CELLS = [
 
 @pytest.fixture
 def notebooks(tmp_path, monkeypatch):
-    """Writes the notebook, with further cells, where the report looks for notebooks."""
+    """Writes the notebook, with further cells at its end or after the parameters, where the report looks for it."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
     monkeypatch.setattr(report, "NOTEBOOKS", folder)
     monkeypatch.setenv("EX5_RECIPE", "smoke")
     monkeypatch.setenv("EX5_CHROMIUM", "no-browser")  # printing has its own test
 
-    def write(*more: str) -> None:
-        notebook = nbformat.v4.new_notebook()
-        for kind, source, tag in [*CELLS, *(("code", source, None) for source in more)]:
+    def write(*more: str, early: Sequence[str] = ()) -> None:
+        notebook, early, late = (
+            nbformat.v4.new_notebook(),
+            *([("code", s, None) for s in part] for part in (early, more)),
+        )
+        for kind, source, tag in [*CELLS[:2], *early, *CELLS[2:], *late]:
             make = nbformat.v4.new_code_cell if kind == "code" else nbformat.v4.new_markdown_cell
             notebook.cells.append(make(source, metadata={"tags": [tag]} if tag else {}))
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -90,7 +94,7 @@ def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(not
     assert "✓ holds : water is wet wetness 1" in text
     assert "✗ does not hold : pigs fly" in text
     assert "1 of 2 claims hold 3.9 : ✓ ✗" in text
-    assert "A trial run. The recipe smoke takes 8 steps" in text
+    assert "A trial run. The recipe smoke takes 4 steps" in text
     assert "Of 2 claims, 1 hold" in text
     assert "3.9: pigs fly." in text
     assert "Numbers." in text
@@ -113,11 +117,12 @@ def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(not
     assert said[2] == "3.9_small: done before"
 
 
-def test_a_students_notebooks_are_reported_on_with_their_own_words_and_pictures(notebooks, tmp_path):
+def test_a_students_notebooks_are_reported_on_with_their_own_words_and_pictures(notebooks, root, tmp_path):
+    request = Request(generator=str(root / "tests" / "data" / "cond_64_fp16.pkl"))
     notebooks("section.run('deblurring')\nsection.hand_in()\nsection.finish()")
     own = tmp_path / "own"
     (tmp_path / "notebooks").rename(own)
-    page = make_report(Request(), tmp_path / "out", notebooks=own, device="cpu", say=lambda _: None)
+    page = make_report(request, tmp_path / "out", notebooks=own, device="cpu", say=lambda _: None)
     text = page.read_text(encoding="utf-8")
     assert text.count('alt="deblurring: found"') == 1
     # Only the words change: nothing is run again, but what is handed in has the new ones.
@@ -126,14 +131,14 @@ def test_a_students_notebooks_are_reported_on_with_their_own_words_and_pictures(
     changed.cells[3].source = "My own finding."
     nbformat.write(changed, path)
     said: list[str] = []
-    page = make_report(Request(), tmp_path / "out", notebooks=own, device="cpu", say=said.append)
+    page = make_report(request, tmp_path / "out", notebooks=own, device="cpu", say=said.append)
     assert said[0] == "3.9_small: done before"
     assert "My own finding." in page.read_text(encoding="utf-8")
     kept = nbformat.read(tmp_path / "out" / "notebooks" / "3.9_small.ipynb", as_version=4)
     assert any(cell.source == "My own finding." for cell in kept.cells)
     assert all(cell.execution_count for cell in kept.cells if cell.cell_type == "code")
     with pytest.raises(FileError, match="There are no notebooks in"):
-        make_report(Request(), tmp_path / "out", notebooks=tmp_path)
+        make_report(request, tmp_path / "out", notebooks=tmp_path)
 
 
 @pytest.mark.skipif(find_browser() is None, reason="there is no Chromium on this machine")
@@ -175,11 +180,11 @@ def test_of_the_explorer_a_picture_stays_where_its_widget_cannot(root):
 
 
 def test_a_notebook_that_fails_ends_the_report_with_one_sentence_and_is_run_again(notebooks, tmp_path):
-    notebooks("ex5lib.load_image('nobody.jpg')")
+    notebooks(early=["import ex5lib; ex5lib.load_image('nobody.jpg')"])
     with pytest.raises(ReportError, match=r"^Notebook 3\.9_small failed: There is no file nobody\.jpg"):
         make_report(Request(), tmp_path / "out", device="cpu", say=lambda _: None)
     assert list((tmp_path / "out" / "notebooks").iterdir()) == []
-    notebooks("1 / 0")
+    notebooks(early=["1 / 0"])
     with pytest.raises(ReportError, match="failed: ZeroDivisionError: division by zero"):
         make_report(Request(), tmp_path / "out", device="cpu", say=lambda _: None)
     notebooks()

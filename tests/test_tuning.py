@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from squared_error import SquaredError
 
 import ex5lib
 from ex5lib import errors as e
@@ -17,8 +18,8 @@ from stylegan2_ada.readers import load_generator_file, save_generator
 
 
 @pytest.fixture
-def settings(distance) -> dict:
-    return {"distance": distance, "device": "cpu", "progress": False}
+def settings() -> dict:
+    return {"distance": SquaredError(), "device": "cpu", "progress": False}
 
 
 def _searched(G, settings, *, seeds=(4,), degradation=None, space="w") -> Projection:

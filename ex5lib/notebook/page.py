@@ -115,9 +115,9 @@ def show_page(
     keywords = {"device": device} | ({} if num_steps is None else {"num_steps": num_steps})
     exploration = Exploration(G, subject, Choice(recipe=recipe), recipes, keywords, name=photo.name, out=out)
     server = PageServer(exploration, port)
-    say(f"the page is at {server.address}")
-    say("Ctrl-C ends it")
     try:
+        say(f"the page is at {server.address}")
+        say("Ctrl-C ends it")
         if browser:
             webbrowser.open(server.address)
         threading.Event().wait()

@@ -46,7 +46,7 @@ class Step:
 
     def images(self) -> tuple[Tensor, Tensor | None]:
         """What to show: the image and, where a part of the photo is known, its composite."""
-        return self.show(self.image.float().cpu().clamp(-1, 1))
+        return self.show(resize_area(self.image.clamp(-1, 1), LIVE_SIZE).cpu())  # small, before it leaves a GPU
 
 
 class Searcher:
@@ -104,7 +104,7 @@ class Searcher:
             curve.append((report["distance"], report["size"]))
             image = report["image"]
             if report["step"] in marks:
-                early[report["step"]] = resize_area(image.float().cpu(), LIVE_SIZE)
+                early[report["step"]] = resize_area(image, LIVE_SIZE).cpu()
             words = f"step {report['step'] + 1} of {report['num_steps']} at {report['size']} px, "
             words += f"d {report['distance']:.3f}, about {time_in_words(clock.seconds_left)} left"
             progress = {"share": clock.share, "words": words}
