@@ -83,10 +83,11 @@ function makeControls({ about, view, send, change, problem, state }) {
     const name = h("span", { className: "ex5-name" });
     const faces = h("div", { className: "ex5-strip", role: "group", "aria-label": "faces in the photo" });
     const open = button("Upload …", "Choose a photo of a face from this computer", () => file.click());
+    const damages = h("div", {});
     const damaged = tick("the photo itself is damaged",
         "Nothing is done to the photo; there is then no original to compare with.", (on) => change({ damaged: on }));
 
-    const degradation = select("degradation", Object.keys(about.degradations), (value) => {
+    const degradation = select("degradation", about.degradations, (value) => {
         view.chosen = false;
         view.tool = "compare";
         change({ degradation: value });
@@ -113,20 +114,34 @@ function makeControls({ about, view, send, change, problem, state }) {
     };
     const own = button("↺ the task's own", "Leave λ_w to the recipe, which knows the task", toOwn);
     const ownWords = h("div", { className: "ex5-note" });
+    const meaning = h("div", { className: "ex5-note" },
+        "Less: nearer to the target. More: nearer to the average face.");
     const recipe = select("recipe", about.recipes, (value) => change({ recipe: value }));
     const seed = h("input", { type: "number", step: 1, min: 0, "aria-label": "seed" });
     seed.onchange = () => change({ seed: Number(seed.value || 0) });
     const another = button("Another answer", "A further face that fits what the photo shows",
         () => send({ do: "another" }));
 
+    let proposed = ""; // a button that is drawn anew loses its focus, and a click that has begun
+    function setDamages(found) {
+        const now = JSON.stringify(found);
+        if (now === proposed) return;
+        proposed = now;
+        damages.replaceChildren(...found.map(({ reason, accepted }, i) => {
+            const title = "The photo itself is damaged like that: look for a face that looks like it when so damaged";
+            const accept = button("Restore that", title, () => send({ do: "accept", damage: i }));
+            accept.hidden = accepted;
+            return h("div", { className: "ex5-damage" }, `Seen in it: ${reason}. `, accept);
+        }));
+    }
+
     return {
         box: h("div", { className: "ex5-controls" },
-            group("Photo", name, h("div", { className: "ex5-row" }, open, samples, file), faces, damaged.box),
+            group("Photo", name, h("div", { className: "ex5-row" }, open, samples, file), faces, damages, damaged.box),
             group("What is done to it",
                 degradation.box, ...Object.values(sliders).map((one) => one.box), follows.box, holeBox),
-            group("The search", weight.box, ownWords, own, recipe.box, row("seed", seed, another))),
-        set({ choice, own_weight: ownWeight, own: words, name: photo }) {
-            const read = about.degradations[choice.degradation];
+            group("The search", weight.box, meaning, ownWords, own, recipe.box, row("seed", seed, another))),
+        set({ choice, reads: read, own_weight: ownWeight, own: words, name: photo, damages: found }) {
             for (const [each, { box, set }] of Object.entries(sliders)) {
                 box.hidden = !read.includes(each);
                 set(each === "sigma" ? choice.sigma ?? sigmaOf(choice.kernel_size) : choice[each]);
@@ -145,6 +160,7 @@ function makeControls({ about, view, send, change, problem, state }) {
             if (isFree("seed", seed)) seed.value = choice.seed;
             another.textContent = choice.answer ? `Another answer (this is ${choice.answer + 1})` : "Another answer";
             name.textContent = photo;
+            setDamages(found);
         },
         setFaces(found) {
             faces.hidden = !found.length;

@@ -65,6 +65,9 @@ function numbersTable(columns) {
     const rows = ROWS.map(([label, key, digits, title]) =>
         h("tr", {}, h("th", { scope: "row", title, textContent: label }),
             ...columns.map((column) => h("td", { textContent: cell(column, key, digits) }))));
-    const note = "Identity distance below 0.6: dlib takes the two for one person.";
-    return [h("table", {}, h("tr", {}, h("td"), ...head), ...rows), h("div", { className: "ex5-note" }, note)];
+    const notes = ["Identity distance below 0.6: dlib takes the two for one person."];
+    const [first, ...more] = columns[0].found;
+    if (first) notes.unshift([`Found: ${first}`, ...more].join("\n"));
+    const table = h("table", {}, h("tr", {}, h("td"), ...head), ...rows);
+    return [table, ...notes.map((note) => h("div", { className: "ex5-note" }, note))];
 }
