@@ -367,6 +367,13 @@ def test_distances_to_the_target_stand_side_by_side_only_for_one_task(make):
     result, previous = one.board.values["numbers"]
     assert previous["target"] is None
     assert previous["distance"] is not None  # to the original, which is the same
+    one.stop()
+    one.handle({"do": "choose", "name": "officer.jpg"})
+    assert one.wait(PATIENCE)
+    one.run()
+    assert one.wait(PATIENCE)
+    assert [column["name"] for column in one.board.values["numbers"]] == ["result"]  # another photo's says nothing
+    assert one.board.values["previous"]
 
 
 def test_a_damaged_photo_has_no_original(make, face):
@@ -550,7 +557,11 @@ def test_of_several_faces_another_can_be_picked(make, root, monkeypatch):
     first = one.board.values["photo"]
     one.handle({"do": "pick", "face": 1})
     assert one.board.values["photo"] != first
-    assert _state(one)["name"] == "group.png"
+    assert (_state(one)["name"], _state(one)["face"]) == ("group.png", 1)
+    one.begin(replace(one._first, seed=3))  # back to the first photo, whose faces these are not
+    assert (one.board.values["faces"], _state(one)["face"]) == ([], None)
+    one.handle({"do": "pick", "face": 1})
+    assert one.status == "There is no such face: choose one of those that are shown."
 
 
 def test_time_is_what_the_progress_measures():

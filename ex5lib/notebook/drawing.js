@@ -62,10 +62,14 @@ function numbersTable(columns) {
         return typeof column[key] === "number" ? column[key].toFixed(digits) : "–";
     };
     const head = columns.map((column) => h("th", { scope: "col", textContent: column.name }));
-    const rows = ROWS.map(([label, key, digits, title]) =>
+    const isThere = ([, key]) => columns.some((column) => column.pending || typeof column[key] === "number");
+    const rows = ROWS.filter(isThere).map(([label, key, digits, title]) =>
         h("tr", {}, h("th", { scope: "row", title, textContent: label }),
             ...columns.map((column) => h("td", { textContent: cell(column, key, digits) }))));
     const notes = ["Identity distance below 0.6: dlib takes the two for one person."];
+    if (columns.every(({ pending, distance }) => !pending && distance === null)) {
+        notes[0] = "There is no undamaged original to compare with.";
+    }
     const [first, ...more] = columns[0].found;
     if (first) notes.unshift([`Found: ${first}`, ...more].join("\n"));
     const table = h("table", {}, h("tr", {}, h("td"), ...head), ...rows);

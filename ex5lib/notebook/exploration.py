@@ -236,6 +236,7 @@ class Exploration:
         self.status, self._error = text, error
         more = {"status": text, "error": error, "phase": self._phase, "live": self._live, "heard": self._heard}
         more |= {"stale": self._stale, "name": self._subject.name, "stroke": self._stroke}
+        more["face"] = self._subjects.index(self._subject) if self._subject in self._subjects else None
         wanted = asdict(self.choice).items()
         more["damages"] = [
             {"reason": each.reason, "accepted": values_of(each).items() <= wanted} for each in self._subject.damages
@@ -271,6 +272,9 @@ class Exploration:
 
     def _show_target(self) -> bool:
         """Show the photo and the target; returns whether the choice makes sense."""
+        if self._subject not in self._subjects:  # they are another photo's
+            self._subjects = []
+            self.board.put(faces=[])
         small = preview(self._subject.face.image)
         self.board.put(photo=jpeg(small, PICTURE_SIZE))
         try:

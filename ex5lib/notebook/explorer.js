@@ -146,7 +146,10 @@ function render({ model, el }) {
         "change:curve": drawCurve,
         "change:numbers": drawNumbers,
         "change:history": drawHistory,
-        "change:faces": () => controls.setFaces(model.get("faces")),
+        "change:faces": () => {
+            controls.setFaces(model.get("faces"));
+            drawState();
+        },
         "change:mask": picture.drawMask,
         ...Object.fromEntries(PICTURES.map((name) => [`change:${name}`, () => picture.load(name)])),
     };

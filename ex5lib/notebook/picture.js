@@ -35,12 +35,16 @@ function makePicture({ view, send, state, model }) {
     stage.onpointerdown = (event) => {
         if (view.tool !== "compare" || event.button) return;
         stage.setPointerCapture(event.pointerId);
-        wipeTo(event);
+        if (event.pointerType !== "touch") wipeTo(event); // a finger may be about to scroll
         stage.onpointermove = wipeTo;
         handle.focus({ preventScroll: true });
         event.preventDefault();
     };
-    stage.onpointerup = stage.onpointercancel = () => (stage.onpointermove = null);
+    stage.onpointerup = (event) => {
+        stage.onpointermove?.(event);
+        stage.onpointermove = null;
+    };
+    stage.onpointercancel = () => (stage.onpointermove = null);
     handle.onkeydown = (event) => {
         const to = { ArrowLeft: view.at - 0.05, ArrowRight: view.at + 0.05, Home: 0, End: 1 }[event.key];
         if (to === undefined) return;
@@ -111,7 +115,7 @@ function makePicture({ view, send, state, model }) {
         over.classList.toggle("ex5-stale", stale.includes(view.left));
         wipe(view.at);
         [view.left, view.right].forEach((name, i) => {
-            tags[i].textContent = stale.includes(name) ? `${name} (not of these settings)` : name;
+            tags[i].textContent = stale.includes(name) ? `${name} (earlier)` : name;
         });
         for (const each of [over, handle, ...tags]) each.hidden = painting;
         busy.textContent = phase === "aligning" ? "looking for a face…" : "searching…";

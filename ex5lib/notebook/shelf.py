@@ -133,9 +133,12 @@ def _numbers(shown: Found | None, previous: Found | None) -> list[dict]:
     """The columns of the page's table: result, composite and previous result, as far as they are there.
 
     ``target`` is d to the target, of the result without composite; None where that would compare different tasks, and
-    for a composite, whose known part is the target's own. The others are to the original; None if there is none.
+    for a composite, whose known part is the target's own. The others are to the original; None if there is none. Of a
+    previous result there is a column only if it is the same photo's.
     """
     columns = []
+    if previous is not None and previous.choice.photo != shown.choice.photo:
+        previous = None
     for found, name in ((shown, "result"), (shown, "composite"), (previous, "previous")):
         if found is None or (name == "composite" and found.done.composite is None):
             continue

@@ -19,7 +19,7 @@ MAX_BYTES = 100_000_000  # of an uploaded file
 _THUMBNAIL = 96
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A face to explore, its photo's name, and what it seems to suffer from, if anybody has looked."""
 
