@@ -383,7 +383,7 @@ def test_a_damaged_photo_has_no_original(make, face):
     assert one.wait(PATIENCE)
     assert one.result.original is None
     (column,) = one.board.values["numbers"]
-    assert (column["distance"], column["pending"]) == (None, False)
+    assert (column["distance"], column["pending"], column["original"]) == (None, False, False)
 
 
 @pytest.mark.parametrize("degradation", DEGRADATIONS)

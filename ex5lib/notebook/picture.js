@@ -35,13 +35,17 @@ function makePicture({ view, send, state, model }) {
     stage.onpointerdown = (event) => {
         if (view.tool !== "compare" || event.button) return;
         stage.setPointerCapture(event.pointerId);
-        if (event.pointerType !== "touch") wipeTo(event); // a finger may be about to scroll
-        stage.onpointermove = wipeTo;
+        let scrolling = event.pointerType === "touch"; // perhaps: until the finger moves sideways, or is lifted
+        if (!scrolling) wipeTo(event);
+        stage.onpointermove = (moved) => {
+            scrolling &&= Math.abs(moved.clientX - event.clientX) < 8;
+            if (!scrolling) wipeTo(moved);
+        };
         handle.focus({ preventScroll: true });
         event.preventDefault();
     };
     stage.onpointerup = (event) => {
-        stage.onpointermove?.(event);
+        if (stage.onpointermove) wipeTo(event);
         stage.onpointermove = null;
     };
     stage.onpointercancel = () => (stage.onpointermove = null);

@@ -147,6 +147,7 @@ def _numbers(shown: Found | None, previous: Found | None) -> list[dict]:
         comparable = name == "result" or (name == "previous" and _task(found.choice) == _task(shown.choice))
         names = ("distance", "psnr", "ssim", "identity_distance")
         column = {"name": name, "target": found.done.run.distance if comparable else None}
+        column["original"] = found.done.original is not None
         column["found"] = found.found_in_words() if name == "result" else []
         columns.append(column | {each: quality.get(each) for each in names} | {"pending": found.quality is None})
     return columns
