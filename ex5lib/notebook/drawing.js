@@ -66,8 +66,8 @@ function numbersTable(columns) {
     const rows = ROWS.filter(isThere).map(([label, key, digits, title]) =>
         h("tr", {}, h("th", { scope: "row", title, textContent: label }),
             ...columns.map((column) => h("td", { textContent: cell(column, key, digits) }))));
-    const notes = ["Identity distance below 0.6: dlib takes the two for one person."];
-    if (!columns[0].original) notes.unshift("Of a damaged photo there is no original to compare with.");
+    const notes = [columns[0].original ? "Identity distance below 0.6: dlib takes the two for one person."
+        : "Of a damaged photo there is no original to compare with."];
     const [first, ...more] = columns[0].found;
     if (first) notes.unshift([`Found: ${first}`, ...more].join("\n"));
     const table = h("table", {}, h("tr", {}, h("td"), ...head), ...rows);

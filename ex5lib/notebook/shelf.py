@@ -134,10 +134,12 @@ def _numbers(shown: Found | None, previous: Found | None) -> list[dict]:
 
     ``target`` is d to the target, of the result without composite; None where that would compare different tasks, and
     for a composite, whose known part is the target's own. The others are to the original; None if there is none. Of a
-    previous result there is a column only if it is the same photo's.
+    previous result there is a column only if it is the same photo's, with the same original or none.
     """
     columns = []
-    if previous is not None and previous.choice.photo != shown.choice.photo:
+    if previous is not None and any(
+        getattr(previous.choice, name) != getattr(shown.choice, name) for name in ("photo", "damaged")
+    ):
         previous = None
     for found, name in ((shown, "result"), (shown, "composite"), (previous, "previous")):
         if found is None or (name == "composite" and found.done.composite is None):

@@ -113,12 +113,16 @@ def test_fingers_are_enough(explore, browser, errors, screenshots):
     expect(page.locator(WIPE)).to_have_attribute("aria-valuenow", "20")
     page.get_by_label("degradation", exact=True).select_option("inpaint")
     page.get_by_role("button", name="brush").tap()
-    page.get_by_role("button", name="clear").tap()
     page.evaluate("() => scrollTo(0, 0)")
+    place = page.locator(".ex5-stage").bounding_box()
+    page.get_by_role("button", name="clear").tap()
+    student.wait("^Nothing is painted")
+    assert page.locator(".ex5-stage").bounding_box() == place  # or a stroke would jump
     student.touch((0.3, 0.4), (0.7, 0.4), (0.3, 0.6))
     assert student.painted() > 3000
     assert page.evaluate("() => scrollY") == 0  # a painting finger does not scroll
-    student.wait("^Press Run")
+    page.wait_for_timeout(1000)  # a tap right after a swipe only stops its momentum
+    assert student.status() == "Press Run."
     page.get_by_role("button", name="▶ Run").tap()
     student.wait("^Done")
     assert student.fits()
