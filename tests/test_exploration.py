@@ -18,17 +18,19 @@ from torch import Tensor
 import ex5lib
 from ex5lib import metrics
 from ex5lib.alignment import load_face
+from ex5lib.damage import Damage
 from ex5lib.degradations import GaussianBlur, Grayscale, Inpaint, Noise
 from ex5lib.images import resize, to_uint8
 from ex5lib.notebook.board import Board, aside
-from ex5lib.notebook.choices import DEGRADATIONS, Choice, own_weight, packed, unpacked
+from ex5lib.notebook.choices import DEGRADATIONS, Choice, own_weight, packed, unpacked, values_of
 from ex5lib.notebook.exploration import Exploration
 from ex5lib.notebook.searching import Clock, planned, time_in_words
+from ex5lib.notebook.subjects import find_subjects
 from ex5lib.recipes import FAST, SMOKE, Recipe
 from ex5lib.restore import restore_faces
 from ex5lib.results import finished_request
 from ex5lib.stages import Stage
-from ex5lib.unknown import UnknownBlur
+from ex5lib.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from stylegan2_ada import Generator
 
 LONG = 2000  # steps: a search that no test lets come to its end
@@ -365,6 +367,13 @@ def test_distances_to_the_target_stand_side_by_side_only_for_one_task(make):
     result, previous = one.board.values["numbers"]
     assert previous["target"] is None
     assert previous["distance"] is not None  # to the original, which is the same
+    one.stop()
+    one.handle({"do": "choose", "name": "officer.jpg"})
+    assert one.wait(PATIENCE)
+    one.run()
+    assert one.wait(PATIENCE)
+    assert [column["name"] for column in one.board.values["numbers"]] == ["result"]  # another photo's says nothing
+    assert one.board.values["previous"]
 
 
 def test_a_damaged_photo_has_no_original(make, face):
@@ -374,7 +383,7 @@ def test_a_damaged_photo_has_no_original(make, face):
     assert one.wait(PATIENCE)
     assert one.result.original is None
     (column,) = one.board.values["numbers"]
-    assert (column["distance"], column["pending"]) == (None, False)
+    assert (column["distance"], column["pending"], column["original"]) == (None, False, False)
 
 
 @pytest.mark.parametrize("degradation", DEGRADATIONS)
@@ -387,7 +396,36 @@ def test_every_degradation_is_shown_and_searched(make, degradation):
     assert one.result.run.num_steps == 3, one.status
     if degradation == "unknown blur":
         assert isinstance(one.result.degradation, UnknownBlur)
-        assert "found UnknownBlur(sigma=" in one.status
+        assert f"found σ {one.result.degradation.sigma:.2f} px (it was 4.10 px)" in one.status
+    if degradation == "faded colours":
+        assert isinstance(one.result.degradation, UnknownColors)
+        (words, *rows) = one.board.values["numbers"][0]["found"]
+        D = one.result.degradation
+        red = [float(number) for number in re.findall(r"[-+]?\d\.\d\d", rows[0])]
+        assert red == pytest.approx([*D.matrix[0].tolist(), D.shift[0].item()], abs=0.006)
+        small = one.shelf.shown.subject.face.image
+        true = one.choice.modules()[0](small)
+        off = (D(small) - true).abs().mean().item() * 127.5
+        assert int(re.search(r"(\d+) of 255 levels", words)[1]) == pytest.approx(off, abs=1.5)
+
+
+def test_what_is_unknown_is_what_the_photo_suffers_from(make):
+    for degradation, kind in (("unknown blur", UnknownBlur), ("faded colours", UnknownColors)):
+        choice = Choice(degradation=degradation)
+        degraded_by, D = choice.modules()
+        assert isinstance(D, kind)
+        assert not unknown_parameters(degraded_by)
+        damaged = replace(choice, damaged=True)
+        assert replace(damaged, kernel_size=24, fading=7.0).searched() == damaged  # which nothing reads
+        assert replace(damaged, kernel_size=24, fading=7.0).modules()[0] is None
+    grey = torch.tensor([-1.0, 0.0, 1.0]).view(1, 1, 1, 3).expand(1, 3, 1, 3)
+    assert torch.allclose(Choice(degradation="faded colours", fading=0.0).modules()[0](grey), grey)
+    red, green, blue = Choice(degradation="faded colours", fading=1.0).modules()[0](grey)[0, :, 0]
+    assert red[2] > green[2] > blue[2]  # white has a tint
+    assert (red[2] - red[0]) < 2  # less contrast
+    one = make(degradation="faded colours")
+    one.handle({"do": "change", "fading": 2})
+    assert one.status == "The fading goes from 0, not at all, to 1, not 2."
 
 
 def test_noise_is_never_the_same_in_photo_and_image():
@@ -519,7 +557,11 @@ def test_of_several_faces_another_can_be_picked(make, root, monkeypatch):
     first = one.board.values["photo"]
     one.handle({"do": "pick", "face": 1})
     assert one.board.values["photo"] != first
-    assert _state(one)["name"] == "group.png"
+    assert (_state(one)["name"], _state(one)["face"]) == ("group.png", 1)
+    one.begin(replace(one._first, seed=3))  # back to the first photo, whose faces these are not
+    assert (one.board.values["faces"], _state(one)["face"]) == ([], None)
+    one.handle({"do": "pick", "face": 1})
+    assert one.status == "There is no such face: choose one of those that are shown."
 
 
 def test_time_is_what_the_progress_measures():
@@ -550,6 +592,88 @@ def test_time_is_said_as_exactly_as_it_is_known():
         "3 min 20 s",
         "11 min",
     ]
+
+
+def test_what_is_changed_while_a_face_is_looked_for_counts_for_that_face(make, root, monkeypatch):
+    looking, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments):
+        looking.set()
+        assert go_on.wait(PATIENCE)
+        return find_subjects(*arguments)
+
+    monkeypatch.setattr("ex5lib.notebook.exploration.find_subjects", slow)
+    one = make(num_steps=3)
+    content = (root / "data" / "officer.jpg").read_bytes()
+    one.handle({"do": "upload", "name": "officer.jpg", "size": len(content), "at": 0}, content)
+    assert looking.wait(PATIENCE)
+    assert {"photo", "target"} <= set(_state(one)["stale"])
+    one.handle({"do": "change", "degradation": "blur", "kernel_size": 24})
+    assert _state(one)["error"]
+    one.handle({"do": "change", "kernel_size": 9})
+    assert (one.status, _state(one)["phase"]) == ("Looking for a face in officer.jpg …", "aligning")
+    one.handle({"do": "another"})
+    go_on.set()
+    assert one.wait(PATIENCE)
+    assert (_state(one)["name"], _state(one)["stale"]) == ("officer.jpg", [])
+    assert one.result.degradation.kernel_size == 9
+    assert one.choice.answer == 0  # of that face
+
+
+def test_what_a_photo_suffers_from_is_proposed(make, root):
+    grey = io.BytesIO()
+    Image.open(root / "data" / "officer.jpg").convert("L").save(grey, "PNG")
+    one = make(num_steps=3)
+    one.handle({"do": "accept", "damage": 0})
+    assert one.status == "Nothing of that kind was found in this photo: choose a degradation yourself."
+    one.handle({"do": "upload", "name": "grey.png", "size": len(grey.getvalue()), "at": 0}, grey.getvalue())
+    assert one.wait(PATIENCE)
+    number, damage = next((i, each) for i, each in enumerate(_state(one)["damages"]) if "grey" in each["reason"])
+    assert not damage["accepted"]
+    one.handle({"do": "accept", "damage": number})
+    assert (one.choice.degradation, one.choice.damaged) == ("grayscale", True)
+    assert _state(one)["damages"][number]["accepted"]
+    one.handle({"do": "choose", "name": "astronaut.png"})
+    assert one.wait(PATIENCE)
+    assert not one.choice.damaged  # that was the other photo
+
+
+@pytest.mark.parametrize("degradation", [d for d in DEGRADATIONS if d not in ("none", "blur", "noise")])
+def test_every_damage_can_be_accepted(degradation):
+    """What is proposed for a D is a choice that searches with such a D."""
+    choice = Choice(degradation=degradation, factor=5, quality=17, hole=(100, 60, 60, 70))
+    D = choice.modules()[1]
+    same = Choice().changed(**values_of(Damage(D, "seen")))
+    assert same.damaged
+    if degradation == "inpaint":
+        assert torch.equal(same.modules()[1].mask, D.mask)
+    else:
+        assert str(same.modules()[1]) == str(D)
+
+
+def test_a_stopped_result_is_not_out_of_date_for_its_own_settings(make):
+    one = make(num_steps=LONG, latent_weight=0.001)
+    _run_and_stop(one)
+    found, curve = one.result, one.board.values["curve"]
+    assert one.board.values["progress"] == {}
+    one.change(latent_weight=0.1)
+    assert _state(one)["stale"]
+    one.change(latent_weight=0.001)
+    assert one.status.startswith("Stopped before: ")
+    assert (one.result, _state(one)["stale"]) == (found, [])
+    one.change(latent_weight=0.1)
+    drawn = _first_frame(one)
+    one.run()
+    assert drawn.wait(PATIENCE)
+    one.reset()  # in the middle of a search: what it has drawn is gone, the curve with it
+    assert one.wait(PATIENCE)
+    assert one.board.values["curve"] == curve
+
+
+def test_a_page_learns_which_of_its_strokes_has_come(make):
+    one = make(degradation="inpaint")
+    one.handle({"do": "paint", "stroke": 3}, b"\x01" * 300 + bytes(256 * 256 - 300))
+    assert _state(one)["stroke"] == 3
 
 
 def test_a_board_tells_what_has_changed_since():

@@ -33,6 +33,7 @@ function makeControls({ about, view, send, change, problem, state }) {
         };
         typed.onchange = () => typed.value !== "" && change({ [name]: Number(typed.value) });
         const mark = h("button", { type: "button", className: "ex5-mark", hidden: true });
+        mark.setAttribute("aria-label", `${label}: the task's own`);
         const track = h("span", { className: "ex5-slider" }, range, mark);
         return {
             box: row(unit ? `${label} (${unit})` : label, track, typed),
@@ -83,10 +84,11 @@ function makeControls({ about, view, send, change, problem, state }) {
     const name = h("span", { className: "ex5-name" });
     const faces = h("div", { className: "ex5-strip", role: "group", "aria-label": "faces in the photo" });
     const open = button("Upload …", "Choose a photo of a face from this computer", () => file.click());
+    const damages = h("div", {});
     const damaged = tick("the photo itself is damaged",
         "Nothing is done to the photo; there is then no original to compare with.", (on) => change({ damaged: on }));
 
-    const degradation = select("degradation", Object.keys(about.degradations), (value) => {
+    const degradation = select("degradation", about.degradations, (value) => {
         view.chosen = false;
         view.tool = "compare";
         change({ degradation: value });
@@ -113,20 +115,38 @@ function makeControls({ about, view, send, change, problem, state }) {
     };
     const own = button("↺ the task's own", "Leave λ_w to the recipe, which knows the task", toOwn);
     const ownWords = h("div", { className: "ex5-note" });
+    const meaning = h("div", { className: "ex5-note" },
+        "Less: nearer to the target. More: nearer to the average face.");
     const recipe = select("recipe", about.recipes, (value) => change({ recipe: value }));
     const seed = h("input", { type: "number", step: 1, min: 0, "aria-label": "seed" });
     seed.onchange = () => change({ seed: Number(seed.value || 0) });
     const another = button("Another answer", "A further face that fits what the photo shows",
-        () => send({ do: "another" }));
+        () => {
+            view.tool = "compare"; // to see it
+            send({ do: "another" });
+        });
+    const answer = h("div", { className: "ex5-note" });
+
+    let proposed = ""; // a button that is drawn anew loses its focus, and a click that has begun
+    function setDamages(found) {
+        const now = JSON.stringify(found);
+        if (now === proposed) return;
+        proposed = now;
+        damages.replaceChildren(...found.map(({ reason, accepted }, i) => {
+            const title = "The photo itself is damaged like that: look for a face that looks like it when so damaged";
+            const accept = button("Restore that", title, () => send({ do: "accept", damage: i }));
+            accept.hidden = accepted;
+            return h("div", { className: "ex5-damage" }, `This photo seems damaged, since ${reason}. `, accept);
+        }));
+    }
 
     return {
         box: h("div", { className: "ex5-controls" },
-            group("Photo", name, h("div", { className: "ex5-row" }, open, samples, file), faces, damaged.box),
+            group("Photo", name, h("div", { className: "ex5-row" }, open, samples, file), faces, damages, damaged.box),
             group("What is done to it",
                 degradation.box, ...Object.values(sliders).map((one) => one.box), follows.box, holeBox),
-            group("The search", weight.box, ownWords, own, recipe.box, row("seed", seed, another))),
-        set({ choice, own_weight: ownWeight, own: words, name: photo }) {
-            const read = about.degradations[choice.degradation];
+            group("The search", weight.box, meaning, ownWords, own, recipe.box, row("seed", seed, another), answer)),
+        set({ choice, reads: read, own_weight: ownWeight, own: words, name: photo, damages: found, face }) {
             for (const [each, { box, set }] of Object.entries(sliders)) {
                 box.hidden = !read.includes(each);
                 set(each === "sigma" ? choice.sigma ?? sigmaOf(choice.kernel_size) : choice[each]);
@@ -143,8 +163,10 @@ function makeControls({ about, view, send, change, problem, state }) {
             ownWords.textContent = words;
             own.hidden = choice.latent_weight === null;
             if (isFree("seed", seed)) seed.value = choice.seed;
-            another.textContent = choice.answer ? `Another answer (this is ${choice.answer + 1})` : "Another answer";
+            answer.textContent = choice.answer ? `This is answer ${choice.answer + 1}.` : "";
             name.textContent = photo;
+            setDamages(found);
+            [...faces.children].forEach((each, i) => each.setAttribute("aria-pressed", i === face));
         },
         setFaces(found) {
             faces.hidden = !found.length;

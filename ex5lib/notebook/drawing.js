@@ -62,9 +62,14 @@ function numbersTable(columns) {
         return typeof column[key] === "number" ? column[key].toFixed(digits) : "–";
     };
     const head = columns.map((column) => h("th", { scope: "col", textContent: column.name }));
-    const rows = ROWS.map(([label, key, digits, title]) =>
+    const isThere = ([, key]) => columns.some((column) => column.pending || typeof column[key] === "number");
+    const rows = ROWS.filter(isThere).map(([label, key, digits, title]) =>
         h("tr", {}, h("th", { scope: "row", title, textContent: label }),
             ...columns.map((column) => h("td", { textContent: cell(column, key, digits) }))));
-    const note = "Identity distance below 0.6: dlib takes the two for one person.";
-    return [h("table", {}, h("tr", {}, h("td"), ...head), ...rows), h("div", { className: "ex5-note" }, note)];
+    const notes = [columns[0].original ? "Identity distance below 0.6: dlib takes the two for one person."
+        : "Of a damaged photo there is no original to compare with."];
+    const [first, ...more] = columns[0].found;
+    if (first) notes.unshift([`Found: ${first}`, ...more].join("\n"));
+    const table = h("table", {}, h("tr", {}, h("td"), ...head), ...rows);
+    return [table, ...notes.map((note) => h("div", { className: "ex5-note" }, note))];
 }

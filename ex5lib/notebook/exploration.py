@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import weakref
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +15,7 @@ from typing import ClassVar
 from ex5lib.alignment import AlignedFace
 from ex5lib.errors import Ex5Error, SettingError, sentence
 from ex5lib.notebook.board import EMPTY, Board, Worker, aside
-from ex5lib.notebook.choices import Choice, about, own_weight, packed
+from ex5lib.notebook.choices import Choice, about, own_weight, packed, values_of
 from ex5lib.notebook.frames import PICTURE_SIZE, jpeg, preview
 from ex5lib.notebook.searching import Searcher, Step
 from ex5lib.notebook.shelf import Found, Shelf
@@ -26,7 +26,10 @@ from ex5lib.samples import sample_names, sample_photo
 from stylegan2_ada.generator import Generator
 
 _SECONDS_BETWEEN_FRAMES = 0.05
-ACTIONS = ("change", "paint", "run", "stop", "another", "reset", "restore", "save", "choose", "upload", "pick", "greet")
+ACTIONS = (
+    "greet", "change", "paint", "accept", "run", "stop", "another", "reset", "restore", "save", "choose", "upload",
+    "pick",
+)  # fmt: skip
 
 
 class Exploration:
@@ -73,9 +76,9 @@ class Exploration:
         self._lock = threading.RLock()
         self._worker = Worker(self._lock, self._failed)
         self._live = self._stopping = False
-        self._phase, self._stale, self._heard = "idle", [], 0
+        self._phase, self._stale, self._heard, self._stroke = "idle", [], 0, 0
         self._measuring: threading.Thread | None = None
-        self._upload = Upload()
+        self._upload, self._looking = Upload(), ""
         self._subjects: list[Subject] = []
         self.board.put(about=about(recipes) | {"photos": sample_names(), "max_upload": MAX_BYTES}, **EMPTY)
         self._given = Subject(face, name)
@@ -92,6 +95,7 @@ class Exploration:
             choice = replace(choice, photo=self._first.photo)
             new = done is not None and all(found.done is not done for found in self.shelf.found)
             if choice != self._first or new:
+                self._cancel()
                 self._first, self._subject, self.choice = choice, self._given, choice
                 self._settle()
             if new:
@@ -129,9 +133,18 @@ class Exploration:
                 self.choice = choice
                 self._settle()
 
-    def paint(self, data: bytes) -> None:
-        """Take a painted mask, 256 × 256 bytes."""
-        self.change(hole=packed(data))
+    def paint(self, data: bytes, stroke: int = 0) -> None:
+        """Take a painted mask, 256 × 256 bytes; its page counts its strokes, and learns from the number what came."""
+        with self._lock:
+            self._stroke = stroke
+            self.change(hole=packed(data))
+
+    def accept(self, damage: int) -> None:
+        """Take the photo to suffer from one of the damages that were found in it."""
+        with self._lock:
+            if not 0 <= damage < len(self._subject.damages):
+                raise SettingError("Nothing of that kind was found in this photo: choose a degradation yourself.")
+            self.change(**values_of(self._subject.damages[damage]))
 
     def run(self) -> None:
         """Search for what is chosen."""
@@ -152,6 +165,7 @@ class Exploration:
                 self._say(f"{why} There was no step yet: press Run.")
             elif self._phase == "searching":
                 self._stopping, self._phase = True, "finishing"
+                self.board.put(progress={})
                 self._say(f"{why} The best image so far is being made at full size …")
             elif live and self._phase == "idle":
                 self._say("From now on, changes wait for Run.")
@@ -206,6 +220,7 @@ class Exploration:
         with self._lock:
             if not 0 <= face < len(self._subjects):
                 raise SettingError("There is no such face: choose one of those that are shown.")
+            self._cancel()
             self._take(self._subjects[face])
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -220,7 +235,12 @@ class Exploration:
     def _say(self, text: str, error: bool = False) -> None:
         self.status, self._error = text, error
         more = {"status": text, "error": error, "phase": self._phase, "live": self._live, "heard": self._heard}
-        more |= {"stale": self._stale, "name": self._subject.name}
+        more |= {"stale": self._stale, "name": self._subject.name, "stroke": self._stroke}
+        more["face"] = self._subjects.index(self._subject) if self._subject in self._subjects else None
+        wanted = asdict(self.choice).items()
+        more["damages"] = [
+            {"reason": each.reason, "accepted": values_of(each).items() <= wanted} for each in self._subject.damages
+        ]
         self.board.put(state=more | self.choice.as_json(*self._own) | self.shelf.as_json())
 
     def _cancel(self) -> None:
@@ -230,14 +250,18 @@ class Exploration:
 
     def _settle(self) -> None:
         """After any change: cancel, show what the choice means, and its result, or search for it, or wait for Run."""
+        if self._phase == "aligning":  # the change is one for the photo that is to come
+            if self._show_target():
+                self._say(self._looking)
+            return
         self._cancel()
         if not self._show_target():
             return
-        if found := self.shelf.finished(self.choice):
-            self._show(found, "Found before")
+        if found := self.shelf.of(self.choice, stopped=not self._live):
+            self._show(found, "Stopped before" if found.done.stopped else "Found before")
             return
         if self.shelf.shown and not self._live:  # in place of what a cancelled search has left
-            self.board.put(**self.shelf.pictures)
+            self.board.put(**self.shelf.pictures, curve=self.shelf.shown.curve)
         self._stale = ["result", "composite"] if self.board.values["result"] else []
         if self._live:
             self._phase = "starting"
@@ -248,6 +272,9 @@ class Exploration:
 
     def _show_target(self) -> bool:
         """Show the photo and the target; returns whether the choice makes sense."""
+        if self._subject not in self._subjects:  # they are another photo's
+            self._subjects = []
+            self.board.put(faces=[])
         small = preview(self._subject.face.image)
         self.board.put(photo=jpeg(small, PICTURE_SIZE))
         try:
@@ -326,9 +353,10 @@ class Exploration:
         with self._lock:
             live = self._live
             self._cancel()
-            self._live, self._phase = live, "aligning"
+            self._live, self._phase, self._stale = live, "aligning", ["photo", "target", "result", "composite"]
+            self._looking = f"Looking for a face in {name} …"
             self._worker.want(partial(self._align, name, source))
-            self._say(f"Looking for a face in {name} …")
+            self._say(self._looking)
 
     def _align(self, name: str, source: bytes | Path, generation: int) -> None:
         """The worker's job: find the faces of a photo; the present photo stays if there is none."""
@@ -337,7 +365,8 @@ class Exploration:
             self._worker.check(generation)
             self._subjects = found
             self.board.put(faces=faces)
-            self._live = self._live and sure
+            self._live, self._phase = self._live and sure, "idle"
+            self.choice = replace(self.choice, damaged=False)  # that was another photo
             self._take(found[0])
             if not sure:
                 self._say(f"It is not sure that this is a face: press Run if it is one, or choose another than {name}.")

@@ -3,6 +3,12 @@
 
 const SILENCE = 10_000; // ms without an answer after which something must be wrong
 const NOBODY = "There is no answer: another cell is running, or the kernel was restarted. If so, run this cell again.";
+const HINTS = [
+    "Choose a photo of a face, or keep this one.",
+    "Choose what is done to it: blur it, take its colours, paint a hole. The target shows it.",
+    "Press Run: the generator's faces are searched for one that looks like the target when the same is done to it.",
+    "Drag over the picture to compare, and move λ_w: each change searches anew, until Stop.",
+];
 const OFTEN = 80; // ms between two values of a slider that is dragged
 
 function render({ model, el }) {
@@ -69,6 +75,7 @@ function render({ model, el }) {
     const curve = h("div", { className: "ex5-curve" });
     const curveNote = h("div", { className: "ex5-note" },
         "Perceptual distance d to the target. At another size it is another measure.");
+    const hints = h("ol", { className: "ex5-hints" }, ...HINTS.map((hint) => h("li", {}, hint)));
     const table = h("div", { className: "ex5-numbers" });
     const past = h("div", { className: "ex5-strip", role: "group", "aria-label": "earlier results" });
     const pastBox = group("Results so far (choose one to go back to it and its settings)", past);
@@ -76,7 +83,7 @@ function render({ model, el }) {
     root.append(h("div", { className: "ex5-grid" },
         h("div", { className: "ex5-top" },
             h("div", { className: "ex5-buttons" }, ...Object.values(buttons)), status, progress),
-        controls.box, picture.box, h("div", { className: "ex5-side" }, curve, curveNote, table), pastBox));
+        controls.box, picture.box, h("div", { className: "ex5-side" }, hints, curve, curveNote, table), pastBox));
     el.append(root);
 
     function drawState() {
@@ -85,12 +92,13 @@ function render({ model, el }) {
         controls.set(now);
         buttons.run.disabled = searching || now.phase === "aligning";
         buttons.stop.disabled = !searching && !(now.live && now.phase === "idle"); // then changes wait for Run again
-        buttons.save.disabled = now.shown === null;
+        buttons.save.disabled = now.shown === null || searching || now.phase === "finishing";
         buttons.download.hidden = !now.saved;
         status.textContent = view.problem || now.status;
         status.classList.toggle("ex5-error", now.error || Boolean(view.problem));
         root.dataset.phase = now.phase;
         table.classList.toggle("ex5-stale", now.stale.length > 0);
+        curve.classList.toggle("ex5-stale", now.stale.includes("result"));
         for (const each of past.children) each.setAttribute("aria-pressed", each.value === String(now.shown));
         picture.draw();
     }
@@ -104,6 +112,7 @@ function render({ model, el }) {
         const { points = [], steps } = model.get("curve");
         curve.innerHTML = points.length ? curveSvg(points, steps) : "";
         curveNote.hidden = !points.length;
+        hints.hidden = Boolean(points.length);
     }
     function drawNumbers() {
         const columns = model.get("numbers");
@@ -137,7 +146,10 @@ function render({ model, el }) {
         "change:curve": drawCurve,
         "change:numbers": drawNumbers,
         "change:history": drawHistory,
-        "change:faces": () => controls.setFaces(model.get("faces")),
+        "change:faces": () => {
+            controls.setFaces(model.get("faces"));
+            drawState();
+        },
         "change:mask": picture.drawMask,
         ...Object.fromEntries(PICTURES.map((name) => [`change:${name}`, () => picture.load(name)])),
     };

@@ -14,12 +14,17 @@ function makePicture({ view, send, state, model }) {
         className: "ex5-handle", role: "slider", tabIndex: 0, "aria-label": "wipe between two pictures",
         "aria-valuemin": 0, "aria-valuemax": 100,
     });
-    const brush = makeBrush(() => view.tool, (mask) => send({ do: "paint" }, mask));
+    let strokes = 0; // what the kernel shows of an earlier one would take back those painted since
+    const brush = makeBrush(() => view.tool, (mask) => {
+        strokes = Math.max(strokes, state().stroke) + 1;
+        send({ do: "paint", stroke: strokes }, mask);
+    });
     const stage = h("div", { className: "ex5-stage" }, under, over, brush.canvas, brush.cross, ...tags, handle, busy);
 
     function wipe(at) {
         view.at = Math.min(1, Math.max(0, at));
         over.style.clipPath = `inset(0 ${100 * (1 - view.at)}% 0 0)`;
+        under.style.clipPath = view.tool === "compare" ? `inset(0 0 0 ${100 * view.at}%)` : "";
         handle.style.left = `${100 * view.at}%`;
         handle.setAttribute("aria-valuenow", Math.round(100 * view.at));
     }
@@ -30,12 +35,20 @@ function makePicture({ view, send, state, model }) {
     stage.onpointerdown = (event) => {
         if (view.tool !== "compare" || event.button) return;
         stage.setPointerCapture(event.pointerId);
-        wipeTo(event);
-        stage.onpointermove = wipeTo;
+        let scrolling = event.pointerType === "touch"; // perhaps: until the finger moves sideways, or is lifted
+        if (!scrolling) wipeTo(event);
+        stage.onpointermove = (moved) => {
+            scrolling &&= Math.abs(moved.clientX - event.clientX) < 8;
+            if (!scrolling) wipeTo(moved);
+        };
         handle.focus({ preventScroll: true });
         event.preventDefault();
     };
-    stage.onpointerup = stage.onpointercancel = () => (stage.onpointermove = null);
+    stage.onpointerup = (event) => {
+        if (stage.onpointermove) wipeTo(event);
+        stage.onpointermove = null;
+    };
+    stage.onpointercancel = () => (stage.onpointermove = null);
     handle.onkeydown = (event) => {
         const to = { ArrowLeft: view.at - 0.05, ArrowRight: view.at + 0.05, Home: 0, End: 1 }[event.key];
         if (to === undefined) return;
@@ -57,7 +70,8 @@ function makePicture({ view, send, state, model }) {
         if (view.tool === "compare") pick("brush");
         brush.clear();
     });
-    const toolbar = h("div", { className: "ex5-tools" }, ...tools, undo, clear, brush.width);
+    const size = h("label", { className: "ex5-size" }, "size", brush.width);
+    const toolbar = h("div", { className: "ex5-tools" }, ...tools, undo, clear, size);
 
     const strip = h("div", { className: "ex5-strip", role: "group", "aria-label": "pictures to compare" });
     const cards = Object.fromEntries(PICTURES.map((name) => {
@@ -103,7 +117,10 @@ function makePicture({ view, send, state, model }) {
         Object.assign(over, { src: urls[view.left] ?? "", alt: view.left });
         under.classList.toggle("ex5-stale", !painting && stale.includes(view.right));
         over.classList.toggle("ex5-stale", stale.includes(view.left));
-        tags.forEach((tag, i) => (tag.textContent = i ? view.right : view.left));
+        wipe(view.at);
+        [view.left, view.right].forEach((name, i) => {
+            tags[i].textContent = stale.includes(name) ? `${name} (earlier)` : name;
+        });
         for (const each of [over, handle, ...tags]) each.hidden = painting;
         busy.textContent = phase === "aligning" ? "looking for a face…" : "searching…";
         busy.hidden = painting || !["starting", "aligning"].includes(phase);
@@ -118,7 +135,7 @@ function makePicture({ view, send, state, model }) {
     return {
         box: h("div", { className: "ex5-middle" }, stage, toolbar, strip),
         load, draw,
-        drawMask: () => brush.draw(model.get("mask")),
+        drawMask: () => state().stroke >= strokes && brush.draw(model.get("mask")),
         forget: () => Object.values(urls).forEach((url) => url && URL.revokeObjectURL(url)),
     };
 }

@@ -20,6 +20,7 @@ from ex5lib.projector import project
 from ex5lib.recipes import Recipe
 from ex5lib.restore import Restoration, another_face, restore_faces
 from ex5lib.stages import Stage
+from ex5lib.unknown import unknown_parameters
 from stylegan2_ada.generator import Generator
 
 LIVE_SIZE = 256  # px at which images are shown during a search: at full size a composite would take too long
@@ -150,9 +151,12 @@ def planned(G: Generator, recipe: Recipe, keywords: dict, degradation: nn.Module
 def live_composite(
     photo: Tensor, degraded_by: nn.Module, D: nn.Module
 ) -> Callable[[Tensor], tuple[Tensor, Tensor | None]]:
-    """What makes of a preview [1, 3, S, S] the image to show and, where a part of the photo is known, its composite."""
+    """What makes of a preview [1, 3, S, S] the image to show and, where a part of the photo is known, its composite.
+
+    As long as D's unknown parameters are being looked for, nobody knows which part.
+    """
     compose = compositor(D)
-    if compose is None:
+    if compose is None or unknown_parameters(D):
         return lambda image: (resize_area(image, LIVE_SIZE), None)
     with torch.no_grad():
         target = degraded_by(resize(resize_area(photo.cpu(), LIVE_SIZE), LIVE_SIZE))

@@ -10,14 +10,16 @@ from torch import Tensor
 
 from ex5lib.errors import FileError, SettingError
 from ex5lib.files import check_writable
-from ex5lib.images import resize
+from ex5lib.images import resize, resize_area
 from ex5lib.notebook.choices import Choice
 from ex5lib.notebook.frames import PICTURE_SIZE, data_uri, jpeg
 from ex5lib.notebook.searching import curve_of, time_in_words
 from ex5lib.notebook.subjects import Subject
 from ex5lib.restore import Restoration
+from ex5lib.unknown import UnknownBlur
 
 THUMBNAIL_SIZE = 96
+_COLORS_SIZE = 64  # px at which the colours of a photo are compared
 RESULTS_KEPT = 16  # about 30 MB each, mostly images at full size
 
 
@@ -78,12 +80,28 @@ class Found:
         short = [self.choice.degradation, f"λ_w {weight:.2g}", *["stopped"] * self.done.run.stopped]
         return {"number": self.number, "picture": self.thumbnail, "words": words, "short": short}
 
+    def found_in_words(self) -> list[str]:
+        """What was unknown of the degradation and was found, line by line, beside what it was if that is known."""
+        if not self.done.run.settings["found"]:
+            return []
+        D, degraded_by = self.done.degradation, self.choice.modules()[0]
+        if isinstance(D, UnknownBlur):
+            return [f"σ {D.sigma:.2f} px" + ("" if degraded_by is None else f" (it was {degraded_by.sigma:.2f} px)")]
+        words = "a map of the colours"
+        if degraded_by is not None:
+            small = resize_area(self.subject.face.image, _COLORS_SIZE).clamp(-1, 1)
+            off = 127.5 * (D(small) - degraded_by(small)).abs().mean().item()
+            words += f", {off:.0f} of 255 levels from what was done to this photo"
+        rows = zip(("red", "green", "blue"), D.matrix.tolist(), D.shift.tolist(), strict=True)
+        line = "{} ← {:.2f} R {:+.2f} G {:+.2f} B {:+.2f}"
+        return [words, *(line.format(name, *row, shift) for name, row, shift in rows)]
+
     def search_in_words(self) -> str:
         """How long the search was, and what it found."""
         run = self.done.run
         words = f"{run.num_steps} of {run.settings['num_steps']} steps, {time_in_words(run.seconds)}"
-        if run.settings["found"]:
-            words += f", found {self.done.degradation}"
+        if found := self.found_in_words():
+            words += f", found {found[0]}"
         return f"{words}, d to the target {run.distance:.3f}"
 
     def save(self, out: Path) -> Path:
@@ -115,9 +133,14 @@ def _numbers(shown: Found | None, previous: Found | None) -> list[dict]:
     """The columns of the page's table: result, composite and previous result, as far as they are there.
 
     ``target`` is d to the target, of the result without composite; None where that would compare different tasks, and
-    for a composite, whose known part is the target's own. The others are to the original; None if there is none.
+    for a composite, whose known part is the target's own. The others are to the original; None if there is none. Of a
+    previous result there is a column only if it is the same photo's, with the same original or none.
     """
     columns = []
+    if previous is not None and any(
+        getattr(previous.choice, name) != getattr(shown.choice, name) for name in ("photo", "damaged")
+    ):
+        previous = None
     for found, name in ((shown, "result"), (shown, "composite"), (previous, "previous")):
         if found is None or (name == "composite" and found.done.composite is None):
             continue
@@ -126,6 +149,8 @@ def _numbers(shown: Found | None, previous: Found | None) -> list[dict]:
         comparable = name == "result" or (name == "previous" and _task(found.choice) == _task(shown.choice))
         names = ("distance", "psnr", "ssim", "identity_distance")
         column = {"name": name, "target": found.done.run.distance if comparable else None}
+        column["original"] = found.done.original is not None
+        column["found"] = found.found_in_words() if name == "result" else []
         columns.append(column | {each: quality.get(each) for each in names} | {"pending": found.quality is None})
     return columns
 
@@ -146,10 +171,11 @@ class Shelf:
         found.number = self._count
         self.found = [*self.found, found][-RESULTS_KEPT:]
 
-    def finished(self, choice: Choice) -> Found | None:
-        """The result of a search for that choice that was not stopped."""
-        alike = (found for found in self.found if found.choice.searched() == choice.searched())
-        return next((found for found in alike if not found.done.stopped), None)
+    def of(self, choice: Choice, stopped: bool) -> Found | None:
+        """The result for that choice: of a search that came to its end or, if asked for, of the last that did not."""
+        alike = [found for found in self.found if found.choice.searched() == choice.searched()]
+        finished = [found for found in alike if not found.done.stopped]
+        return next(iter(finished or alike[-1:] if stopped else finished), None)
 
     def numbered(self, number: int) -> Found:
         """The result of that number.

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from ex5lib.alignment import AlignedFace, load_face
+from ex5lib.damage import Damage, examine
 from ex5lib.errors import FaceError, FileError, UnsureFaceError
 from ex5lib.images import from_uint8, load_image, to_uint8
 from ex5lib.landmarks import quick_crop
@@ -18,12 +19,13 @@ MAX_BYTES = 100_000_000  # of an uploaded file
 _THUMBNAIL = 96
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
-    """A face to explore, and its photo's name."""
+    """A face to explore, its photo's name, and what it seems to suffer from, if anybody has looked."""
 
     face: AlignedFace
     name: str
+    damages: tuple[Damage, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -94,7 +96,8 @@ def find_subjects(name: str, source: bytes | Path, size: int) -> tuple[list[Subj
             f"No face was found in {name}: choose a photo with a larger, better-lit face turned to the camera."
         ) from None
     order = [found.index, *(i for i in range(len(found.detections)) if i != found.index)]
-    subjects = [Subject(found if i == found.index else found.another(i), name) for i in order]
+    aligned = [found if i == found.index else found.another(i) for i in order]
+    subjects = [Subject(face, name, tuple(examine(face))) for face in aligned]
     if len(subjects) == 1 and sure:
         return subjects, [], sure
     scores = [f"score {found.detections[i].score:.2f}" for i in order]
