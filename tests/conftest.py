@@ -88,10 +88,11 @@ def detected_once():
     """``align_face`` looks only once for the faces of a photo, which takes seconds and finds the same every time."""
     found: dict[tuple, list[Detection]] = {}
 
-    def detect_once(photo: torch.Tensor, *, mask: torch.Tensor | None = None) -> list[Detection]:
-        key = tuple(None if each is None else (each.shape, each.numpy().tobytes()) for each in (photo, mask))
+    def detect_once(photo: torch.Tensor, *, mask: torch.Tensor | None = None, every: bool = False) -> list[Detection]:
+        images = (None if each is None else (each.shape, each.numpy().tobytes()) for each in (photo, mask))
+        key = (*images, every)
         if key not in found:
-            found[key] = detect_faces(photo, mask=mask)
+            found[key] = detect_faces(photo, mask=mask, every=every)
         return list(found[key])
 
     with pytest.MonkeyPatch.context() as patch:

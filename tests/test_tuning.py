@@ -45,19 +45,19 @@ def test_tuning_gives_the_photo_and_leaves_the_generator_alone(tiny_generator, s
     before = {name: tensor.clone() for name, tensor in G.state_dict().items()}
     run, reports = _searched(G, settings, seeds=(4, 5), space=space), []
     rate = 1e-4 if kind == "mobile" else 3e-3  # the weights of the former are small
-    tuned, done = tune(G, run, num_steps=15, learning_rate=rate, callback=reports.append, **settings)
+    tuned, done = tune(G, run, num_steps=30, learning_rate=rate, callback=reports.append, **settings)
     assert all(torch.equal(tensor, before[name]) for name, tensor in G.state_dict().items())
     assert not any(p.requires_grad for p in (*G.parameters(), *tuned.parameters()))
     assert (done.distances < 0.9 * run.distances).all()
     errors = [(one.image.clamp(-1, 1) - one.target).square().mean() for one in (run, done)]
     assert errors[1] < 0.9 * errors[0]
-    assert len(reports) == 15
+    assert len(reports) == 30
     np.testing.assert_allclose(reports[0]["distance"], run.distance, rtol=1e-3)
     latent = run.latent if space == "s" else run.ws
     with torch.no_grad():
         torch.testing.assert_close(tuned.synthesis(latent, run.noise), done.image)
     assert torch.equal(done.ws, run.ws)
-    assert done.settings["tune"] == {"num_steps": 15, "learning_rate": rate, "pixel_weight": 1.0, "done": 15}
+    assert done.settings["tune"] == {"num_steps": 30, "learning_rate": rate, "pixel_weight": 1.0, "done": 30}
     assert "tune" not in run.settings
 
 
