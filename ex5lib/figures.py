@@ -1,23 +1,25 @@
 """The plots. Each takes images, Projections or detections and returns a matplotlib Figure."""
 
+from __future__ import annotations
+
 import textwrap
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 from PIL import Image
 from torch import Tensor
 
 from ex5lib.errors import SettingError
 from ex5lib.files import replacing
 from ex5lib.images import resize_area, to_uint8
+
+if TYPE_CHECKING:  # imported where it is used: a command's help and its errors do not wait for it
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _PANEL = 512  # px of an image in a figure; more would only make files large
 _SIDE = 2.8  # inches of an image in a figure
@@ -30,6 +32,13 @@ _STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2
 # Where an aligned face has its eyes and its mouth: top, bottom, left, right as shares of the side.
 _EYES = (0.41, 0.55, 0.24, 0.76)
 _DETAILS = (_EYES, (0.60, 0.80, 0.27, 0.73))
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _show(ax: Axes, image: Tensor, title: str = "", *, size: int = _PANEL) -> None:
@@ -63,7 +72,7 @@ def plot_images(
     heights = [_SIDE * max(image.shape[2] / image.shape[3] for image in images), *(_SIDE * share for share in shares)]
     lines = max(title.count("\n") for title in titles) + 1
     height = sum(heights) + 0.1 + 0.18 * lines + 0.05 * len(boxes)
-    figure = Figure(figsize=(_SIDE * columns, height * rows), layout="constrained")
+    figure = _figure(_SIDE * columns, height * rows)
     axes = figure.subplots(rows * len(heights), columns, squeeze=False, height_ratios=heights * rows)
     for ax in axes.flatten():
         ax.set_axis_off()
@@ -88,6 +97,8 @@ def plot_iterations(run, original: Tensor | None = None, *, details: bool = Fals
 def plot_answers(answers: Sequence[Tensor]) -> Figure:
     """Several answers [1, 3, S, S] for one photo; at last a map of where they differ, bright where they do."""
     spread = torch.cat(list(answers)).clamp(-1, 1).std(dim=0).square().mean(dim=0).sqrt()  # [S, S]
+    from matplotlib import colormaps
+
     colours = colormaps["inferno"]((2 * spread).clamp(max=1).cpu().numpy())[..., :3]
     difference = torch.from_numpy(colours).float().permute(2, 0, 1)[None] * 2 - 1
     titles = [f"answer {i + 1}" for i in range(len(answers))]
@@ -106,7 +117,7 @@ def plot_losses(run) -> Figure:
         "noise: λ$_n$ R(n)": (settings["noise_weight"] * history["noise_regularization"], 4),
     }
     others = {label: line for label, line in others.items() if np.any(line[0] > 0)}  # only those have a logarithm
-    figure = Figure(figsize=(9, 5.4 if others else 3.4), layout="constrained")
+    figure = _figure(9, 5.4 if others else 3.4)
     panels = figure.subplots(2 if others else 1, sharex=True, squeeze=False, height_ratios=(3, 2) if others else (1,))
     top, *below = panels.flatten()
     top.plot(history["distance"], color=_COLOURS[1], linewidth=1.8)
@@ -135,7 +146,7 @@ def plot_losses(run) -> Figure:
 
 def plot_alignment(face) -> Figure:
     """The photo with every detected face (dashed if unsure), the landmarks and the square; beside it the crop."""
-    figure = Figure(figsize=(9.6, 5.1), layout="constrained")
+    figure = _figure(9.6, 5.1)
     left, right = figure.subplots(1, 2)
     sure = [detection.sure for detection in face.detections]
     origin = "given by hand" if not sure else "detected face" if sure[face.index] else "perhaps a face"
@@ -165,7 +176,7 @@ def plot_alignment(face) -> Figure:
 def plot_gallery(rows: Sequence[tuple[str, Sequence[tuple[str, Tensor]]]]) -> Figure:
     """Rows of captioned images: (name of the row, [(title, image), …]), all of one length."""
     columns = max(len(cells) for _, cells in rows)
-    figure = Figure(figsize=((_SIDE + 0.05) * columns + 0.4, (_SIDE + 0.25) * len(rows)), layout="constrained")
+    figure = _figure((_SIDE + 0.05) * columns + 0.4, (_SIDE + 0.25) * len(rows))
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, cells) in zip(axes, rows, strict=True):
         for ax in line:
@@ -187,7 +198,9 @@ def plot_curves(
     log: str = "",
 ) -> Figure:
     """Lines {label: (x, y)} in one plot; ``log`` names the logarithmic axes, "x", "y" or "xy"."""
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+
+    figure = _figure(9, 4.2)
     ax = figure.subplots()
     for (label, (x, y)), colour, style in zip(curves.items(), cycle(_COLOURS), cycle(_STYLES)):
         ax.plot(x, y, label=label, color=colour, linestyle=style, linewidth=1.8)
@@ -206,7 +219,7 @@ def plot_curves(
 
 def plot_histograms(values: dict[str, np.ndarray], *, xlabel: str) -> Figure:
     """Histograms {label: values} on one axis, each normalised to area 1."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = _figure(9, 3.4)
     ax = figure.subplots()
     for (label, numbers), colour, hatch in zip(values.items(), cycle(_COLOURS[1:]), cycle(("", "////"))):
         ax.hist(numbers, bins=80, density=True, alpha=0.6, color=colour, hatch=hatch, label=label)
@@ -218,7 +231,9 @@ def plot_histograms(values: dict[str, np.ndarray], *, xlabel: str) -> Figure:
 
 def plot_gan(generated: Tensor, photo: Tensor) -> Figure:
     """A style-based GAN as boxes and arrows, with a generated image and a photo [1, 3, S, S]."""
-    figure = Figure(figsize=(10.5, 3.2), layout="constrained")
+    from matplotlib.patches import FancyBboxPatch
+
+    figure = _figure(10.5, 3.2)
     ax = figure.subplots()
     ax.set_axis_off()
     boxes = {
@@ -249,7 +264,7 @@ def plot_gan(generated: Tensor, photo: Tensor) -> Figure:
 def plot_discriminator() -> Figure:
     """Densities of photos and of generated images along one axis, and the discriminator that tells them apart best."""
     x = np.linspace(-4, 4, 400)
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    figure = _figure(9, 2.8)
     axes = figure.subplots(1, 2, sharey=True)
     photos = _bell(x, 0.8, 0.8)
     for ax, title, (mean, width) in zip(
@@ -271,7 +286,7 @@ def _bell(x: np.ndarray, mean: float, width: float) -> np.ndarray:
 
 def plot_eyes(strips: dict[str, Tensor], colours: dict[str, np.ndarray]) -> Figure:
     """The eyes of aligned faces [1, 3, S, S], each beside the colours [2, 3] of its irises, sRGB in [0, 1]."""
-    figure = Figure(figsize=(10, 2.1 * len(strips)), layout="constrained")
+    figure = _figure(10, 2.1 * len(strips))
     axes = figure.subplots(len(strips), 2, width_ratios=(4.6, 1), squeeze=False)
     for (left, right), (title, face) in zip(axes, strips.items(), strict=True):
         left.imshow(to_uint8(_part(face, _EYES)))
@@ -285,7 +300,7 @@ def plot_eyes(strips: dict[str, Tensor], colours: dict[str, np.ndarray]) -> Figu
 
 def plot_map(values: Tensor, title: str, image: Tensor, image_title: str) -> Figure:
     """An image [1, 3, S, S] beside a map of values [S, S] with its colour scale."""
-    figure = Figure(figsize=(2 * _SIDE + 0.8, _SIDE + 0.3), layout="constrained")
+    figure = _figure(2 * _SIDE + 0.8, _SIDE + 0.3)
     left, right = figure.subplots(1, 2)
     _show(left, image, image_title)
     drawn = right.imshow(values.numpy(), cmap="magma")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ex5lib import figures, results, tuning, weights
@@ -29,6 +29,9 @@ from ex5lib.recipes import Recipe, pick_recipe
 from ex5lib.unknown import unknown_parameters, with_found
 from stylegan2_ada.generator import Generator
 from stylegan2_ada.readers import save_generator
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # The exercise's tasks: what is done to the photo.
 TASKS: dict[str, nn.Module] = {
@@ -135,7 +138,7 @@ class Restoration:
         images = {f"{name} and original": image for name, image in images.items() if image is not None}
         return {"search": search} | compare_all(images, self.original, self.distance)
 
-    def figures(self) -> dict[str, Figure]:
+    def figures(self) -> dict[str, "Figure"]:
         """The plots by name: comparison, iterations, losses; answers, if several; alignment, if cropped here."""
         plots = {
             "comparison": figures.plot_images(list(self.images.values()), list(self.images)),

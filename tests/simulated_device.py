@@ -108,7 +108,8 @@ class _Operators(TorchDispatchMode):
             places = {_label(given[0])}
             elsewhere = any(_label(tensor) not in places for tensor in given[1:] if tensor.ndim)
             masks = any(tensor.dtype in (torch.bool, torch.uint8) for tensor in given[1:])
-            if places == {CPU} and elsewhere:
+            values = args[2] if packet is not _aten.index else given[0]
+            if (places == {CPU} and elsewhere) or (values.ndim and _label(values) not in places):
                 raise RuntimeError(f"{func} mixes tensors on cpu and what indexes them.")
             self.traffic.to_device += elsewhere
             self.traffic.to_host += masks and places != {CPU}  # how many were chosen is needed for the shape

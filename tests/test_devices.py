@@ -77,7 +77,9 @@ DEGRADATIONS = {
     "unknown blur": UnknownBlur(6.0),
     "unknown colours": UnknownColors(),
 }
-DEGRADATIONS["all"] = nn.Sequential(*DEGRADATIONS.values())
+DEGRADATIONS["several"] = nn.Sequential(
+    *(DEGRADATIONS[name] for name in ("blur", "rectangle", "jpeg", "unknown colours"))
+)
 
 
 def _copy_on(place: torch.device, module: nn.Module) -> nn.Module:
@@ -264,6 +266,7 @@ def test_the_warm_start_runs_on_a_device(generator, distance, place):
         *((name, recipe, {}) for name in ("mobile", "stylegan2") for recipe in ("fast", "karras2020", "robust2023")),
         *(("stylegan2", recipe, {}) for recipe in ("best", "course", "smoke")),
         ("mobile", HELD, {}),
+        ("mobile", HELD, {"degradation": ex5lib.Grayscale()}),  # which itself is nowhere
         ("mobile", PREVIEWED, {}),
         *(("stylegan2", "karras2020", {"space": space}) for space in ("z", "w+")),
         ("stylegan2", "robust2023", {"space": "s"}),
@@ -287,12 +290,12 @@ def test_a_search_runs_on_a_device(name, recipe, changes, count, place, monkeypa
 
     with simulated(str(place)):
         found = search()
-        assert {tensor.device for tensor in (*G.state_dict().values(), *D.parameters(), target)} == {CPU}
+        results = [found.ws, found.latent, found.image, found.target, *found.noise.values(), *found.snapshots.values()]
+        assert {tensor.device for tensor in (*results, *G.state_dict().values(), *D.parameters(), target)} == {CPU}
     monkeypatch.setattr(projector, "pick_device", lambda _: CPU)
     expected = search()
     tensors = [[run.ws, run.latent, run.image, *run.noise.values()] for run in (found, expected)]
     for a, b in zip(*tensors, strict=True):
-        assert a.device == CPU
         torch.testing.assert_close(a, b, rtol=0, atol=0.05 if "dtype" in changes else 1e-4)  # layouts differ
     assert found.settings["device"] == str(place)
 
@@ -384,18 +387,25 @@ def test_the_explorer_shows_what_a_device_finds(place):
             return False
 
         _, early = searcher.search(Choice(degradation="inpaint", recipe="karras2020"), face, after_step)
+        assert {(image.device, image.shape[-1]) for image in (*seen, *early.values())} == {(CPU, LIVE_SIZE)}
     assert len(seen) == 4
     assert len(early) == 2
-    for image in (*seen, *early.values()):
-        assert (image.device, image.shape[-1]) == (CPU, LIVE_SIZE)
 
 
-@pytest.mark.parametrize("recipe", ["fast", "karras2020", "robust2023"])
-def test_a_step_waits_for_nothing(recipe, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [("mobile", "fast"), *(("stylegan2", recipe) for recipe in ("fast", "karras2020", "robust2023")),
+     ("conditional", "karras2020")],
+)  # fmt: skip
+def test_a_step_waits_for_nothing(name, recipe, monkeypatch):
     """No step copies anything to the device; the terms come back every ten steps, or when a callback wants them."""
     monkeypatch.setattr(projector, "pick_device", torch.device)
-    settings = {"distance": SquaredError(), "w_avg_samples": 50, "progress": False, "snapshots": ()}
-    G, target = GENERATORS["stylegan2"](), torch.rand(1, 3, 32, 32) * 2 - 1
+    settings = {"distance": SquaredError(), "progress": False, "snapshots": ()}
+    G, target = GENERATORS[name](), torch.rand(1, 3, 32, 32) * 2 - 1
+    if name == "conditional":
+        settings |= {"space": "z", "statistics": latent_statistics(G, num_samples=50, class_index=1)}
+    else:
+        settings["w_avg_samples"] = 50
 
     def traffic(num_steps: int, **keywords) -> tuple[int, int]:
         blur = ex5lib.GaussianBlur(9) if recipe == "fast" else UnknownBlur()

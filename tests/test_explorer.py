@@ -271,7 +271,8 @@ def test_a_page_of_its_own_is_opened_by_a_command_and_ended_by_ctrl_c(root, tmp_
     assert not list(tmp_path.iterdir())
 
 
-def test_the_widgets_are_loaded_on_first_use_only(root):
+def test_widgets_and_plots_are_loaded_on_first_use_only(root):
     loaded = "'ipywidgets' in sys.modules"
-    code = f"import sys, ex5lib; assert not {loaded}; ex5lib.explore; assert {loaded}"
+    code = f"import sys, ex5lib.cli; assert not {loaded} and 'matplotlib' not in sys.modules; "
+    code += f"ex5lib.explore; assert {loaded}"
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
