@@ -15,7 +15,7 @@ from ex5lib.unknown import UnknownBlur, UnknownColors
 
 _SLOPE = 3.2  # of sharp faces' radial power spectra at 256 px: from 2.5 to 3.4 over photos and generated faces
 _SIGMA_MAX = 20.0  # px: of a stronger blur too little is left to tell it by
-_LEVEL = 2 / 255  # one level of 8 bits, for images in [−1, 1]
+_CYCLES = 6, 110  # per side of the face: coarser, there are few; finer, scaling has changed them
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +49,7 @@ def examine(face: AlignedFace) -> list[Damage]:
         found.append(Damage(UnknownBlur(sigma), f"it lacks fine detail, as if blurred by σ = {sigma:.1f} px"))
     chroma, left = _chroma(small, hole)
     if chroma < 3:
-        found.append(
-            Damage(Grayscale(), f"it is grey: no colour is more than about {max(chroma, 1):.0f} levels from it")
-        )
+        found.append(Damage(Grayscale(), f"it is grey, to within about {max(chroma, 1):.0f} of 255 levels"))
     elif left < 2.6:
         reason = f"it has one tint: its colours follow from the luminance to within {left:.0f} levels"
         found.append(Damage(UnknownColors(), reason))
@@ -69,14 +67,17 @@ def proposed(damages: list[Damage]) -> nn.Module:
 
 
 def blur_sigma(face: Tensor) -> float:
-    """The σ of a Gaussian blur, in px at 256 px, that explains a face's power spectrum; 0 if it is sharp.
+    """The σ of a Gaussian blur, in px at 256 px, that explains a face's power spectrum; less than 1 if it is sharp.
 
-    Spectra of sharp faces fall as f^−3.2; a blur multiplies them by exp(−(2πσf)²). The logarithm of their quotient is
-    a straight line in f², whose slope gives σ. Frequencies are used up to where the blur meets the noise of rounding.
+    Spectra of sharp faces fall as f^−3.2; a blur multiplies them by exp(−(2πσf)²). What was added later (grain, the
+    errors of JPEG, of rounding) falls off slowly, at most as 1 / f, unlike the spectrum of any face, even one that a
+    camera has sharpened. The logarithm of their sum is fitted.
 
     Args:
         face: [1, 3, 256, 256].
     """
+    from scipy.optimize import least_squares  # imported here: it takes a quarter of a second
+
     luma = Grayscale()(face)[0, 0].double()
     size = luma.shape[-1]
     window = torch.hann_window(size, periodic=False).to(luma)
@@ -87,17 +88,19 @@ def blur_sigma(face: Tensor) -> float:
     ring = frequency.round().long()
     total = torch.zeros(size).double().index_add(0, ring.flatten(), power.flatten())
     mean = total / ring.flatten().bincount(minlength=size).clamp(min=1)
-    cycles = torch.arange(size).double()
-    floor = max(4 * _LEVEL**2 / 12, 2 * mean[110:120].mean().item())
-    drowned = (mean[6:100] < floor).nonzero()
-    last = 6 + (drowned[0].item() if len(drowned) else 94)
-    if last < 10:
-        return _SIGMA_MAX
-    cycles, mean = cycles[6:last], mean[6:last]
-    x = (2 * torch.pi * cycles / size).square()
-    y = mean.log() + _SLOPE * cycles.log()
-    slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
-    return max(-slope.item(), 0.0) ** 0.5
+    cycles = np.arange(*_CYCLES)
+    y = np.log(mean[slice(*_CYCLES)].numpy() + 1e-12)
+    sharp, x = -_SLOPE * np.log(cycles), (2 * np.pi * cycles / size) ** 2
+
+    def misfit(t: np.ndarray) -> np.ndarray:
+        level, sigma, noise, slope = t
+        fitted = np.logaddexp(level + sharp - sigma**2 * x, noise - slope * np.log(cycles))
+        return (fitted - y) / np.sqrt(cycles)  # as much for each octave
+
+    low, high = (-50, 0, -50, 0), (50, _SIGMA_MAX, 50, 1)
+    starts = [np.array([y[0] - sharp[0], sigma, y[-1] + np.log(cycles[-1]) / 2, 0.5]) for sigma in (0.5, 2, 5)]
+    fits = [least_squares(misfit, start, bounds=(low, high)) for start in starts]
+    return float(min(fits, key=lambda fit: fit.cost).x[1])
 
 
 def painted_region(face: Tensor) -> Tensor | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 from torch import nn
 
 import ex5lib
@@ -155,6 +155,24 @@ def test_the_spectrum_tells_how_blurred_a_face_is(faces, sigma):
     found = np.array([blur_sigma(from_uint8(to_uint8(blur(face)))) for face in faces.values()])
     assert np.median(found) == pytest.approx(sigma, abs=max(0.1 * sigma, 0.2))
     assert np.abs(found / sigma - 1).max() < 0.25
+
+
+@pytest.mark.parametrize("later", [Coded(60), Coded(90), Noise(0.03), Noise(0.08)], ids=["60", "90", "fine", "coarse"])
+def test_neither_jpeg_nor_grain_hide_that_a_face_was_blurred(faces, later):
+    """As in any scan: what was added after the blur has a spectrum of its own."""
+    assert max(blur_sigma(from_uint8(to_uint8(later(face)))) for face in faces.values()) < 1.2
+    for sigma in (2.0, 4.0):
+        found = [blur_sigma(from_uint8(to_uint8(later(GaussianBlur(31, sigma)(face))))) for face in faces.values()]
+        assert np.median(found) == pytest.approx(sigma, rel=0.15)
+        assert min(found) > 0.6 * sigma
+
+
+@pytest.mark.parametrize("percent", [150, 300])
+def test_a_face_that_a_camera_has_sharpened_is_sharp(root, percent):
+    for name in ("officer.jpg", "vice-president.jpg"):
+        face = load_face(root / "data" / name)
+        sharpened = Image.fromarray(to_uint8(face.photo)).filter(ImageFilter.UnsharpMask(2, percent, 0))
+        assert blur_sigma(resize_area(face.crop(from_uint8(np.asarray(sharpened))), 256)) < 1
 
 
 def test_a_face_blurred_beyond_recognition_is_called_blurred(faces):
