@@ -313,7 +313,7 @@ def restore_faces(
 def another_face(G: Generator, statistics: LatentStatistics, seed: int) -> dict:
     """Keywords of ``project`` with which a search starts at the random face of that seed, and is pulled towards it."""
     chosen = statistics.origin.get("class_index")
-    w = sample_ws(G, seed, truncation_psi=SAMPLES_PSI, class_index=chosen)[:, 0].to(statistics.w_avg)
+    w = sample_ws(G, seed, truncation_psi=SAMPLES_PSI, class_index=chosen)[:, 0]
     return {"statistics": replace(statistics, w_avg=w[0]), "start": w}
 
 

@@ -239,13 +239,13 @@ def test_statistics_and_noise_stay_on_a_device(place):
 
 def test_networks_are_loaded_to_a_device(place, small, astronaut):
     with simulated(str(place)):
-        networks = ex5lib.load_generator(small), ex5lib.load_generator(), ex5lib.PerceptualDistance()
-        for network in networks:
+        G, distance = ex5lib.load_generator(small), ex5lib.PerceptualDistance()
+        for network in (G, distance):
             assert {tensor.device for tensor in network.state_dict().values()} == {place}
         section = object.__new__(ex5lib.Section)
-        section.G = networks[0]
+        section.G = G
         assert section.mean_face.device == CPU
-        quality = compare_all({"same": astronaut.image}, astronaut.image, networks[2])
+        quality = compare_all({"same": astronaut.image}, astronaut.image, distance)
         assert quality["same"]["distance"] == pytest.approx(0, abs=1e-6)
 
 
@@ -306,7 +306,8 @@ def test_a_search_on_a_device_begins_where_it_is_told(place):
     settings["statistics"] = statistics = latent_statistics(G, num_samples=50, class_index=1)
     ws = ex5lib.sample_ws(G, 3, class_index=1)
     with simulated(str(place)):
-        run = ex5lib.project(G, target, start=ws, initial_noise=0.0, **settings)
+        run = ex5lib.project(G, target.to(place), start=ws.to(place), initial_noise=0.0, **settings)
+        assert run.target.device == CPU
         again = ex5lib.project(G, target, start=run, **settings)
         in_z = ex5lib.project(G, target, space="z", initial_noise=0.0, **settings)
     assert (run.ws - ws).abs().max() < 0.5

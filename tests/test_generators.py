@@ -166,12 +166,12 @@ def test_a_file_of_ones_own_is_inverted_like_any_other(data, distance):
 
 
 def test_an_untrained_network_of_config_fs_widths_takes_steps(distance):
-    G = random_generator(torch.Generator().manual_seed(0), 256)  # test_networks has the whole of it, at 1024 px
-    target = torch.zeros(1, 3, 128, 128)
+    G = random_generator(torch.Generator().manual_seed(0), 64)  # test_networks has the whole of it, at 1024 px
+    target = torch.zeros(1, 3, 32, 32)
     run = ex5lib.project(
         G, target, num_steps=2, w_avg_samples=100, distance=distance, device="cpu", progress=False, rampup=0
     )
-    assert run.image.shape == (1, 3, 256, 256)
+    assert run.image.shape == (1, 3, 64, 64)
     assert run.history["learning_rate"].tolist() == [0.1, 0.1]
     assert run.latent_distance > 0
 

@@ -111,7 +111,7 @@ def test_a_search_that_was_stopped_is_run_anew(section):
 
 
 def test_a_number_of_steps_is_a_share_of_the_recipes_own_for_that_task(root, section):
-    assert section.num_steps(0.5) == 4
+    assert section.num_steps(0.5) == 2
     assert section.num_steps(0.01) == 1
     assert section.run(num_steps=section.num_steps(1)) is section.run()
     with pytest.raises(SettingError, match="positive, not 0"):
