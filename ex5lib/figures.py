@@ -96,9 +96,9 @@ def plot_iterations(run, original: Tensor | None = None, *, details: bool = Fals
 
 def plot_answers(answers: Sequence[Tensor]) -> Figure:
     """Several answers [1, 3, S, S] for one photo; at last a map of where they differ, bright where they do."""
-    spread = torch.cat(list(answers)).clamp(-1, 1).std(dim=0).square().mean(dim=0).sqrt()  # [S, S]
     from matplotlib import colormaps
 
+    spread = torch.cat(list(answers)).clamp(-1, 1).std(dim=0).square().mean(dim=0).sqrt()  # [S, S]
     colours = colormaps["inferno"]((2 * spread).clamp(max=1).cpu().numpy())[..., :3]
     difference = torch.from_numpy(colours).float().permute(2, 0, 1)[None] * 2 - 1
     titles = [f"answer {i + 1}" for i in range(len(answers))]

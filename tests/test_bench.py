@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from benchmarks import quality
+from benchmarks import quality, time_to_quality
 from benchmarks import speed as bench
 from benchmarks.reference_synthesis import compare_with_reference
 from ex5lib.losses import PerceptualDistance
@@ -61,16 +61,18 @@ def test_the_textbook_form_is_timed_beside_ours():
 
 
 def test_fast_is_held_against_a_kept_run(root, small, monkeypatch, tmp_path):
-    monkeypatch.setattr(bench, "RECORDS", tmp_path)
-    monkeypatch.setattr(bench, "TARGETS", {"sample-3": 5})
-    monkeypatch.setattr(bench, "compare", lambda image, target, distance: {"distance": _d(image, target, distance)})
+    monkeypatch.setattr(time_to_quality, "RECORDS", tmp_path)
+    monkeypatch.setattr(time_to_quality, "TARGETS", {"sample-3": 5})
+    monkeypatch.setattr(
+        time_to_quality, "compare", lambda image, target, distance: {"distance": _d(image, target, distance)}
+    )
     file = root / "tests" / "data" / "uncond_32.pkl"
-    record = json.loads(bench.record_recipe("sample-3", device="cpu", generator=file).read_text())
+    record = json.loads(time_to_quality.record_recipe("sample-3", device="cpu", generator=file).read_text())
     assert (record["settings"]["recipe"], record["settings"]["num_steps"], record["settings"]["seed"]) == (
         "karras2020", 5, 0,
     )  # fmt: skip
     assert len(record["history"]["distance"]) == 5
-    figures, curves = bench.time_to_quality("sample-3", 2.0, *small)
+    figures, curves = time_to_quality.time_to_quality("sample-3", 2.0, *small)
     assert figures["karras2020: seconds here"] == 10
     assert figures["distance ratio"] == pytest.approx(figures["fast: distance"] / record["result"]["distance"])
     assert curves["karras2020"][0] == [0, 2, 4, 6, 8]

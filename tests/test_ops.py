@@ -232,3 +232,16 @@ def test_operators_compile_without_graph_breaks(rng):
         strict=True,
     ):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("pointwise", [False, True])
+def test_sums_over_the_pixels_of_float16_do_not_overflow(pointwise, rng):
+    """Scaled gradients times features soon exceed 65,504, and the sums in the styles' gradients do so anyway."""
+    weight, bias = randn(3, 4, *[] if pointwise else [3, 3], rng=rng).float(), torch.zeros(3)
+    x, upstream, grads = torch.full((1, 4, 8, 8), 200.0), torch.full((1, 3, 8, 8), 2000.0), []
+    for dtype in (torch.float32, torch.float16):
+        styles = torch.ones(1, 4, requires_grad=True)
+        y = (styled_pointwise if pointwise else styled_conv2d)(x.to(dtype), weight, styles, bias)
+        grads += torch.autograd.grad(y, styles, upstream.to(dtype))
+    assert grads[0].abs().max() > 65504
+    torch.testing.assert_close(grads[1], grads[0], rtol=0.02, atol=0.01 * grads[0].abs().max().item())

@@ -46,11 +46,9 @@ def notebooks(tmp_path, monkeypatch):
     monkeypatch.setenv("EX5_CHROMIUM", "no-browser")  # printing has its own test
 
     def write(*more: str, early: Sequence[str] = ()) -> None:
-        notebook, early, late = (
-            nbformat.v4.new_notebook(),
-            *([("code", s, None) for s in part] for part in (early, more)),
-        )
-        for kind, source, tag in [*CELLS[:2], *early, *CELLS[2:], *late]:
+        notebook = nbformat.v4.new_notebook()
+        first, last = ([("code", source, None) for source in sources] for sources in (early, more))
+        for kind, source, tag in [*CELLS[:2], *first, *CELLS[2:], *last]:
             make = nbformat.v4.new_code_cell if kind == "code" else nbformat.v4.new_markdown_cell
             notebook.cells.append(make(source, metadata={"tags": [tag]} if tag else {}))
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
