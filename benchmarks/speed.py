@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.reference_synthesis import compare_with_reference
-from benchmarks.time_to_quality import TARGETS, record_recipe, time_to_quality
+from benchmarks.time_to_quality import RECORDS, TARGETS, record_recipe, time_to_quality
 from ex5lib import weights
 from ex5lib.alignment import align_face
 from ex5lib.devices import keep_freed_memory, pick_device, pick_dtype
@@ -311,6 +311,10 @@ def main(
     for name in (*targets, *(record or [])):
         if name not in TARGETS:
             raise unknown_name("target", name, TARGETS)
+        if name not in (record or []) and not (RECORDS / f"{name}.json").exists():
+            raise SettingError(
+                f"There is no recorded run of {name}: add --record {name}, which takes up to half an hour."
+            )
     keep_freed_memory()
     check_writable(out.parent)
     for name in record or []:

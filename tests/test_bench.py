@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from benchmarks import quality, time_to_quality
 from benchmarks import speed as bench
 from benchmarks.reference_synthesis import compare_with_reference
+from ex5lib.errors import SettingError
 from ex5lib.losses import PerceptualDistance
 from ex5lib.recipes import SMOKE
 from ex5lib.weights import load_generator
@@ -93,6 +94,13 @@ def test_results_are_a_table_of_groups():
     table = bench.as_table({"first": {"seconds": 1.25, "threads": 2}, "second": {"name": "x"}})
     lines = [line.split() for line in table.splitlines()]
     assert lines == [["first"], ["seconds", "1.250"], ["threads", "2"], ["second"], ["name", "x"]]
+
+
+def test_a_run_that_was_not_recorded_is_asked_for_at_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, "RECORDS", tmp_path)
+    for asked in ({"target": ["officer"]}, {}, {"target": ["officer"], "record": ["astronaut"]}):
+        with pytest.raises(SettingError, match="add --record (officer|astronaut)"):
+            bench.main(**asked, out=tmp_path / "speed.json")
 
 
 @pytest.fixture
