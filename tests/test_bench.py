@@ -99,7 +99,7 @@ def test_results_are_a_table_of_groups():
 def test_a_run_that_was_not_recorded_is_asked_for_at_once(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "RECORDS", tmp_path)
     for asked in ({"target": ["officer"]}, {}, {"target": ["officer"], "record": ["astronaut"]}):
-        with pytest.raises(SettingError, match="add --record (officer|astronaut)"):
+        with pytest.raises(SettingError, match="There is no recorded run"):
             bench.main(**asked, out=tmp_path / "speed.json")
 
 
