@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from ex5lib.degradations import REFERENCE_SIZE
 from ex5lib.unknown import unknown_parameters
 
+_FACE = slice(83, 228), slice(57, 202)  # rows and columns of 256 px where FFHQ's crop has the face, from brows to chin
+
 
 @torch.no_grad()
 def hidden_region(degradation: nn.Module, size: int = REFERENCE_SIZE) -> Tensor:
@@ -18,6 +20,11 @@ def hidden_region(degradation: nn.Module, size: int = REFERENCE_SIZE) -> Tensor:
     """
     white = torch.ones(1, 3, size, size, device=_place(degradation))
     return ((degradation(white) - degradation(-white)).abs() < 1e-3).all(dim=1, keepdim=True)
+
+
+def hidden_share(degradation: nn.Module) -> float:
+    """How much of the square from brows to chin, where an aligned photo has the face, D leaves nothing of: 0 to 1."""
+    return hidden_region(degradation)[0, 0][_FACE].float().mean().item()
 
 
 @torch.no_grad()

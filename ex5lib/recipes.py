@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from ex5lib.degradations import REFERENCE_SIZE
 from ex5lib.errors import SettingError, unknown_name
-from ex5lib.hidden import hides_color, visible_resolution
+from ex5lib.hidden import hidden_share, hides_color, visible_resolution
 from ex5lib.latents import SPACES, LatentStatistics
 from ex5lib.stages import Stage, available, check_not_negative, in_space, scaled
 from stylegan2_ada.generator import Generator
 
 STARTS = ("mean", "warm")
 OPTIMIZERS = ("adam", "normalized")
+LARGE_HOLE = 1 / 3  # of the face
 COARSE_SIZE = 32  # px: up to here a StyleGAN's layers make pose and shape, beyond it colours and texture
 
 
@@ -34,6 +35,8 @@ class Recipe:
         color_weight: λ_c, of the colours at 16 px.
         latent_weight: λ_w, of the latent distance.
         blurred_weight: λ_w if the degradation hides detail (``hidden.visible_resolution``). None leaves it as it is.
+        hole_weight: λ_w if the degradation hides more than a third of the face (``hidden.hidden_share``). None leaves
+            it as it is.
         colorless_weight: λ_w of the layers that make the colours, if the degradation hides them
             (``hidden.hides_color``): what the photo does not say is w̄'s to decide. None leaves it as it is.
         color_layers: the first of those layers; they have features finer than 32 px, where a StyleGAN keeps its colours
@@ -70,6 +73,7 @@ class Recipe:
     color_weight: float = 0.0
     latent_weight: float = 1e-3
     blurred_weight: float | None = None
+    hole_weight: float | None = None
     colorless_weight: float | None = None
     color_layers: int | None = None
     tied_from: int | None = None
@@ -100,7 +104,7 @@ class Recipe:
         if self.optimizer == "normalized" and self.optimize_noise:
             raise SettingError("Normalised gradient steps are for latents: set optimize_noise to False.")
         check_not_negative(self, ("color_weight", "latent_weight", "noise_weight"))
-        for name in ("blurred_weight", "colorless_weight", "tied_beyond", "tied_from", "color_layers"):
+        for name in ("blurred_weight", "hole_weight", "colorless_weight", "tied_beyond", "tied_from", "color_layers"):
             if getattr(self, name) is not None:
                 check_not_negative(self, (name,))
         if self.color_layers is not None and not (self.colorless_weight and self.latent_weight):
@@ -190,18 +194,27 @@ class Recipe:
                 "no face: the noise on w has the size of one layer's.",
                 stacklevel=3,
             )
-        of_all = "latent_weight" in chosen and "colorless_weight" not in chosen  # a weight that is given
-        held = replace(self, **chosen)
-        if degradation is not None and (held.blurred_weight is not None or held.tied_beyond is not None):
-            visible = visible_resolution(degradation)
-            if held.blurred_weight is not None and visible < REFERENCE_SIZE:
-                chosen.setdefault("latent_weight", held.blurred_weight)
-            if held.tied_beyond is not None and self.tied_from is None:
-                chosen.setdefault("tied_from", _finer_than(G, held.tied_beyond * visible))
-        can_be_held = held.colorless_weight and held.latent_weight and held.color_layers is None and not of_all
-        if can_be_held and degradation is not None and hides_color(degradation):
-            chosen["color_layers"] = _finer_than(G, COARSE_SIZE)
+        if degradation is not None:
+            decided = replace(self, **chosen)._by_what_is_hidden(degradation, G)
+            if "latent_weight" in chosen and "colorless_weight" not in chosen:  # a weight of all layers was given
+                decided.pop("color_layers", None)
+            chosen = decided | chosen
         return replace(self, stages=stages, **chosen)
+
+    def _by_what_is_hidden(self, degradation: nn.Module, G: Generator) -> dict:
+        """The settings that follow from what the degradation hides: detail, a part of the face, colours."""
+        decided = {}
+        if self.blurred_weight is not None or self.tied_beyond is not None:
+            visible = visible_resolution(degradation)
+            if self.blurred_weight is not None and visible < REFERENCE_SIZE:
+                decided["latent_weight"] = self.blurred_weight
+            if self.tied_beyond is not None and self.tied_from is None:
+                decided["tied_from"] = _finer_than(G, self.tied_beyond * visible)
+        if self.hole_weight is not None and hidden_share(degradation) > LARGE_HOLE:
+            decided["latent_weight"] = max(self.hole_weight, decided.get("latent_weight", 0.0))
+        if self.colorless_weight and self.latent_weight and self.color_layers is None and hides_color(degradation):
+            decided["color_layers"] = _finer_than(G, COARSE_SIZE)
+        return decided
 
 
 _OF_STAGES = {field.name for field in fields(Stage)}
@@ -227,6 +240,7 @@ FAST = Recipe(
     start="warm",
     color_weight=1.0,
     blurred_weight=0.02,
+    hole_weight=0.1,
     colorless_weight=0.4,
     tied_beyond=2.0,
     optimize_noise=False,

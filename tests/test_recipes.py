@@ -12,10 +12,12 @@ import ex5lib
 from ex5lib import errors as e
 from ex5lib import project
 from ex5lib.degradations import Downsample, Noise
+from ex5lib.hidden import hidden_share
 from ex5lib.images import resize_area
 from ex5lib.jpeg import Jpeg
 from ex5lib.latents import latent_statistics
 from ex5lib.recipes import COURSE, FAST, RECIPES, Recipe
+from ex5lib.restore import TASKS
 from ex5lib.stages import Stage, scaled
 from ex5lib.warm_start import load_warm_start
 from stylegan2_ada.networks import random_generator
@@ -210,6 +212,30 @@ def test_layers_far_finer_than_what_is_visible_are_tied(generator, skip_generato
     assert recipe.planned(generator, {"tied_from": 5}, degradation=degradation).tied_from == 5
     coarse = recipe.planned(skip_generator, degradation=degradation).tied_from
     assert coarse == (None if first is None or first > 7 else 7)  # at 64 px there is little that is so fine
+
+
+def _hole(face_rows: int, around: bool = False) -> ex5lib.Inpaint:
+    """A hole over the upper rows of the face, with or without all that is above and beside it."""
+    return ex5lib.Inpaint(0, 0, 83 + face_rows, 256) if around else ex5lib.Inpaint(83, 57, face_rows, 145)
+
+
+def test_w_is_held_to_the_mean_where_much_of_the_face_is_hidden(generator):
+    """Much: more than a third of the square of 145 px in which FFHQ's crops have brows, eyes, nose, mouth and chin."""
+    background = 1 - ex5lib.Inpaint(70, 50, 170, 160).mask_for(torch.zeros(1, 3, 256, 256))
+    for around in (False, True):
+        assert hidden_share(_hole(29, around)) == pytest.approx(29 / 145)
+    for little in (TASKS["inpainting"], _hole(48), _hole(48, True), ex5lib.Inpaint(mask=background)):
+        assert FAST.planned(generator, degradation=little).latent_weight == 1e-3
+    blur = ex5lib.GaussianBlur(9)
+    for much in (_hole(49), _hole(49, True), ex5lib.Inpaint(128, 0, 128, 256), torch.nn.Sequential(blur, _hole(80))):
+        assert FAST.planned(generator, degradation=much).latent_weight == 0.1
+        assert FAST.planned(generator, {"latent_weight": 0.02}, degradation=much).latent_weight == 0.02
+        assert RECIPES["course"].planned(generator, degradation=much).latent_weight == 1e-3
+    assert FAST.planned(generator, {"hole_weight": 0.5}, degradation=_hole(80)).latent_weight == 0.5
+    both = torch.nn.Sequential(blur, _hole(80))
+    assert FAST.planned(generator, {"blurred_weight": 0.5}, degradation=both).latent_weight == 0.5
+    grey = FAST.planned(generator, degradation=torch.nn.Sequential(_hole(80), ex5lib.Grayscale()))
+    np.testing.assert_allclose(grey.latent_weight * grey.layer_weights(16), [0.1] * 7 + [0.4] * 9, rtol=1e-6)
 
 
 def test_w_is_held_nearer_to_the_mean_where_detail_is_hidden(generator):
