@@ -130,6 +130,7 @@ _BEFORE = replace(
     ),
     color_weight=0.0,
     blurred_weight=None,
+    hole_weight=None,
     colorless_weight=None,
     tied_beyond=None,
     optimize_noise=True,

@@ -20,7 +20,7 @@ from stylegan2_ada.generator import Generator
 
 STARTS = ("mean", "warm")
 OPTIMIZERS = ("adam", "normalized")
-LARGE_HOLE = 1 / 3  # of the face
+LARGE_HOLE = 1 / 4  # of the face: from a bar over both eyes on
 COARSE_SIZE = 32  # px: up to here a StyleGAN's layers make pose and shape, beyond it colours and texture
 
 
@@ -35,7 +35,7 @@ class Recipe:
         color_weight: λ_c, of the colours at 16 px.
         latent_weight: λ_w, of the latent distance.
         blurred_weight: λ_w if the degradation hides detail (``hidden.visible_resolution``). None leaves it as it is.
-        hole_weight: λ_w if the degradation hides more than a third of the face (``hidden.hidden_share``). None leaves
+        hole_weight: λ_w if the degradation hides more than a quarter of the face (``hidden.hidden_share``). None leaves
             it as it is.
         colorless_weight: λ_w of the layers that make the colours, if the degradation hides them
             (``hidden.hides_color``): what the photo does not say is w̄'s to decide. None leaves it as it is.
