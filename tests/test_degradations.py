@@ -209,6 +209,10 @@ def test_jpeg_leaves_flat_blocks_and_passes_gradients(face):
     Jpeg(10)(image).square().sum().backward()
     assert image.grad.isfinite().all()
     assert (image.grad.abs().sum(1) > 0).float().mean() > 0.9
+    grey = torch.zeros(1, 3, 256, 256, requires_grad=True)  # its colours are whole steps, where a cube has no slope
+    made = Jpeg(10)(grey)
+    (made[:, 0] - made[:, 1]).mean().backward()  # R − G, of which rounding leaves a quarter
+    torch.testing.assert_close(grey.grad.sum(dim=(0, 2, 3)), torch.tensor([0.25, -0.25, 0.0]), atol=1e-3, rtol=0)
     twice = Jpeg(10)(resize_area(face, 128))
     assert twice.shape == (1, 3, 128, 128)
 
