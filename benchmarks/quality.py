@@ -1,4 +1,4 @@
-"""How good the recipes' results are: eight faces, twelve tasks, every method, compared with the original.
+"""How good the recipes' results are: eight faces, fourteen tasks, every method, compared with the original.
 
     python -m benchmarks.quality run --method fast --method course [--face officer] [--task "blur 25"] [--seed 0]
     python -m benchmarks.quality report
@@ -80,6 +80,8 @@ TASKS: dict[str, tuple[nn.Module, nn.Module | None]] = {
     "grey": (Grayscale(), None),
     "mouth": (Inpaint(**_MOUTH), None),
     "eye": (Inpaint(top=64, left=64, height=64, width=64), None),
+    "both eyes": (Inpaint(top=92, left=40, height=44, width=176), None),
+    "half": (Inpaint(top=0, left=0, height=256, width=128), None),
     "div 8": (Downsample(8), None),
     "div 16": (Downsample(16), None),
     "jpeg 10": (Jpeg(10), Coded(10)),
