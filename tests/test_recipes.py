@@ -231,7 +231,7 @@ def test_w_is_held_to_the_mean_where_much_of_the_face_is_hidden(generator):
     for much in (_hole(37), _hole(37, True), eyes, left, torch.nn.Sequential(blur, _hole(80))):
         assert FAST.planned(generator, degradation=much).latent_weight == 0.1
         assert FAST.planned(generator, {"latent_weight": 0.02}, degradation=much).latent_weight == 0.02
-        assert RECIPES["course"].planned(generator, degradation=much).latent_weight == 1e-3
+        assert RECIPES["karras2020"].planned(generator, degradation=much).latent_weight == 1e-3
     assert FAST.planned(generator, {"hole_weight": 0.5}, degradation=_hole(80)).latent_weight == 0.5
     both = torch.nn.Sequential(blur, _hole(80))
     assert FAST.planned(generator, {"blurred_weight": 0.5}, degradation=both).latent_weight == 0.5
