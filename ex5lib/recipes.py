@@ -35,8 +35,8 @@ class Recipe:
         color_weight: λ_c, of the colours at 16 px.
         latent_weight: λ_w, of the latent distance.
         blurred_weight: λ_w if the degradation hides detail (``hidden.visible_resolution``). None leaves it as it is.
-        hole_weight: λ_w if the degradation hides more than a quarter of the face (``hidden.hidden_share``). None leaves
-            it as it is.
+        hole_weight: λ_w if the degradation hides more than a quarter of the face (``hidden.hidden_share``); where it
+            hides detail as well, the larger of the two weights. None leaves it as it is.
         colorless_weight: λ_w of the layers that make the colours, if the degradation hides them
             (``hidden.hides_color``): what the photo does not say is w̄'s to decide. None leaves it as it is.
         color_layers: the first of those layers; they have features finer than 32 px, where a StyleGAN keeps its colours
