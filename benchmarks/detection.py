@@ -2,7 +2,7 @@
 
 Every photo is made here: one of the sample photos or a generated face (ψ = 0.7), put off-centre on a plain, cloudy or
 boarded wall, and damaged. A generated face is aligned by construction, so its true square is known; that of a sample
-photo is where the undamaged photo's face is found. The thresholds of ``ex5lib.detection`` were chosen on the numbers 0
+photo is where the undamaged photo's face is found. The thresholds in ``faces.detection`` were chosen on the numbers 0
 to 19 of each kind; from 20 on, the generated faces are others.
 """
 
@@ -22,11 +22,11 @@ from torch import Tensor
 
 from benchmarks.faces import bench_face
 from ex5lib import weights
-from ex5lib.alignment import AlignedFace, align_face
-from ex5lib.degradations import GaussianBlur, Grayscale
+from ex5lib.degradations.known import GaussianBlur, Grayscale
 from ex5lib.errors import FaceError, UnsureFaceError
+from ex5lib.faces.alignment import AlignedFace, align_face
 from ex5lib.figures import plot_alignment, save_figure
-from ex5lib.images import from_uint8, to_uint8
+from ex5lib.images.tensors import from_uint8, to_uint8
 from ex5lib.samples import sample_photo
 
 # What is covered, as corners in the face's square, in units of its side.

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ex5lib.alignment import load_face
-from ex5lib.latents import sample_ws
+from ex5lib.faces.alignment import load_face
+from ex5lib.inversion.latents import sample_ws
 from ex5lib.samples import sample_photo
 from stylegan2_ada.generator import Generator
 

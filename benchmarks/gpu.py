@@ -26,11 +26,12 @@ from benchmarks.reference_synthesis import reference_synthesis
 from ex5lib import weights
 from ex5lib.devices import pick_device, pick_dtype
 from ex5lib.files import replacing
-from ex5lib.images import load_image, resize_area
-from ex5lib.losses import PerceptualDistance
-from ex5lib.projector import project
-from ex5lib.recipes import RECIPES
-from ex5lib.warm_start import WarmStart
+from ex5lib.images.loading import load_image
+from ex5lib.images.tensors import resize_area
+from ex5lib.inversion.losses import PerceptualDistance
+from ex5lib.inversion.projector import project
+from ex5lib.inversion.recipes import RECIPES
+from ex5lib.inversion.warm_start import WarmStart
 from ex5lib.weights.converters import vgg16_features
 from ex5lib.weights.loading import PREVIEW_SIZES
 from stylegan2_ada.generator import Generator, MappingNetwork, estimate_w_avg

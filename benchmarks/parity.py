@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ex5lib.images import load_image, resize_area
-from ex5lib.losses import VGG16_TAPS, PerceptualDistance
+from ex5lib.images.loading import load_image
+from ex5lib.images.tensors import resize_area
+from ex5lib.inversion.losses import VGG16_TAPS, PerceptualDistance
 from stylegan2_ada.generator import Generator
 from stylegan2_ada.readers import load_nvidia_pickle
 

@@ -27,25 +27,19 @@ from torch import Tensor, nn
 
 from benchmarks.faces import bench_face
 from ex5lib import weights
-from ex5lib.degradations import (
-    Downsample,
-    GaussianBlur,
-    Grayscale,
-    Identity,
-    Inpaint,
-    Noise,
-)
+from ex5lib.degradations.jpeg import Jpeg
+from ex5lib.degradations.known import Downsample, GaussianBlur, Grayscale, Identity, Inpaint, Noise
+from ex5lib.degradations.probe import hides_color
 from ex5lib.devices import keep_freed_memory
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.files import replacing
-from ex5lib.hidden import hides_color
-from ex5lib.images import from_uint8, resize_area, save_image, to_uint8
-from ex5lib.jpeg import Jpeg
-from ex5lib.losses import PerceptualDistance
-from ex5lib.metrics import color_difference, compare, face_mask, gradient_energy
-from ex5lib.projector import project
-from ex5lib.recipes import BEST, COURSE, FAST, KARRAS2020, ROBUST2023, Recipe
-from ex5lib.stages import Stage
+from ex5lib.images.loading import save_image
+from ex5lib.images.tensors import from_uint8, resize_area, to_uint8
+from ex5lib.inversion.losses import PerceptualDistance
+from ex5lib.inversion.projector import project
+from ex5lib.inversion.recipes import BEST, COURSE, FAST, KARRAS2020, ROBUST2023, Recipe
+from ex5lib.inversion.stages import Stage
+from ex5lib.restoration.metrics import color_difference, compare, face_mask, gradient_energy
 from stylegan2_ada.generator import Generator
 
 TO_CHOOSE = ("astronaut", "vice-president", "sample-1", "sample-2")

@@ -30,15 +30,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.reference_synthesis import compare_with_reference
 from benchmarks.time_to_quality import RECORDS, TARGETS, record_recipe, time_to_quality
 from ex5lib import weights
-from ex5lib.alignment import align_face
 from ex5lib.devices import keep_freed_memory, pick_device, pick_dtype
 from ex5lib.errors import SettingError, unknown_name
+from ex5lib.faces.alignment import align_face
 from ex5lib.figures import save_figure
 from ex5lib.files import check_writable, replacing
-from ex5lib.images import resize_area
-from ex5lib.losses import PerceptualDistance
-from ex5lib.projector import project
-from ex5lib.recipes import FAST, KARRAS2020, Recipe
+from ex5lib.images.tensors import resize_area
+from ex5lib.inversion.losses import PerceptualDistance
+from ex5lib.inversion.projector import project
+from ex5lib.inversion.recipes import FAST, KARRAS2020, Recipe
 from ex5lib.samples import sample_photo
 from stylegan2_ada.generator import Generator
 

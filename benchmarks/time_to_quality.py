@@ -10,11 +10,11 @@ from torch import Tensor
 from benchmarks.faces import bench_face
 from ex5lib import weights
 from ex5lib.files import replacing
-from ex5lib.images import resize_area
-from ex5lib.losses import PerceptualDistance
-from ex5lib.metrics import compare
-from ex5lib.projection import Projection
-from ex5lib.projector import project
+from ex5lib.images.tensors import resize_area
+from ex5lib.inversion.losses import PerceptualDistance
+from ex5lib.inversion.projection import Projection
+from ex5lib.inversion.projector import project
+from ex5lib.restoration.metrics import compare
 from stylegan2_ada.generator import Generator
 
 RECORDS = Path(__file__).parent / "runs"

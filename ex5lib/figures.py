@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ex5lib.errors import SettingError
 from ex5lib.files import replacing
-from ex5lib.images import resize_area, to_uint8
+from ex5lib.images.tensors import resize_area, to_uint8
 
 if TYPE_CHECKING:  # imported where it is used: a command's help and its errors do not wait for it
     from matplotlib.axes import Axes

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import nbformat
 
+from ex5lib.course.report import with_outputs
+from ex5lib.course.section import METADATA
 from ex5lib.files import replacing
-from ex5lib.notebook.report import with_outputs
-from ex5lib.notebook.section import METADATA
 
 ROOT = Path(__file__).parents[1]
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -10,11 +10,12 @@ from device import everything_on_the_device
 from typer.testing import CliRunner
 
 import ex5lib
-from ex5lib import alignment, weights
-from ex5lib.cli import app
-from ex5lib.detection import Detection, detect_faces
+from ex5lib import weights
+from ex5lib.cli.app import app
 from ex5lib.devices import keep_freed_memory
-from ex5lib.latents import sample_ws
+from ex5lib.faces import alignment
+from ex5lib.faces.detection import Detection, detect_faces
+from ex5lib.inversion.latents import sample_ws
 from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +80,7 @@ def distance() -> ex5lib.PerceptualDistance:
 
 
 @pytest.fixture(scope="session")
-def astronaut() -> ex5lib.alignment.AlignedFace:
+def astronaut() -> alignment.AlignedFace:
     return ex5lib.align_face(ROOT / "data" / "astronaut.png")
 
 

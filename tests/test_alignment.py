@@ -9,11 +9,12 @@ import torchvision.transforms.v2.functional as TF
 from PIL import Image
 
 import ex5lib
-from ex5lib.alignment import crop_quad
-from ex5lib.detection import detect_faces
 from ex5lib.errors import FaceError, SettingError
-from ex5lib.images import from_uint8, to_uint8
-from ex5lib.landmarks import ffhq_quad
+from ex5lib.faces.alignment import crop_quad
+from ex5lib.faces.detection import detect_faces
+from ex5lib.faces.landmarks import ffhq_quad
+from ex5lib.images.tensors import from_uint8, to_uint8
+from ex5lib.restoration import metrics
 
 CORNERS = np.array([(0, 0), (0, 1024), (1024, 1024), (1024, 0)]) - 0.5
 
@@ -87,14 +88,14 @@ def _middle(image: torch.Tensor) -> torch.Tensor:
 
 
 def test_cropping_the_whole_image_gives_the_image_back(samples):
-    assert ex5lib.metrics.psnr(_middle(crop_quad(samples[0], CORNERS)), _middle(samples[0])) > 40
+    assert metrics.psnr(_middle(crop_quad(samples[0], CORNERS)), _middle(samples[0])) > 40
 
 
 def test_a_turned_quad_turns_the_crop(samples):
     upper_right_first = np.roll(CORNERS, 1, axis=0)
     turned = crop_quad(samples[0], upper_right_first)
     # What was at the upper right is now at the upper left: a quarter turn counter-clockwise.
-    assert ex5lib.metrics.psnr(_middle(turned), _middle(samples[0].rot90(1, (2, 3)))) > 40
+    assert metrics.psnr(_middle(turned), _middle(samples[0].rot90(1, (2, 3)))) > 40
 
 
 def test_a_large_photo_is_shrunk_without_aliasing():
@@ -109,7 +110,7 @@ def test_beyond_the_border_the_photo_is_reflected_and_softened(samples):
     crop = crop_quad(photo, CORNERS - np.array([400, 0]), 512)  # 200 of the 512 columns lie outside
     inside = crop[:, :, :, 240:]
     expected = torch.nn.functional.interpolate(photo, 512, mode="area")[:, :, :, 40:312]
-    assert ex5lib.metrics.psnr(inside, expected) > 30  # what the photo has is untouched
+    assert metrics.psnr(inside, expected) > 30  # what the photo has is untouched
     margin = crop[:, :, :, :190]
     assert margin.std() > 0.02  # not a flat colour
     gradient = margin.diff(dim=3).abs().mean() / expected.diff(dim=3).abs().mean()
@@ -137,7 +138,7 @@ def test_a_tilted_face_is_found_by_turning(samples, degrees):
     face = ex5lib.align_face(photo, size=256)
     assert face.detections[0].tilt != 0
     upright = ex5lib.align_face(_on_canvas(samples[3], 300, (600, 600)), size=256)
-    assert ex5lib.metrics.psnr(face.image, upright.image) > 22
+    assert metrics.psnr(face.image, upright.image) > 22
 
 
 def test_a_half_turned_face_is_found_by_the_cnn(samples):

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from ex5lib.handin import NOTEBOOKS
+from ex5lib.course.handin import NOTEBOOKS
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from benchmarks import quality, time_to_quality
 from benchmarks import speed as bench
 from benchmarks.reference_synthesis import compare_with_reference
 from ex5lib.errors import SettingError
-from ex5lib.losses import PerceptualDistance
-from ex5lib.recipes import SMOKE
+from ex5lib.inversion.losses import PerceptualDistance
+from ex5lib.inversion.recipes import SMOKE
 from ex5lib.weights import load_generator
 
 FLOAT32, BFLOAT16 = torch.float32, torch.bfloat16

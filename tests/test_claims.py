@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from ex5lib.course.checks import check
+from ex5lib.course.claims import check_claim
 from ex5lib.errors import CheckFailed, SettingError
-from ex5lib.notebook.checks import check
-from ex5lib.notebook.claims import check_claim
 
 
 def test_a_claim_shows_whether_it_holds_and_the_numbers(capsys):

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 import ex5lib
-from ex5lib.images import from_uint8, resize
-from ex5lib.stages import Stage
+from ex5lib.images.tensors import from_uint8, resize
+from ex5lib.inversion.stages import Stage
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from PIL import Image
 from torch import nn
 
 from ex5lib import GaussianBlur, Grayscale, Identity, Inpaint
-from ex5lib.degradations import Downsample, Noise
+from ex5lib.degradations.jpeg import Jpeg
+from ex5lib.degradations.known import Downsample, Noise
+from ex5lib.degradations.probe import hidden_region
 from ex5lib.errors import SettingError
-from ex5lib.hidden import hidden_region
-from ex5lib.images import from_uint8, resize, resize_area, to_uint8
-from ex5lib.jpeg import Jpeg
-from ex5lib.metrics import psnr
+from ex5lib.images.tensors import from_uint8, resize, resize_area, to_uint8
+from ex5lib.restoration.metrics import psnr
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ from typer.testing import CliRunner
 
 import ex5lib
 from benchmarks.detection import KINDS, errors, make_case, verdict
-from ex5lib.alignment import crop_quad, load_face
-from ex5lib.cli import app
-from ex5lib.detection import detect_faces
+from ex5lib.cli.app import app
 from ex5lib.errors import FaceError, FileError, SettingError, UnsureFaceError
-from ex5lib.images import from_uint8
-from ex5lib.landmarks import read_landmarks
+from ex5lib.faces import detection
+from ex5lib.faces.alignment import crop_quad, load_face
+from ex5lib.faces.detection import detect_faces
+from ex5lib.faces.landmarks import read_landmarks
+from ex5lib.images.tensors import from_uint8
 
 
 @pytest.fixture(scope="session")
@@ -65,8 +66,8 @@ def test_when_unsure_it_says_so_and_how_to_go_on(faceless):
 
 def test_an_unsure_face_just_where_an_aligned_crop_has_it_is_taken(monkeypatch, astronaut):
     found = detect_faces(astronaut.image)
-    unsure = [ex5lib.detection.replace(face, sure=False) for face in found]
-    monkeypatch.setattr(ex5lib.alignment, "detect_faces", lambda *_, **__: unsure)
+    unsure = [detection.replace(face, sure=False) for face in found]
+    monkeypatch.setattr(ex5lib.faces.alignment, "detect_faces", lambda *_, **__: unsure)
     assert load_face(astronaut.image).landmarks is None
     with pytest.raises(UnsureFaceError):
         load_face(astronaut.photo)

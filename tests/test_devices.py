@@ -11,22 +11,23 @@ from squared_error import SquaredError
 from torch import Tensor, nn
 
 import ex5lib
-from ex5lib import devices, projector, tuning
-from ex5lib.alignment import load_face
-from ex5lib.degradations import compositor
+from ex5lib import devices
+from ex5lib.degradations.blind import UnknownBlur, UnknownColors
+from ex5lib.degradations.jpeg import Jpeg
+from ex5lib.degradations.known import compositor
+from ex5lib.degradations.probe import hidden_region, hides_color, visible_resolution
 from ex5lib.errors import DeviceError
-from ex5lib.hidden import hidden_region, hides_color, visible_resolution
-from ex5lib.jpeg import Jpeg
-from ex5lib.latents import latent_statistics, seeded
-from ex5lib.losses import noise_regularization, renormalize_noise
-from ex5lib.metrics import compare_all
-from ex5lib.notebook.choices import Choice
-from ex5lib.notebook.searching import LIVE_SIZE, Searcher
-from ex5lib.recipes import RECIPES, Recipe
-from ex5lib.restore import restore_faces
-from ex5lib.stages import Stage
-from ex5lib.unknown import UnknownBlur, UnknownColors
-from ex5lib.warm_start import load_warm_start
+from ex5lib.explorer.choices import Choice
+from ex5lib.explorer.searching import LIVE_SIZE, Searcher
+from ex5lib.faces.alignment import load_face
+from ex5lib.inversion import projector, tuning
+from ex5lib.inversion.latents import latent_statistics, seeded
+from ex5lib.inversion.losses import noise_regularization, renormalize_noise
+from ex5lib.inversion.recipes import RECIPES, Recipe
+from ex5lib.inversion.stages import Stage
+from ex5lib.inversion.warm_start import load_warm_start
+from ex5lib.restoration.metrics import compare_all
+from ex5lib.restoration.pipeline import restore_faces
 from ex5lib.weights import loading
 from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
 from stylegan2_ada.generator import estimate_w_avg

@@ -16,21 +16,21 @@ from PIL import Image
 from torch import Tensor
 
 import ex5lib
-from ex5lib import metrics
-from ex5lib.alignment import load_face
-from ex5lib.damage import Damage
-from ex5lib.degradations import GaussianBlur, Grayscale, Inpaint, Noise
-from ex5lib.images import resize, to_uint8
-from ex5lib.notebook.board import Board, aside
-from ex5lib.notebook.choices import DEGRADATIONS, Choice, own_weight, packed, unpacked, values_of
-from ex5lib.notebook.exploration import Exploration
-from ex5lib.notebook.searching import Clock, planned, time_in_words
-from ex5lib.notebook.subjects import find_subjects
-from ex5lib.recipes import FAST, SMOKE, Recipe
-from ex5lib.restore import restore_faces
-from ex5lib.results import finished_request
-from ex5lib.stages import Stage
-from ex5lib.unknown import UnknownBlur, UnknownColors, unknown_parameters
+from ex5lib.degradations.blind import UnknownBlur, UnknownColors, unknown_parameters
+from ex5lib.degradations.known import GaussianBlur, Grayscale, Inpaint, Noise
+from ex5lib.explorer.board import Board, aside
+from ex5lib.explorer.choices import DEGRADATIONS, Choice, own_weight, packed, unpacked, values_of
+from ex5lib.explorer.exploration import Exploration
+from ex5lib.explorer.searching import Clock, planned, time_in_words
+from ex5lib.explorer.subjects import find_subjects
+from ex5lib.faces.alignment import load_face
+from ex5lib.images.tensors import resize, to_uint8
+from ex5lib.inversion.recipes import FAST, SMOKE, Recipe
+from ex5lib.inversion.stages import Stage
+from ex5lib.restoration import metrics
+from ex5lib.restoration.diagnosis import Damage
+from ex5lib.restoration.pipeline import restore_faces
+from ex5lib.restoration.results import finished_request
 from stylegan2_ada import Generator
 
 LONG = 2000  # steps: a search that no test lets come to its end
@@ -236,7 +236,7 @@ def test_going_back_shows_the_finished_result_at_once(make):
 
 
 def test_only_the_latest_results_are_kept(make, monkeypatch):
-    monkeypatch.setattr("ex5lib.notebook.shelf.RESULTS_KEPT", 2)
+    monkeypatch.setattr("ex5lib.explorer.shelf.RESULTS_KEPT", 2)
     one = make()
     one.run()
     for weight in (0.001, 0.1, 1.0):
@@ -602,7 +602,7 @@ def test_what_is_changed_while_a_face_is_looked_for_counts_for_that_face(make, r
         assert go_on.wait(PATIENCE)
         return find_subjects(*arguments)
 
-    monkeypatch.setattr("ex5lib.notebook.exploration.find_subjects", slow)
+    monkeypatch.setattr("ex5lib.explorer.exploration.find_subjects", slow)
     one = make(num_steps=3)
     content = (root / "data" / "officer.jpg").read_bytes()
     one.handle({"do": "upload", "name": "officer.jpg", "size": len(content), "at": 0}, content)

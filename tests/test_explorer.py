@@ -23,10 +23,10 @@ from torch import Tensor
 import ex5lib
 from ex5lib import explore
 from ex5lib.errors import Ex5Error, FileError, SettingError
-from ex5lib.notebook.explorer import Explorer
-from ex5lib.notebook.page import PageServer
-from ex5lib.recipes import SMOKE, Recipe
-from ex5lib.stages import Stage
+from ex5lib.explorer.page import PageServer
+from ex5lib.explorer.widget import Explorer
+from ex5lib.inversion.recipes import SMOKE, Recipe
+from ex5lib.inversion.stages import Stage
 from stylegan2_ada import Generator
 
 PATIENCE = 120  # seconds after which a search that must come to an end counts as hung
@@ -273,6 +273,6 @@ def test_a_page_of_its_own_is_opened_by_a_command_and_ended_by_ctrl_c(root, tmp_
 
 def test_widgets_and_plots_are_loaded_on_first_use_only(root):
     loaded = "'ipywidgets' in sys.modules"
-    code = f"import sys, ex5lib.cli; assert not {loaded} and 'matplotlib' not in sys.modules; "
+    code = f"import sys, ex5lib.cli.app; assert not {loaded} and 'matplotlib' not in sys.modules; "
     code += f"ex5lib.explore; assert {loaded}"
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)

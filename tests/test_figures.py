@@ -7,9 +7,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 import ex5lib
+from ex5lib.course.section import _PAGE_DPI as PAGE_DPI
 from ex5lib.errors import SettingError
-from ex5lib.notebook.section import _PAGE_DPI as PAGE_DPI
-from ex5lib.projection import SCHEDULE, TERMS, Projection
+from ex5lib.inversion.projection import SCHEDULE, TERMS, Projection
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 import ex5lib
 from ex5lib import errors as e
 from ex5lib import weights
-from ex5lib.cli import app
-from ex5lib.images import from_uint8
-from ex5lib.latents import class_labels
+from ex5lib.cli.app import app
+from ex5lib.images.tensors import from_uint8
+from ex5lib.inversion import latents
+from ex5lib.inversion.latents import class_labels
 from stylegan2_ada.networks import random_generator
 from stylegan2_ada.readers import load_nvidia_pickle
 
@@ -188,8 +189,8 @@ def test_a_network_without_noise_is_searched_in_w_alone(distance):
 def test_classes_condition_the_mean_and_the_search(data, distance):
     G = weights.load_generator(data / "cond_64_fp16.pkl", device="cpu")
     assert G.c_dim > 1
-    means = [ex5lib.latents.latent_statistics(G, num_samples=2000, class_index=i).w_avg for i in (0, 1)]
-    mixed = ex5lib.latents.latent_statistics(G, num_samples=4000).w_avg
+    means = [latents.latent_statistics(G, num_samples=2000, class_index=i).w_avg for i in (0, 1)]
+    mixed = latents.latent_statistics(G, num_samples=4000).w_avg
     assert (means[0] - means[1]).norm() > 0.05 * means[0].norm()
     assert (mixed - means[0]).norm() < (means[1] - means[0]).norm() * 1.5
     assert class_labels(G, 2, 1, seed=0)[:, 1].tolist() == [1, 1]
@@ -197,7 +198,7 @@ def test_classes_condition_the_mean_and_the_search(data, distance):
     settings = {"num_steps": 3, "distance": distance, "device": "cpu", "progress": False}
     found = []
     for index in (0, 1):
-        statistics = ex5lib.latents.latent_statistics(G, num_samples=100, class_index=index)
+        statistics = latents.latent_statistics(G, num_samples=100, class_index=index)
         run = ex5lib.project(G, target, space="z", statistics=statistics, **settings)
         assert torch.equal(run.ws, G.mapping(run.latent, class_labels(G, 1, index, seed=0)))
         torch.testing.assert_close(G.synthesis(run.ws, run.noise), run.image)
@@ -207,7 +208,7 @@ def test_classes_condition_the_mean_and_the_search(data, distance):
     with pytest.raises(e.SettingError, match="needs the statistics of one class"):
         ex5lib.project(G, target, space="z", **settings)
     with pytest.raises(e.SettingError, match=f"no class 9999: this generator has the classes 0 to {G.c_dim - 1}"):
-        ex5lib.latents.latent_statistics(G, num_samples=100, class_index=9999)
+        latents.latent_statistics(G, num_samples=100, class_index=9999)
 
 
 def test_the_command_searches_in_one_class(data, tmp_path, monkeypatch, root):

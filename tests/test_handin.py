@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import ex5lib
-from ex5lib import handin
+from ex5lib.course import handin
 from ex5lib.errors import FileError
-from ex5lib.images import load_image
-from ex5lib.restore import TASKS, restore_faces
+from ex5lib.images.loading import load_image
+from ex5lib.restoration.pipeline import TASKS, restore_faces
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from PIL import Image
 from ex5lib import Ex5Error, load_image, save_image
 from ex5lib import errors as e
 from ex5lib.files import replacing
-from ex5lib.images import from_uint8, load_mask, resize, resize_area, to_uint8
+from ex5lib.images.masks import load_mask
+from ex5lib.images.tensors import from_uint8, resize, resize_area, to_uint8
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ from PIL import Image
 import ex5lib
 from ex5lib import errors as e
 from ex5lib import figures
-from ex5lib.album import claimed, output_folders, parse_share, photos_in, skipped
-from ex5lib.alignment import AlignedFace, crop_quad
-from ex5lib.detection import Detection
-from ex5lib.images import resize, to_uint8
-from ex5lib.landmarks import ffhq_quad
-from ex5lib.masks import fitted_mask
-from ex5lib.results import begin, finish, finished_request
-from ex5lib.summary import Row, write_summary
+from ex5lib.cli.album import claimed, output_folders, parse_share, photos_in, skipped
+from ex5lib.cli.summary import Row, write_summary
+from ex5lib.faces.alignment import AlignedFace, crop_quad
+from ex5lib.faces.detection import Detection
+from ex5lib.faces.landmarks import ffhq_quad
+from ex5lib.faces.masks import fitted_mask
+from ex5lib.images.tensors import resize, to_uint8
+from ex5lib.restoration.results import begin, finish, finished_request
 from stylegan2_ada.readers import save_generator
 
 RUN_FILES = {
@@ -290,7 +290,7 @@ def test_two_processes_on_a_folder_share_the_work(album, faces, quick, tmp_path)
 
 def test_a_claimed_photo_is_left_to_its_process_until_that_is_killed(call, album, quick):
     code = (
-        "import sys, time; from pathlib import Path; from ex5lib.album import claimed\n"
+        "import sys, time; from pathlib import Path; from ex5lib.cli.album import claimed\n"
         "with claimed(Path(sys.argv[1]), Path('a.png')) as mine:\n    print(mine, flush=True); time.sleep(999)"
     )
     other = subprocess.Popen([sys.executable, "-c", code, "out"], stdout=subprocess.PIPE, text=True)

@@ -8,11 +8,12 @@ import torch
 
 import ex5lib
 from ex5lib.errors import SettingError
-from ex5lib.latents import sample_z
+from ex5lib.inversion import latents
+from ex5lib.inversion.latents import sample_z
 
 
 def test_statistics_of_w_are_those_of_mapped_z(generator):
-    found = ex5lib.latents.latent_statistics(generator, num_samples=2000, seed=4)
+    found = latents.latent_statistics(generator, num_samples=2000, seed=4)
     z = torch.randn(2000, 512, generator=torch.Generator().manual_seed(4))
     w = generator.mapping(z)[:, 0].double().numpy()
     mean = w.mean(axis=0)
@@ -23,7 +24,7 @@ def test_statistics_of_w_are_those_of_mapped_z(generator):
 
 
 def test_the_generators_mean_is_the_mean_over_ten_thousand(generator):
-    other = ex5lib.latents.latent_statistics(generator, seed=123)
+    other = latents.latent_statistics(generator, seed=123)
     assert (generator.w_avg - other.w_avg).norm() < 0.05 * other.w_std
     assert 7 < other.w_std < 11
 

@@ -7,11 +7,11 @@ from torch import Tensor
 
 import ex5lib
 from ex5lib import devices, project
-from ex5lib.images import resize_area
-from ex5lib.latents import latent_statistics
-from ex5lib.losses import latent_distance, noise_regularization, renormalize_noise
-from ex5lib.recipes import Recipe
-from ex5lib.stages import Stage
+from ex5lib.images.tensors import resize_area
+from ex5lib.inversion.latents import latent_statistics
+from ex5lib.inversion.losses import latent_distance, noise_regularization, renormalize_noise
+from ex5lib.inversion.recipes import Recipe
+from ex5lib.inversion.stages import Stage
 from stylegan2_ada import Generator, MobileSynthesis
 
 

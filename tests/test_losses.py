@@ -7,12 +7,12 @@ import torchvision
 
 import ex5lib
 from ex5lib import weights
-from ex5lib.degradations import GaussianBlur, Inpaint
-from ex5lib.descent import ScaledBackward
+from ex5lib.degradations.known import GaussianBlur, Inpaint
 from ex5lib.devices import on_device
 from ex5lib.errors import SettingError
-from ex5lib.images import resize_area
-from ex5lib.losses import (
+from ex5lib.images.tensors import resize_area
+from ex5lib.inversion.descent import ScaledBackward
+from ex5lib.inversion.losses import (
     VGG16_TAPS,
     Objective,
     color_distance,

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from ex5lib.errors import FileError
-from ex5lib.images import load_mask
+from ex5lib.images.masks import load_mask
 from ex5lib.samples import sample_photo
 
 SIZE = 256

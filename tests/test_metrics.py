@@ -10,13 +10,15 @@ from scipy.spatial import ConvexHull
 
 import ex5lib
 from ex5lib.errors import SettingError
-from ex5lib.images import resize_area
+from ex5lib.faces import landmarks
+from ex5lib.images.tensors import resize_area
+from ex5lib.restoration import metrics
 
 
 def test_psnr_of_a_constant_difference_is_known():
     a = torch.zeros(1, 3, 16, 16)
-    assert ex5lib.metrics.psnr(a + 0.2, a) == pytest.approx(20 * math.log10(2 / 0.2), rel=1e-5)
-    assert ex5lib.metrics.psnr(a, a) == math.inf
+    assert metrics.psnr(a + 0.2, a) == pytest.approx(20 * math.log10(2 / 0.2), rel=1e-5)
+    assert metrics.psnr(a, a) == math.inf
 
 
 def test_ssim_is_the_papers_formula():
@@ -33,26 +35,24 @@ def test_ssim_is_the_papers_formula():
         c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
         s = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
         values.append(s[5:-5, 5:-5].mean())
-    found = ex5lib.metrics.ssim(*(torch.from_numpy(x)[None].float() for x in (a, b)))
+    found = metrics.ssim(*(torch.from_numpy(x)[None].float() for x in (a, b)))
     assert found == pytest.approx(np.mean(values), rel=1e-4)
 
 
 def test_images_of_two_sizes_are_refused():
     with pytest.raises(SettingError, match=r"\[16, 16\] and \[8, 8\]"):
-        ex5lib.metrics.psnr(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 8, 8))
+        metrics.psnr(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 8, 8))
 
 
 def test_identity_knows_a_person_in_a_smaller_brighter_picture(astronaut, samples):
-    same = ex5lib.metrics.identity_distance((resize_area(astronaut.image, 256) * 0.8 + 0.1), astronaut.image)
-    others = [
-        ex5lib.metrics.identity_distance(sample, astronaut.image) for sample in map(samples.__getitem__, range(4))
-    ]
+    same = metrics.identity_distance((resize_area(astronaut.image, 256) * 0.8 + 0.1), astronaut.image)
+    others = [metrics.identity_distance(sample, astronaut.image) for sample in map(samples.__getitem__, range(4))]
     assert same < 0.25
     assert min(others) > 0.5
 
 
 def test_compare_reports_all_metrics(astronaut, distance):
-    found = ex5lib.metrics.compare(ex5lib.GaussianBlur(9)(astronaut.image), astronaut.image, distance)
+    found = metrics.compare(ex5lib.GaussianBlur(9)(astronaut.image), astronaut.image, distance)
     assert list(found) == ["distance", "psnr", "ssim", "identity_distance"]
     assert found["psnr"] > 25
     assert 0.7 < found["ssim"] < 1
@@ -62,7 +62,7 @@ def test_compare_reports_all_metrics(astronaut, distance):
 
 def test_images_of_different_sizes_are_compared_at_the_smaller_one(astronaut, distance):
     small = resize_area(astronaut.image, 128)
-    assert ex5lib.metrics.compare(small, astronaut.image, distance)["psnr"] == np.inf
+    assert metrics.compare(small, astronaut.image, distance)["psnr"] == np.inf
 
 
 def test_psnr_inside_a_mask_sees_nothing_else():
@@ -70,36 +70,36 @@ def test_psnr_inside_a_mask_sees_nothing_else():
     b, mask = a.clone(), torch.zeros(1, 1, 16, 16)
     b[:, :, 4:8, 4:8] = 0.2
     mask[:, :, 4:8, 4:8] = 1
-    assert ex5lib.metrics.psnr(b, a, mask) == pytest.approx(20 * math.log10(2 / 0.2), rel=1e-5)
-    assert ex5lib.metrics.psnr(b, a, 1 - mask) == math.inf
+    assert metrics.psnr(b, a, mask) == pytest.approx(20 * math.log10(2 / 0.2), rel=1e-5)
+    assert metrics.psnr(b, a, 1 - mask) == math.inf
     for wrong in (torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 8, 8)):
         with pytest.raises(SettingError, match="select a pixel"):
-            ex5lib.metrics.psnr(b, a, wrong)
+            metrics.psnr(b, a, wrong)
 
 
 def test_gradient_energy_of_a_ramp_is_its_slope_squared():
     ramp = torch.linspace(-1, 1, 256).expand(1, 3, 256, 256)
-    assert ex5lib.metrics.gradient_energy(ramp) == pytest.approx((2 / 255) ** 2, rel=1e-3)
-    assert ex5lib.metrics.gradient_energy(ramp.transpose(2, 3)) == pytest.approx((2 / 255) ** 2, rel=1e-3)
+    assert metrics.gradient_energy(ramp) == pytest.approx((2 / 255) ** 2, rel=1e-3)
+    assert metrics.gradient_energy(ramp.transpose(2, 3)) == pytest.approx((2 / 255) ** 2, rel=1e-3)
     large = torch.nn.functional.interpolate(ramp, scale_factor=4, mode="nearest")
-    assert ex5lib.metrics.gradient_energy(large) == pytest.approx(ex5lib.metrics.gradient_energy(ramp), rel=1e-5)
+    assert metrics.gradient_energy(large) == pytest.approx(metrics.gradient_energy(ramp), rel=1e-5)
 
 
 def test_colour_difference_of_black_and_white_is_100_and_of_equals_0():
     # ΔL' = 100 at a mean L of 50, where the formula's S_L is 1.
     white, black = torch.ones(1, 3, 8, 8), -torch.ones(1, 3, 8, 8)
-    assert ex5lib.metrics.color_difference(white, black) == pytest.approx(100, abs=1e-3)
-    assert ex5lib.metrics.color_difference(white, white) == 0
+    assert metrics.color_difference(white, black) == pytest.approx(100, abs=1e-3)
+    assert metrics.color_difference(white, white) == 0
     half = torch.cat([white[:, :, :4], black[:, :, :4]], dim=2)
-    assert ex5lib.metrics.color_difference(half, black) == pytest.approx(50, abs=1e-3)
+    assert metrics.color_difference(half, black) == pytest.approx(50, abs=1e-3)
     lower = torch.zeros(1, 1, 8, 8)
     lower[:, :, 4:] = 1
-    assert ex5lib.metrics.color_difference(half, black, lower) == pytest.approx(0, abs=1e-6)
+    assert metrics.color_difference(half, black, lower) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_faces_mask_is_the_convex_hull_of_its_landmarks(astronaut):
-    mask = ex5lib.metrics.face_mask(astronaut.image, size=512)
-    points = ex5lib.landmarks.aligned_landmarks(astronaut.image) * 512
+    mask = metrics.face_mask(astronaut.image, size=512)
+    points = landmarks.aligned_landmarks(astronaut.image) * 512
     assert mask.sum().item() == pytest.approx(ConvexHull(points).volume, rel=0.02)  # in the plane, the area
     assert mask.shape == (1, 1, 512, 512)
     middle = points[48:68].mean(axis=0).astype(int)
@@ -108,7 +108,7 @@ def test_the_faces_mask_is_the_convex_hull_of_its_landmarks(astronaut):
 
 
 def test_landmarks_in_the_crop_are_those_of_the_photo(astronaut):
-    found = ex5lib.landmarks.aligned_landmarks(astronaut.image)
+    found = landmarks.aligned_landmarks(astronaut.image)
     quad = astronaut.quad
     x, y = found.T[:, :, None]
     in_photo = quad[0] + x * (quad[3] - quad[0]) + y * (quad[1] - quad[0])
@@ -118,20 +118,20 @@ def test_landmarks_in_the_crop_are_those_of_the_photo(astronaut):
 
 def test_iris_colours_are_those_painted_into_the_eyes(astronaut):
     painted = resize_area(astronaut.image, 512).clone()
-    eyes = ex5lib.landmarks.aligned_landmarks(painted)[36:48].reshape(2, 6, 2) * 512
+    eyes = landmarks.aligned_landmarks(painted)[36:48].reshape(2, 6, 2) * 512
     y, x = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="ij")
     wanted = np.array([[0.2, 0.6, 0.3], [0.3, 0.3, 0.8]])
     for eye, colour in zip(eyes, wanted, strict=True):
         cx, cy = eye.mean(axis=0)
         disk = (x - cx) ** 2 + (y - cy) ** 2 < (0.24 * np.ptp(eye[:, 0])) ** 2
         painted[0, :, disk] = torch.tensor(2 * colour - 1).float()[:, None]
-    assert np.abs(ex5lib.metrics.iris_colors(painted) - wanted).max() < 0.02
-    brown = ex5lib.metrics.iris_colors(resize_area(astronaut.image, 512))
+    assert np.abs(metrics.iris_colors(painted) - wanted).max() < 0.02
+    brown = metrics.iris_colors(resize_area(astronaut.image, 512))
     assert (brown[:, 0] > brown[:, 2]).all()  # hers are brown: more red than blue
 
 
 def test_comparing_several_images_is_comparing_each(astronaut, distance):
     images = {"small": resize_area(astronaut.image, 128), "blurred": ex5lib.GaussianBlur(9)(astronaut.image)}
     images["large again"] = images["blurred"].flip(3)
-    found = ex5lib.metrics.compare_all(images, astronaut.image, distance)
-    assert found == {name: ex5lib.metrics.compare(image, astronaut.image, distance) for name, image in images.items()}
+    found = metrics.compare_all(images, astronaut.image, distance)
+    assert found == {name: metrics.compare(image, astronaut.image, distance) for name, image in images.items()}

@@ -14,7 +14,7 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from ex5lib.handin import NOTEBOOKS as NAMES
+from ex5lib.course.handin import NOTEBOOKS as NAMES
 
 # DESIGN's table of figures, by the names under which the notebooks show them.
 FIGURES = {
@@ -185,7 +185,7 @@ print(ex5lib.__file__, os.getcwd(), sep="|")
 """
 EXPLORE = """
 exploration = ex5lib.explore(ex5lib.load_generator(), torch.zeros(1, 3, 256, 256)).exploration
-widget = ex5lib.notebook.explorer._Widget(exploration)  # in ipywidgets 7, as elsewhere
+widget = widget._Widget(exploration)  # in ipywidgets 7, as elsewhere
 widget._heard(widget, {"do": "change", "degradation": "blur"}, [])
 assert widget.state["choice"]["degradation"] == "blur"
 """

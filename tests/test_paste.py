@@ -10,13 +10,13 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 import ex5lib
-from ex5lib.alignment import AlignedFace, align_face, crop_quad
+from ex5lib.degradations.blind import UnknownColors
 from ex5lib.errors import SettingError
-from ex5lib.images import from_uint8, to_uint8
-from ex5lib.landmarks import aligned_landmarks
-from ex5lib.metrics import psnr
-from ex5lib.paste import paste, replaced_share
-from ex5lib.unknown import UnknownColors
+from ex5lib.faces.alignment import AlignedFace, align_face, crop_quad
+from ex5lib.faces.landmarks import aligned_landmarks
+from ex5lib.images.tensors import from_uint8, to_uint8
+from ex5lib.restoration.metrics import psnr
+from ex5lib.restoration.paste import paste, replaced_share
 
 GREY = ex5lib.Grayscale()
 

@@ -11,7 +11,8 @@ from image_files import cmyk_profile, png, power, profile, rgb_profile, srgb_cur
 from PIL import Image
 
 from ex5lib.errors import FileError
-from ex5lib.images import IMAGE_SUFFIXES, from_picture, load_image, to_uint8
+from ex5lib.images.loading import IMAGE_SUFFIXES, from_picture, load_image
+from ex5lib.images.tensors import to_uint8
 from ex5lib.samples import sample_photo
 
 # The primaries in XYZ, adapted to D50 (as in the profiles that their inventors publish), and the matrices from linear

@@ -15,11 +15,12 @@ from squared_error import SquaredError
 import ex5lib
 from ex5lib import GaussianBlur, Projection, devices, project
 from ex5lib import errors as e
-from ex5lib.images import resize_area
-from ex5lib.latents import latent_statistics
-from ex5lib.losses import latent_distance, noise_regularization
-from ex5lib.recipes import Recipe
-from ex5lib.stages import Stage
+from ex5lib.images.tensors import resize_area
+from ex5lib.inversion import projection
+from ex5lib.inversion.latents import latent_statistics
+from ex5lib.inversion.losses import latent_distance, noise_regularization
+from ex5lib.inversion.recipes import Recipe
+from ex5lib.inversion.stages import Stage
 from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
 
 
@@ -220,8 +221,8 @@ def test_ctrl_c_at_any_moment_leaves_a_whole_result(search, tiny_generator, monk
     owner, name = {
         "G.synthesis": (tiny_generator.synthesis, "forward"),
         "Adam.step": (torch.optim.Adam, "step"),
-        "Best.update": (ex5lib.projection.Best, "update"),
-        "Recorder.step": (ex5lib.projection.Recorder, "step"),
+        "Best.update": (projection.Best, "update"),
+        "Recorder.step": (projection.Recorder, "step"),
     }[place]
     original, calls = getattr(owner, name), []
 

@@ -11,15 +11,15 @@ from squared_error import SquaredError
 import ex5lib
 from ex5lib import errors as e
 from ex5lib import project
-from ex5lib.degradations import Downsample, Noise
-from ex5lib.hidden import hidden_share
-from ex5lib.images import resize_area
-from ex5lib.jpeg import Jpeg
-from ex5lib.latents import latent_statistics
-from ex5lib.recipes import COURSE, FAST, RECIPES, Recipe
-from ex5lib.restore import TASKS
-from ex5lib.stages import Stage, scaled
-from ex5lib.warm_start import load_warm_start
+from ex5lib.degradations.jpeg import Jpeg
+from ex5lib.degradations.known import Downsample, Noise
+from ex5lib.degradations.probe import hidden_share
+from ex5lib.images.tensors import resize_area
+from ex5lib.inversion.latents import latent_statistics
+from ex5lib.inversion.recipes import COURSE, FAST, RECIPES, Recipe
+from ex5lib.inversion.stages import Stage, scaled
+from ex5lib.inversion.warm_start import load_warm_start
+from ex5lib.restoration.pipeline import TASKS
 from stylegan2_ada.networks import random_generator
 
 

@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 import nbformat
 import pytest
 
+from ex5lib.course import report
+from ex5lib.course.printing import find_browser, print_page
+from ex5lib.course.report import Request, make_report
 from ex5lib.errors import FileError, ReportError
-from ex5lib.notebook import report
-from ex5lib.notebook.printing import find_browser, print_page
-from ex5lib.notebook.report import Request, make_report
 
 CELLS = [
     ("markdown", "# 3.9 A small section\n\nNot in the report.", None),
@@ -211,7 +211,7 @@ def test_an_installed_package_says_in_one_sentence_what_the_report_needs(tmp_pat
         sys.modules["papermill"] = None  # as where it is not installed
         from ex5lib.errors import Ex5Error
         try:
-            import ex5lib.notebook.report
+            import ex5lib.course.report
         except Ex5Error as error:
             print(error)
     """

@@ -7,13 +7,15 @@ import torch
 from PIL import Image
 
 import ex5lib
-from ex5lib import PerceptualDistance, metrics, results
+from ex5lib import PerceptualDistance
 from ex5lib import errors as e
-from ex5lib.degradations import compositor
+from ex5lib.degradations.known import compositor
 from ex5lib.errors import SettingError
-from ex5lib.images import from_uint8, resize, resize_area, to_uint8
-from ex5lib.paste import paste
-from ex5lib.restore import TASKS, pick_task, restore_faces
+from ex5lib.faces import alignment
+from ex5lib.images.tensors import from_uint8, resize, resize_area, to_uint8
+from ex5lib.restoration import metrics, results
+from ex5lib.restoration.paste import paste
+from ex5lib.restoration.pipeline import TASKS, pick_task, restore_faces
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def test_a_generator_can_be_tuned_to_the_photo_and_is_saved_beside_the_result(qu
 def test_every_photo_of_a_batch_gets_a_generator_of_its_own(quick, small, astronaut):
     with torch.no_grad():
         other = small.synthesis(ex5lib.sample_ws(small, 1)).clamp(-1, 1)
-    faces = [ex5lib.alignment.load_face(image, aligned=True, size=32) for image in (astronaut.image, resize(other, 64))]
+    faces = [alignment.load_face(image, aligned=True, size=32) for image in (astronaut.image, resize(other, 64))]
     both = restore_faces(faces, tune=2, **quick)
     for face, together in zip(faces, both, strict=True):
         (alone,) = restore_faces([face], tune=2, **quick)

@@ -11,14 +11,14 @@ from PIL import Image
 
 import ex5lib
 from ex5lib import figures, weights
+from ex5lib.course.claims import PROVES_NOTHING
+from ex5lib.course.section import notebook_recipe, proves_nothing
 from ex5lib.errors import DeviceError, FileError, SettingError
-from ex5lib.images import resize
-from ex5lib.latents import latent_statistics
-from ex5lib.metrics import compare
-from ex5lib.notebook.claims import PROVES_NOTHING
-from ex5lib.notebook.section import notebook_recipe, proves_nothing
-from ex5lib.recipes import FAST
-from ex5lib.restore import TASKS
+from ex5lib.images.tensors import resize
+from ex5lib.inversion.latents import latent_statistics
+from ex5lib.inversion.recipes import FAST
+from ex5lib.restoration.metrics import compare
+from ex5lib.restoration.pipeline import TASKS
 
 
 @pytest.fixture(scope="module")

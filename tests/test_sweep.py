@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ex5lib.course.sweep import sweep_html
 from ex5lib.errors import SettingError
-from ex5lib.notebook.sweep import sweep_html
 
 
 class _Collector(HTMLParser):

@@ -7,11 +7,11 @@ from squared_error import SquaredError
 
 import ex5lib
 from ex5lib import errors as e
-from ex5lib.projection import Projection
-from ex5lib.projector import project
-from ex5lib.recipes import Recipe
-from ex5lib.stages import Stage
-from ex5lib.tuning import tune
+from ex5lib.inversion.projection import Projection
+from ex5lib.inversion.projector import project
+from ex5lib.inversion.recipes import Recipe
+from ex5lib.inversion.stages import Stage
+from ex5lib.inversion.tuning import tune
 from stylegan2_ada import Generator, MobileSynthesis
 from stylegan2_ada.networks import random_generator
 from stylegan2_ada.readers import load_generator_file, save_generator

@@ -11,17 +11,17 @@ from torch import nn
 
 import ex5lib
 from ex5lib import GaussianBlur, Grayscale, Identity, Inpaint, project
-from ex5lib.alignment import load_face
-from ex5lib.damage import blur_sigma, examine, proposed
-from ex5lib.degradations import Downsample, Noise, compositor
+from ex5lib.degradations.blind import UnknownBlur, UnknownColors, unknown_parameters, with_found
+from ex5lib.degradations.jpeg import Jpeg
+from ex5lib.degradations.known import Downsample, Noise, compositor
+from ex5lib.degradations.probe import hides_color
 from ex5lib.errors import SettingError
-from ex5lib.hidden import hides_color
-from ex5lib.images import from_uint8, resize_area, to_uint8
-from ex5lib.jpeg import Jpeg
-from ex5lib.metrics import psnr
-from ex5lib.recipes import FAST, Recipe
-from ex5lib.stages import Stage
-from ex5lib.unknown import UnknownBlur, UnknownColors, unknown_parameters, with_found
+from ex5lib.faces.alignment import load_face
+from ex5lib.images.tensors import from_uint8, resize_area, to_uint8
+from ex5lib.inversion.recipes import FAST, Recipe
+from ex5lib.inversion.stages import Stage
+from ex5lib.restoration.diagnosis import blur_sigma, examine, proposed
+from ex5lib.restoration.metrics import psnr
 
 MOUTH = Inpaint(top=164, left=84, height=44, width=88)
 SEPIA = torch.tensor([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])  # of colours in [0, 1]

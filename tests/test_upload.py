@@ -8,9 +8,9 @@ import ipywidgets
 import pytest
 import traitlets
 
+from ex5lib.course import upload
+from ex5lib.course.upload import choose_photo
 from ex5lib.errors import FileError
-from ex5lib.notebook import upload
-from ex5lib.notebook.upload import choose_photo
 
 
 class Chooser(ipywidgets.Widget):

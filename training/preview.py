@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import ex5lib
 from ex5lib.files import replacing
-from ex5lib.images import resize_area
+from ex5lib.images.tensors import resize_area
 from stylegan2_ada.generator import Generator
 from stylegan2_ada.mobile import MobileSynthesis
 from training.samples import draw_train, make

@@ -18,7 +18,7 @@ from tqdm import tqdm
 import ex5lib
 from ex5lib import weights
 from ex5lib.files import replacing
-from ex5lib.warm_start import SIZE, WarmStart, pooled_features
+from ex5lib.inversion.warm_start import SIZE, WarmStart, pooled_features
 from stylegan2_ada.generator import Generator
 from training.samples import make
 

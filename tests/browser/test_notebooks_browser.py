@@ -11,7 +11,7 @@ import pytest
 from nbconvert import HTMLExporter
 from playwright.sync_api import Locator
 
-from ex5lib.notebook.report import render
+from ex5lib.course.report import render
 
 
 def _stored(root: Path) -> dict[str, nbformat.NotebookNode]:

@@ -1,0 +1,1 @@
+"""The command line, for a photo or a folder of them."""

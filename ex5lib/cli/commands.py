@@ -1,0 +1,195 @@
+"""The commands beside align, invert and restore: faces from seeds, pretrained weights, the demo and the report."""
+
+import math
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from tqdm.auto import tqdm
+
+from ex5lib import figures
+from ex5lib import weights as pretrained
+from ex5lib.cli import options as o
+from ex5lib.cli.jobs import tell
+from ex5lib.course import handin
+from ex5lib.devices import readable_memory_errors
+from ex5lib.errors import SettingError
+from ex5lib.faces.alignment import load_face
+from ex5lib.files import check_writable, replacing
+from ex5lib.images.loading import load_image, save_image
+from ex5lib.inversion.latents import sample_ws
+from ex5lib.inversion.losses import PerceptualDistance
+from ex5lib.inversion.recipes import pick_recipe
+from ex5lib.restoration.pipeline import TASKS, restore_faces
+from ex5lib.restoration.results import check_kept
+from ex5lib.samples import sample_photo
+from stylegan2_ada.readers import save_generator
+
+SAMPLE_PHOTO = sample_photo()
+REPORT = Path("results/report")
+
+
+def explore(
+    photo: o.SamplePhoto = SAMPLE_PHOTO,
+    recipe: o.RecipeName = "fast",
+    num_steps: o.NumSteps = None,
+    device: o.Device = "auto",
+    generator: o.GeneratorName = "mobile-ffhq",
+    face: o.Face = None,
+    aligned: o.Aligned = False,
+    port: Annotated[int, typer.Option(help="Of the page.", show_default="any that is free")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    out: o.OutFolder = Path("results"),
+):
+    """Play with a photo in the browser: sliders, a mask to paint, the search as it runs. Ctrl-C ends it.
+
+    Only this machine can reach the page, and only with the address that is printed.
+    """
+    from ex5lib.explorer.page import show_page  # what notebooks need would slow down all commands
+
+    check_writable(out)
+    show_page(
+        photo, generator, recipe=recipe, num_steps=num_steps, device=device, face=face, aligned=aligned, port=port,
+        browser=browser, out=out, say=typer.echo,
+    )  # fmt: skip
+
+
+def sample(
+    seeds: Annotated[str, typer.Argument(help="Seeds, such as 0-7 or 3,5,8.")] = "0-7",
+    truncation: Annotated[float, typer.Option(help="ψ: 1 is all of W, 0 the mean face.")] = 0.7,
+    device: o.Device = "auto",
+    generator: o.GeneratorName = "mobile-ffhq",
+    class_index: o.ClassIndex = None,
+    out: o.OutFolder = Path("results/samples"),
+):
+    """Generate faces from seeds."""
+    numbers = _seeds(seeds)
+    if not math.isfinite(truncation):
+        raise SettingError(f"The truncation ψ must be a number, not {truncation}.")
+    check_writable(out)
+    G = pretrained.load_generator(generator, device)
+    faces = []
+    for seed in tqdm(numbers, desc="sampling", unit="face"):
+        with torch.no_grad(), readable_memory_errors():
+            ws = sample_ws(G, seed, truncation_psi=truncation, class_index=class_index)
+            faces.append(G.synthesis(ws).float().cpu())
+        save_image(faces[-1], out / f"seed{seed:04d}.png")
+    titles = [f"seed {seed}" for seed in numbers]
+    figures.save_figure(figures.plot_images(faces, titles, columns=min(4, len(faces))), out / "faces.png")
+    typer.echo(f"written to {out}: faces.png and {len(faces)} faces")
+
+
+def _seeds(text: str) -> list[int]:
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise SettingError(f'"{text}" is not a list of seeds: write them as 0-7 or 3,5,8.')
+        span = range(int(first), int(last or first) + 1)
+        if not 1 <= len(seeds) + len(span) <= 256 or not span:
+            raise SettingError(f'"{text}" is not a list of 1 to 256 seeds whose ranges run upward.')
+        seeds += span
+    return seeds
+
+
+def fetch(names: Annotated[list[str] | None, typer.Argument(help="Names, as listed by the command weights.")] = None):
+    """Fetch pretrained weights ahead of their first use."""
+    for name in names or pretrained.ESSENTIAL:
+        typer.echo(f"{name}: {pretrained.fetch(name)}")
+
+
+def weights():
+    """List the pretrained weights: what they are for, both licences, and whether they are on this machine."""
+    for name, entry in pretrained.REGISTRY.items():
+        typer.echo(f"{name} ({pretrained.status(name)}, {entry.size / 1e6:.0f} MB)")
+        typer.echo(f"  {entry.purpose}")
+        typer.echo(f"  from {entry.origin}: {entry.filename}")
+        typer.echo(f"  SHA-256 {entry.sha256}")
+        typer.echo(f"  licence of the package: {entry.package_licence}")
+        typer.echo(f"  licence of the weights: {entry.weights_licence}")
+    typer.echo(f"cache: {pretrained.cache_folder()}")
+
+
+def convert(
+    source: o.Checkpoint,
+    target: o.Safetensors,
+):
+    """Convert a checkpoint to a file that loads fast and can hold nothing but tensors."""
+    if target.suffix != ".safetensors":
+        raise SettingError(f"{target} must end in .safetensors.")
+    generator = pretrained.load_generator(source, "cpu")
+    with replacing(target) as temporary:
+        save_generator(generator, temporary)
+    typer.echo(f"written to {target}: {generator.img_resolution} px, {generator.num_ws} styles")
+
+
+def demo(
+    photo: o.SamplePhoto = SAMPLE_PHOTO,
+    recipe: o.RecipeName = "fast",
+    num_steps: o.NumSteps = None,
+    device: o.Device = "auto",
+    generator: o.GeneratorName = "mobile-ffhq",
+    out: o.OutFolder = Path("results/demo"),
+):
+    """Align a photo, invert it, deblur, colourise and fill it in, and draw one gallery."""
+    began = time.perf_counter()
+    load_image(photo)  # cheap checks come before slow downloads
+    pick_recipe(recipe)
+    check_writable(out)
+    check_kept(out, [photo], ["gallery.png"])
+    for name in TASKS:
+        check_kept(out / name, [photo])
+    G, distance = pretrained.load_generator(generator, device), PerceptualDistance(device=device)
+    face = load_face(photo, size=G.img_resolution)
+    given, found = [], []
+    for name, degradation in TASKS.items():
+        typer.echo(f"{name}:")
+        (done,) = restore_faces(
+            [face], degradation, generator=G, distance=distance, recipe=recipe, num_steps=num_steps, device=device,
+        )  # fmt: skip
+        tell(done, out / name, done.save(out / name), o.say)
+        if done.run.stopped:
+            raise typer.Exit(130)
+        given.append((name, done.images.get("degraded", face.image)))
+        found.append(("", done.result))
+    # The last column: the original photo, and below it the photo with only its hole filled.
+    given.append(("original, and composite", face.image))
+    found.append(("", done.composite))
+    path = figures.save_figure(figures.plot_gallery([("given", given), ("found", found)]), out / "gallery.png")
+    typer.echo(f"gallery in {path}, after {time.perf_counter() - began:.0f} s")
+
+
+def report(
+    photo: o.ReportPhoto = SAMPLE_PHOTO,
+    recipe: o.RecipeName = "fast",
+    device: o.Device = "auto",
+    generator: o.GeneratorName = "mobile-ffhq",
+    notebooks: o.Notebooks = None,
+    out: o.OutFolder = REPORT,
+):
+    """Run the five notebooks and build the report: one page, every figure, every number.
+
+    Notebooks that are done are not run again, so an interrupted report resumes at the one it had reached.
+    """
+    from ex5lib.course.report import Request, make_report  # the notebooks' libraries would slow down all commands
+
+    load_image(photo)
+    pick_recipe(recipe)
+    began = time.perf_counter()
+    request = Request(photo, generator, recipe)
+    page = make_report(request, out, notebooks=notebooks, device=device, say=typer.echo)
+    typer.echo(f"written to {page}, after {time.perf_counter() - began:.0f} s")
+
+
+def submit(folder: o.Handed = REPORT, notebooks: o.Executed = None, out: o.Zip = Path("hand-in.zip")):
+    """Collect in one zip what the course asks for, or say what is missing.
+
+    For each task original_image.png, original_degraded_image.png, the intermediate images, final_inverted_image.png,
+    inverted_latent.npz and loss_plot.png; the executed notebooks; the report.
+    """
+    path = handin.submit(folder, notebooks or folder / "notebooks", out)
+    typer.echo(f"written to {path}, {path.stat().st_size / 1e6:.1f} MB")
+    if handin.report(folder).suffix != ".pdf":
+        typer.echo("  with the report as a page: print report.html from a browser if the course wants a PDF")

@@ -1,0 +1,8 @@
+"""What the notebooks use besides the library: sections, sliders, uploads, a student's checks, and the report."""
+
+from ex5lib.course.checks import check
+from ex5lib.course.live import Live
+from ex5lib.course.sweep import sweep_html
+from ex5lib.course.upload import choose_photo
+
+__all__ = ["Live", "check", "choose_photo", "sweep_html"]

@@ -1,0 +1,156 @@
+"""What a student hands in, under the names that the course asks for, in one zip."""
+
+import json
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ex5lib.errors import FileError
+from ex5lib.figures import plot_losses, save_figure
+from ex5lib.files import replacing
+from ex5lib.images.loading import save_image
+from ex5lib.restoration.pipeline import TASKS, Restoration
+
+NOTEBOOKS = ("3.1_alignment", "3.2_inversion", "3.3.1_deblurring", "3.3.2_colorization", "3.3.3_inpainting")
+FILES = (
+    "original_image.png", "original_degraded_image.png", "final_inverted_image.png", "inverted_latent.npz",
+    "loss_plot.png",
+)  # fmt: skip
+INTERMEDIATE = "intermediate_image_{step}.png"
+
+
+def task_folder(folder: str | Path, task: str) -> Path:
+    """Where the files of a task lie in a results folder."""
+    return Path(folder, "tasks", task)
+
+
+def write_task(folder: str | Path, task: str, done: Restoration) -> list[Path]:
+    """Write what the course asks for about one task; returns the paths.
+
+    ``original_image.png``, ``original_degraded_image.png``, ``intermediate_image_{step}.png``,
+    ``final_inverted_image.png``, ``inverted_latent.npz`` with ``latent`` [1, num_ws, w_dim], ``loss_plot.png``; and
+    ``composite_image.png`` where a part of the photo is known.
+
+    Args:
+        folder: the results folder; the files go to ``tasks/<task>`` in it.
+        task: a name in ``TASKS``.
+        done: its result.
+    """
+    place = task_folder(folder, task)
+    for old in _intermediate(place):
+        old.unlink()
+    images = {
+        "original_image.png": done.face.image,
+        "original_degraded_image.png": done.target,
+        **{INTERMEDIATE.format(step=step): image for step, image in sorted(done.run.snapshots.items())},
+        "final_inverted_image.png": done.result,
+    }
+    if done.composite is not None:
+        images["composite_image.png"] = done.composite
+    for name, image in images.items():
+        save_image(image, place / name)
+    with replacing(place / "inverted_latent.npz") as temporary:
+        np.savez(temporary, latent=done.run.ws.numpy())
+    save_figure(plot_losses(done.run), place / "loss_plot.png")
+    return [place / name for name in (*images, "inverted_latent.npz", "loss_plot.png")]
+
+
+def load_latent(path: str | Path) -> Tensor:
+    """The latent [1, num_ws, w_dim] of an ``inverted_latent.npz``, the course's or ours, to start a search at.
+
+    Raises:
+        FileError: if there is no such file, or it does not hold such a latent.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileError(f"There is no file {path}: name an inverted_latent.npz.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            latent = np.asarray(file["latent"], dtype=np.float32)
+    except (KeyError, ValueError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise FileError(f"{path} holds no latent, or is damaged ({error}): name an inverted_latent.npz.") from None
+    if latent.ndim != 3 or len(latent) != 1 or not np.isfinite(latent).all():
+        raise FileError(f"The latent in {path} is {list(latent.shape)}, but must be finite and [1, num_ws, w_dim].")
+    return torch.from_numpy(latent)
+
+
+def missing(folder: str | Path, notebooks: str | Path) -> list[str]:
+    """What a hand-in still lacks, in words; empty if it is complete."""
+    lacks = []
+    for task in TASKS:
+        place = task_folder(folder, task)
+        names = [name for name in FILES if not (place / name).is_file()]
+        if not _intermediate(place):
+            names.append(INTERMEDIATE.format(step="…"))
+        if names:
+            everything = f"everything of {task} (the last cell of its notebook writes it)"
+            lacks.append(everything if len(names) > len(FILES) else f"{', '.join(names)} of {task}")
+    for name in NOTEBOOKS:
+        reason = _unfinished(Path(notebooks, f"{name}.ipynb"))
+        if reason is not None:
+            lacks.append(f"{name}.ipynb{reason}")
+    if report(folder) is None:
+        lacks.append("the report (python -m ex5lib report makes it)")
+    return lacks
+
+
+def report(folder: str | Path) -> Path | None:
+    """The report in a results folder: the PDF if there is one, else the page, else None."""
+    return next((path for name in ("report.pdf", "report.html") if (path := Path(folder, name)).is_file()), None)
+
+
+def submit(folder: str | Path, notebooks: str | Path, out: str | Path) -> Path:
+    """Collect a complete hand-in into one zip; returns its path.
+
+    Args:
+        folder: the results folder, as the notebooks and the report write it.
+        notebooks: the folder with the five executed notebooks.
+        out: the zip.
+
+    Raises:
+        FileError: if something is missing; it names everything that is, and nothing is written.
+    """
+    lacks = missing(folder, notebooks)
+    if lacks:
+        what = "; ".join(lacks)
+        raise FileError(f"Nothing was handed in, because these are missing in {folder} or unfinished: {what}.")
+    files = {f"notebooks/{name}.ipynb": Path(notebooks, f"{name}.ipynb") for name in NOTEBOOKS}
+    for task in TASKS:
+        place = task_folder(folder, task)
+        extra = [path for path in [place / "composite_image.png"] if path.is_file()]
+        files |= {f"{task}/{path.name}": path for path in [*(place / n for n in FILES), *_intermediate(place), *extra]}
+    page = report(folder)
+    files[page.name] = page
+    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, path in sorted(files.items()):
+            archive.write(path, name)
+    return Path(out)
+
+
+def _intermediate(place: Path) -> list[Path]:
+    return sorted(place.glob(INTERMEDIATE.format(step="*")))
+
+
+def _unfinished(path: Path) -> str | None:
+    """Why a notebook is not a finished one, in brackets, or "" if there is none; None if it is.
+
+    Finished means that every code cell was run without an error, except one that hands in: when the notebook was
+    saved, that one was still to come.
+    """
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        sources = [(cell, "".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+        code = [cell for cell, source in sources if source.strip() and "ex5lib submit" not in source]
+        outputs: Iterable[dict] = (output for cell in code for output in cell["outputs"])
+        if any(output["output_type"] == "error" for output in outputs):
+            return " (a cell of it ended in an error)"
+        not_run = sum(cell["execution_count"] is None for cell in code)
+        return f" ({not_run} of its cells have not been run, or it was not saved since)" if not_run else None
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return " (it cannot be read)"

@@ -1,0 +1,1 @@
+"""What happens to photos: known and blind degradations, and what one hides."""

@@ -1,0 +1,254 @@
+"""What can be chosen in the explorer, and the degradations and the λ_w that follow from it."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ex5lib.degradations.blind import UnknownBlur, UnknownColors, with_found
+from ex5lib.degradations.jpeg import Jpeg
+from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, GaussianBlur, Grayscale, Identity, Inpaint, Noise
+from ex5lib.errors import SettingError, unknown_name
+from ex5lib.inversion.recipes import Recipe
+from ex5lib.restoration.diagnosis import Damage
+
+WEIGHTS = (1e-7, 10.0)  # the default's 10 ** −3 and four decades to either side
+
+# {degradation: the fields of Choice that it reads}, in the order in which they are offered.
+DEGRADATIONS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "blur": ("kernel_size", "sigma"),
+    "unknown blur": ("kernel_size", "sigma"),
+    "grayscale": (),
+    "faded colours": ("fading",),
+    "inpaint": ("hole",),
+    "downsample": ("factor",),
+    "jpeg": ("quality",),
+    "noise": ("noise_sigma",),
+}
+# Of these D is not what was done to the photo: what is unknown of it is found by the search.
+UNKNOWN = {"unknown blur": UnknownBlur, "faded colours": UnknownColors}
+# The sliders' ranges; what is typed may go beyond them, as far as the degradation allows.
+RANGES = {
+    "kernel_size": {"label": "kernel size", "unit": "px", "min": 1, "max": 63, "step": 2},
+    "sigma": {"label": "σ", "unit": "px", "min": 0.3, "max": 15, "step": 0.05},
+    "fading": {"label": "fading", "unit": "", "min": 0.1, "max": 1, "step": 0.05},
+    "factor": {"label": "shrunk by", "unit": "×", "min": 2, "max": 32, "step": 1},
+    "quality": {"label": "quality", "unit": "", "min": 1, "max": 60, "step": 1},
+    "noise_sigma": {"label": "σ of the noise", "unit": "", "min": 0.05, "max": 1, "step": 0.05},
+}
+_WHOLE = ("kernel_size", "factor", "quality", "seed", "answer")
+
+Rectangle = tuple[int, int, int, int]  # top, left, height, width, px at 256 px
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Everything that distinguishes one search of an explorer from another.
+
+    Attributes:
+        photo: what tells its face from others.
+        damaged: whether the photo itself is degraded, so that nothing is done to it and there is no original.
+        degradation: a name in ``DEGRADATIONS``.
+        kernel_size, sigma: of a blur, px at 256 px; where sigma is None it follows the kernel size.
+        hole: what is removed: a rectangle, or painted pixels, as ``packed`` makes them.
+        fading: of the colours, from 0 to 1.
+        factor, quality, noise_sigma: of ``Downsample``, ``Jpeg`` and ``Noise``.
+        recipe: its name.
+        seed: of the search.
+        answer: 0, or the how-manieth further answer for the same photo, as ``restore(samples=…)`` counts them.
+        latent_weight: λ_w; None is the task's own.
+    """
+
+    photo: str = ""
+    damaged: bool = False
+    degradation: str = "none"
+    kernel_size: int = 25
+    sigma: float | None = None
+    hole: Rectangle | bytes = (164, 84, 44, 88)
+    fading: float = 0.7
+    factor: int = 8
+    quality: int = 10
+    noise_sigma: float = 0.2
+    recipe: str = "fast"
+    seed: int = 0
+    answer: int = 0
+    latent_weight: float | None = None
+
+    def changed(self, **values) -> "Choice":
+        """With other values, as a page sends them. Another degradation brings its own λ_w and the first answer.
+
+        Raises:
+            SettingError: if a value is no number, λ_w is out of range, or there is no such degradation.
+        """
+        for name, value in values.items():
+            if name in (*_WHOLE, "fading", "noise_sigma") or (name in ("sigma", "latent_weight") and value is not None):
+                values[name] = _number(name, value, whole=name in _WHOLE)
+        if (weight := values.get("latent_weight")) is not None:
+            if not WEIGHTS[0] <= weight <= WEIGHTS[1]:
+                raise SettingError(f"The latent weight λ_w goes from {WEIGHTS[0]:g} to {WEIGHTS[1]:g} here.")
+            # The browser and Python compute powers of ten that differ in the last digits. For the cache they are one.
+            values["latent_weight"] = float(f"{weight:.6g}")
+        if (kind := values.get("degradation", self.degradation)) not in DEGRADATIONS:
+            raise unknown_name("degradation", str(kind), DEGRADATIONS)
+        if kind != self.degradation:
+            values = {"latent_weight": None, "answer": 0} | values
+        if isinstance(values.get("hole"), list):
+            values["hole"] = tuple(_number("rectangle", value, whole=True) for value in values["hole"])
+        return replace(self, **values)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The fields that say what is done to the photo; none where the photo itself has it and the search finds it."""
+        return () if self.damaged and self.degradation in UNKNOWN else DEGRADATIONS[self.degradation]
+
+    def searched(self) -> "Choice":
+        """The same without what its degradation does not read: equal for two choices that mean one search."""
+        unread = {name for names in DEGRADATIONS.values() for name in names} - set(self.reads)
+        return replace(self, **{name: getattr(Choice(), name) for name in unread})
+
+    def modules(self) -> tuple[nn.Module | None, nn.Module]:
+        """What degrades the photo (None: nothing does) and D, which is applied to the generated image.
+
+        Raises:
+            SettingError: if the parameters make no sense together.
+        """
+        unknown = UNKNOWN[self.degradation]() if self.degradation in UNKNOWN else None
+        if unknown is not None and self.damaged:
+            return None, unknown
+        match self.degradation:
+            case "none":
+                D = Identity()
+            case "blur" | "unknown blur":
+                D = GaussianBlur(self.kernel_size, self.sigma)
+            case "grayscale":
+                D = Grayscale()
+            case "faded colours":
+                D = _faded(self.fading)
+            case "inpaint" if isinstance(self.hole, bytes) and not any(self.hole):
+                raise SettingError("Nothing is painted: paint over what is to be filled in, or drag a rectangle.")
+            case "inpaint" if isinstance(self.hole, bytes) and all(byte == 255 for byte in self.hole):
+                raise SettingError("Everything is painted, so nothing of the photo is left: erase what is to be kept.")
+            case "inpaint":
+                D = Inpaint(mask=unpacked(self.hole)) if isinstance(self.hole, bytes) else Inpaint(*self.hole)
+            case "downsample":
+                D = Downsample(self.factor)
+            case "jpeg":
+                D = Jpeg(self.quality)
+            case "noise":
+                D = Noise(self.noise_sigma)
+        degraded_by = Noise(self.noise_sigma, seed=1) if self.degradation == "noise" else D
+        return None if self.damaged else degraded_by, D if unknown is None else unknown
+
+    def applied(self, photo: Tensor) -> tuple[Tensor, bytes]:
+        """The target of a photo's preview [1, 3, S, S], and the mask as 256 × 256 bytes, empty without a hole.
+
+        Raises:
+            SettingError: as ``modules``.
+        """
+        degraded_by, D = self.modules()
+        if isinstance(D, Inpaint):
+            return D(photo), (unpacked(self.hole) > 0.5).byte().numpy().tobytes()
+        return photo if degraded_by is None else degraded_by(photo), b""
+
+    def in_words(self) -> str:
+        """The degradation for a caption: "blur, kernel size 25, σ 4.1 px", say."""
+        if self.degradation == "none":
+            return "not degraded"
+        words = [self.degradation]
+        for name in self.reads:
+            value = getattr(self, name)
+            if name == "hole":
+                words.append("painted" if isinstance(value, bytes) else "{2} × {3} px at {0}, {1}".format(*value))
+            elif value is not None:
+                words.append(f"{RANGES[name]['label']} {value:g} {RANGES[name]['unit']}".strip())
+        return ", ".join(words) + (" (the photo's own)" if self.damaged else "")
+
+    def as_json(self, own_weight: float, own: str) -> dict:
+        """For the page's state, with the task's own λ_w and what to say about it. A painted hole is its mask's."""
+        values = asdict(self) | ({"hole": None} if isinstance(self.hole, bytes) else {})
+        shown = {"reads": list(self.reads), "in_words": self.in_words()}
+        return {"choice": values, "own_weight": own_weight, "own": own} | shown
+
+    def __str__(self) -> str:
+        weight = "own λ_w" if self.latent_weight is None else f"λ_w {self.latent_weight:.3g}"
+        other = [f"seed {self.seed}"] * (self.seed != 0) + [f"answer {self.answer + 1}"] * (self.answer != 0)
+        return "; ".join([self.in_words(), weight, self.recipe, *other])
+
+
+def _number(name: str, value: object, whole: bool = False) -> float:
+    try:
+        number = float(value)
+        if whole and number != int(number):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        words = RANGES.get(name, {"label": name.replace("_", " ")})["label"]
+        raise SettingError(f'"{value}" is not a {"whole " * whole}number, as {words} must be.') from None
+    return int(number) if whole else number
+
+
+def _faded(strength: float) -> UnknownColors:
+    """Colours that have faded, as those of an old print: towards one brownish tint of less contrast."""
+    if not 0 <= strength <= 1:
+        raise SettingError(f"The fading goes from 0, not at all, to 1, not {strength:g}.")
+    tint = torch.outer(torch.tensor([0.75, 0.65, 0.5]), torch.tensor([0.299, 0.587, 0.114]))
+    faded = {"matrix": torch.lerp(torch.eye(3), tint, strength).tolist()}
+    faded["shift"] = [strength * shift for shift in (0.15, 0.05, -0.1)]
+    return with_found(UnknownColors(), faded).requires_grad_(False)
+
+
+def values_of(damage: Damage) -> dict:
+    """The values of a choice that takes a photo to suffer from that damage."""
+    match damage.degradation:
+        case UnknownBlur():
+            values = {"degradation": "unknown blur"}
+        case Grayscale():
+            values = {"degradation": "grayscale"}
+        case UnknownColors():
+            values = {"degradation": "faded colours"}
+        case Inpaint() as hole:
+            mask = hole.mask_for(torch.zeros(1, 3, REFERENCE_SIZE, REFERENCE_SIZE))
+            values = {"degradation": "inpaint", "hole": packed(mask)}
+        case Downsample() as shrunk:
+            values = {"degradation": "downsample", "factor": shrunk.factor}
+        case Jpeg() as codec:
+            values = {"degradation": "jpeg", "quality": codec.quality}
+    return values | {"damaged": True}
+
+
+def packed(mask: Tensor | bytes) -> bytes:
+    """A painted mask as a ``Choice`` holds it: of 256 × 256 pixels one bit each.
+
+    Args:
+        mask: anything of 256 × 256 numbers, row by row: 0 keeps a pixel, any other removes it.
+
+    Raises:
+        SettingError: if there are more or fewer.
+    """
+    pixels = np.frombuffer(mask, np.uint8) if not isinstance(mask, Tensor) else (mask > 0.5).numpy().ravel()
+    if pixels.size != REFERENCE_SIZE**2:
+        raise SettingError(f"A painted mask is {REFERENCE_SIZE} × {REFERENCE_SIZE} px, not {pixels.size} pixels.")
+    return np.packbits(pixels != 0).tobytes()
+
+
+def unpacked(hole: Rectangle | bytes) -> Tensor:
+    """A hole as a mask [1, 1, 256, 256] in {0, 1}."""
+    if not isinstance(hole, bytes):
+        return Inpaint(*hole).mask
+    pixels = np.unpackbits(np.frombuffer(hole, np.uint8))
+    return torch.from_numpy(pixels).float().view(1, 1, REFERENCE_SIZE, REFERENCE_SIZE)
+
+
+def own_weight(planned: Recipe) -> tuple[float, str]:
+    """The λ_w that a recipe, planned for a task, has for it, and what to say about it."""
+    if planned.color_layers is not None:
+        rest = f"{planned.latent_weight:g} for all other layers"
+        return planned.colorless_weight, f"the task's own: {planned.colorless_weight:g} for the colours' layers, {rest}"
+    return planned.latent_weight, f"the task's own: {planned.latent_weight:g}"
+
+
+def about(recipes: Iterable[str]) -> dict:
+    """What there is to choose from, for a page, JSON-ready."""
+    return {"degradations": list(DEGRADATIONS), "ranges": RANGES, "weights": WEIGHTS, "recipes": list(recipes)}

@@ -1,0 +1,385 @@
+"""What an explorer does: it searches, cancels, remembers, aligns and saves, and puts what is to be seen on a board.
+
+The pages (``explorer``) show the board, and send what their user does to ``Exploration.handle``.
+"""
+
+import logging
+import threading
+import time
+import weakref
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from ex5lib.errors import Ex5Error, SettingError, sentence
+from ex5lib.explorer.board import EMPTY, Board, Worker, aside
+from ex5lib.explorer.choices import Choice, about, own_weight, packed, values_of
+from ex5lib.explorer.searching import Searcher, Step
+from ex5lib.explorer.shelf import Found, Shelf
+from ex5lib.explorer.subjects import MAX_BYTES, Subject, Upload, find_subjects
+from ex5lib.faces.alignment import AlignedFace
+from ex5lib.images.frames import PICTURE_SIZE, jpeg, preview
+from ex5lib.inversion.recipes import Recipe
+from ex5lib.restoration.pipeline import Restoration
+from ex5lib.samples import sample_names, sample_photo
+from stylegan2_ada.generator import Generator
+
+_SECONDS_BETWEEN_FRAMES = 0.05
+ACTIONS = (
+    "greet", "change", "paint", "accept", "run", "stop", "another", "reset", "restore", "save", "choose", "upload",
+    "pick",
+)  # fmt: skip
+
+
+class Exploration:
+    """Searches for what is chosen, in a thread of its own.
+
+    Run starts a search. From then on a changed choice cancels it and starts another, until Stop. A result that is there
+    already is shown at once.
+
+    Args:
+        G: the generator.
+        face: the photo's face, undegraded or damaged itself.
+        choice: where the controls start.
+        recipes: {name: recipe} to choose from.
+        keywords: of ``project``, for every search.
+        name: of the photo.
+        out: where results are saved.
+
+    Attributes:
+        board: what the pages show.
+        choice: what the controls say.
+        shelf: the results that are kept.
+        result: the ``Restoration`` last shown; None until there is one.
+        status: the status line.
+    """
+
+    # The one that may be searching: a second search would only slow down both.
+    _active: ClassVar[weakref.ref | None] = None
+
+    def __init__(
+        self,
+        G: Generator,
+        face: AlignedFace,
+        choice: Choice,
+        recipes: dict[str, Recipe],
+        keywords: dict | None = None,
+        *,
+        name: str = "photo",
+        out: str | Path = "results",
+    ):
+        self._searcher, self._size, self._out = Searcher(G, recipes, keywords or {}), G.img_resolution, Path(out)
+        self.board, self.shelf, self.choice = Board(), Shelf(), choice
+        self.status, self._error, self._own = "Press Run.", False, (recipes[choice.recipe].latent_weight, "")
+        # The worker and the pages' threads share everything here; whoever changes it holds the lock.
+        self._lock = threading.RLock()
+        self._worker = Worker(self._lock, self._failed)
+        self._live = self._stopping = False
+        self._phase, self._stale, self._heard, self._stroke = "idle", [], 0, 0
+        self._measuring: threading.Thread | None = None
+        self._upload, self._looking = Upload(), ""
+        self._subjects: list[Subject] = []
+        self.board.put(about=about(recipes) | {"photos": sample_names(), "max_upload": MAX_BYTES}, **EMPTY)
+        self._given = Subject(face, name)
+        self._take(self._given)
+        self._first = self.choice
+
+    @property
+    def result(self) -> Restoration | None:
+        return self.shelf.shown.done if self.shelf.shown else None
+
+    def begin(self, choice: Choice, done: Restoration | None = None) -> None:
+        """Begin again: with another choice, if it is another, and with a result that is there already."""
+        with self._lock:
+            choice = replace(choice, photo=self._first.photo)
+            new = done is not None and all(found.done is not done for found in self.shelf.found)
+            if choice != self._first or new:
+                self._cancel()
+                self._first, self._subject, self.choice = choice, self._given, choice
+                self._settle()
+            if new:
+                found = Found.of(choice, self._subject, done)
+                found.quality = done.metrics
+                self.shelf.add(found)
+                self._show(found, "Found before")
+
+    # What a page can ask for.
+
+    def handle(self, message: dict, data: bytes = b"") -> None:
+        """Do what a page asks for: {"do": one of ``ACTIONS``, …}. What is wrong is said in the status line."""
+        with self._lock:
+            self._heard += 1
+            try:
+                arguments = dict(message) | ({"data": data} if data else {})
+                name = arguments.pop("do")
+                if name not in ACTIONS:
+                    raise SettingError("The page asked for something that there is not: reload it.")
+                getattr(self, name)(**arguments)
+            except Exception as error:  # raised further, it would end the page's conversation
+                self._complain(error)
+
+    def greet(self) -> None:
+        """Answer a page that wants to know whether anybody is there."""
+        self._say(self.status, self._error)
+
+    def change(self, **values: object) -> None:
+        """Change values of the choice, as ``Choice.changed`` takes them."""
+        with self._lock:
+            choice = self.choice.changed(**values)
+            if choice == self.choice:
+                self.greet()
+            else:
+                self.choice = choice
+                self._settle()
+
+    def paint(self, data: bytes, stroke: int = 0) -> None:
+        """Take a painted mask, 256 × 256 bytes; its page counts its strokes, and learns from the number what came."""
+        with self._lock:
+            self._stroke = stroke
+            self.change(hole=packed(data))
+
+    def accept(self, damage: int) -> None:
+        """Take the photo to suffer from one of the damages that were found in it."""
+        with self._lock:
+            if not 0 <= damage < len(self._subject.damages):
+                raise SettingError("Nothing of that kind was found in this photo: choose a degradation yourself.")
+            self.change(**values_of(self._subject.damages[damage]))
+
+    def run(self) -> None:
+        """Search for what is chosen."""
+        other = Exploration._active and Exploration._active()
+        if other is not None and other is not self:
+            other.stop("Stopped, because another explorer began to search.")
+        Exploration._active = weakref.ref(self)
+        with self._lock:
+            self._live = True
+            self._settle()
+
+    def stop(self, why: str = "Stopped.") -> None:
+        """End the search: the page says so at once, and the best result so far follows when its step is done."""
+        with self._lock:
+            live, self._live = self._live, False
+            if self._phase == "starting":
+                self._cancel()
+                self._say(f"{why} There was no step yet: press Run.")
+            elif self._phase == "searching":
+                self._stopping, self._phase = True, "finishing"
+                self.board.put(progress={})
+                self._say(f"{why} The best image so far is being made at full size …")
+            elif live and self._phase == "idle":
+                self._say("From now on, changes wait for Run.")
+            else:
+                self.greet()
+
+    def another(self) -> None:
+        """Search for another answer: a further face that fits what the photo shows."""
+        with self._lock:
+            self.choice = replace(self.choice, answer=self.choice.answer + 1)
+            self.run()
+
+    def reset(self) -> None:
+        """Put the controls where they were at first, for the present photo; results are kept."""
+        with self._lock:
+            self._live = False
+            self.choice = replace(self._first, photo=self.choice.photo)
+            self._settle()
+
+    def restore(self, number: int) -> None:
+        """Go back to an earlier result, its photo and its settings."""
+        with self._lock:
+            found = self.shelf.numbered(number)
+            self._live = False
+            self._cancel()
+            self._subject, self.choice = found.subject, found.choice
+            self._show_target()
+            self._show(found, "Back to an earlier result")
+
+    def save(self) -> None:
+        """Save the result that is shown, with all its figures and numbers, into a new folder."""
+        with self._lock:
+            if self.shelf.shown is None:
+                raise SettingError("There is no result to save yet: press Run.")
+            self._say("Saving …")
+            aside(partial(self._save, self.shelf.shown), self._complain)
+
+    def choose(self, name: str) -> None:
+        """Take one of the sample photos."""
+        self._look_for_faces(name, sample_photo(name))
+
+    def upload(self, name: str, size: int, at: int, data: bytes = b"") -> None:
+        """Take the next part of a photo's file: ``size`` bytes in all, of which this one begins at ``at``."""
+        name, content = Path(name).name, self._upload.part(name, size, at, data)
+        if content is None:
+            self._say(f"Receiving {name}: {100 * (at + len(data)) // size} % …")
+        else:
+            self._look_for_faces(name, content)
+
+    def pick(self, face: int) -> None:
+        """Take another of the faces in the photo."""
+        with self._lock:
+            if not 0 <= face < len(self._subjects):
+                raise SettingError("There is no such face: choose one of those that are shown.")
+            self._cancel()
+            self._take(self._subjects[face])
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait, ``timeout`` seconds at most for each, until the worker and the measuring are done; whether they are."""
+        done = self._worker.wait(timeout)
+        if self._measuring is not None:
+            self._measuring.join(timeout)
+        return done and not (self._measuring and self._measuring.is_alive())
+
+    # What follows from it.
+
+    def _say(self, text: str, error: bool = False) -> None:
+        self.status, self._error = text, error
+        more = {"status": text, "error": error, "phase": self._phase, "live": self._live, "heard": self._heard}
+        more |= {"stale": self._stale, "name": self._subject.name, "stroke": self._stroke}
+        more["face"] = self._subjects.index(self._subject) if self._subject in self._subjects else None
+        wanted = asdict(self.choice).items()
+        more["damages"] = [
+            {"reason": each.reason, "accepted": values_of(each).items() <= wanted} for each in self._subject.damages
+        ]
+        self.board.put(state=more | self.choice.as_json(*self._own) | self.shelf.as_json())
+
+    def _cancel(self) -> None:
+        self._worker.cancel()
+        self._stopping, self._phase = False, "idle"
+        self.board.put(progress={})
+
+    def _settle(self) -> None:
+        """After any change: cancel, show what the choice means, and its result, or search for it, or wait for Run."""
+        if self._phase == "aligning":  # the change is one for the photo that is to come
+            if self._show_target():
+                self._say(self._looking)
+            return
+        self._cancel()
+        if not self._show_target():
+            return
+        if found := self.shelf.of(self.choice, stopped=not self._live):
+            self._show(found, "Stopped before" if found.done.stopped else "Found before")
+            return
+        if self.shelf.shown and not self._live:  # in place of what a cancelled search has left
+            self.board.put(**self.shelf.pictures, curve=self.shelf.shown.curve)
+        self._stale = ["result", "composite"] if self.board.values["result"] else []
+        if self._live:
+            self._phase = "starting"
+            self._worker.want(partial(self._search, self.choice))
+            self._say("Searching …")
+        else:
+            self._say("Press Run." if self.result is None else "The settings have changed: press Run.")
+
+    def _show_target(self) -> bool:
+        """Show the photo and the target; returns whether the choice makes sense."""
+        if self._subject not in self._subjects:  # they are another photo's
+            self._subjects = []
+            self.board.put(faces=[])
+        small = preview(self._subject.face.image)
+        self.board.put(photo=jpeg(small, PICTURE_SIZE))
+        try:
+            target, mask = self.choice.applied(small)
+            self._own = own_weight(self._searcher.plan(self.choice))
+        except Ex5Error as error:
+            self._stale = ["target", "result", "composite"]
+            self._say(str(error), error=True)
+            return False
+        self.board.put(target=jpeg(target, PICTURE_SIZE), mask=mask)
+        return True
+
+    def _show(self, found: Found, how: str) -> None:
+        """Show a result; its numbers follow if they have not been computed yet."""
+        self.shelf.show(found)
+        self._stale, self._phase = [], "idle"
+        self.board.put(**self.shelf.pictures, **self.shelf.numbers, curve=found.curve, progress={})
+        self._say(f"{how}: {found.search_in_words()}.")
+
+    def _search(self, choice: Choice, generation: int) -> None:
+        """The worker's job: search for a choice, show how it goes, and keep what is found."""
+        subject, next_frame = self._subject, 0.0
+
+        def after_step(step: Step) -> bool:
+            nonlocal next_frame
+            with self._lock:
+                self._worker.check(generation)
+                if not self._stopping and time.monotonic() >= next_frame:
+                    self._show_step(step)
+                    next_frame = time.monotonic() + _SECONDS_BETWEEN_FRAMES
+                return self._stopping
+
+        done, early = self._searcher.search(choice, subject.face, after_step)
+        found = Found.of(choice, subject, done, early)
+        with self._lock:
+            self.shelf.add(found)
+            self.board.put(**self.shelf.numbers)
+            if self._worker.is_current(generation):
+                self._stopping = False
+                self._show(found, "Stopped, best so far" if done.stopped else "Done")
+        # Numbers take seconds, and cannot be cancelled: the next search does not wait for them.
+        self._measuring = aside(partial(self._measure, found), self._complain)
+
+    def _measure(self, found: Found) -> None:
+        """Beside the worker: compute a result's numbers."""
+        found.measure()
+        with self._lock:
+            self.board.put(**self.shelf.numbers)
+
+    def _show_step(self, step: Step) -> None:
+        if self._phase == "starting":
+            self._phase, self._stale = "searching", ["numbers"]
+            self._say("Searching …")
+        result, composite = (None if image is None else jpeg(image, PICTURE_SIZE) for image in step.images())
+        before = self.shelf.shown.best_picture if self.shelf.shown else b""
+        self.board.put(
+            result=result, composite=composite or b"", previous=before, progress=step.progress, curve=step.curve
+        )
+
+    def _failed(self, error: Exception) -> None:
+        """A job has failed: its page goes back to what was there before."""
+        self._cancel()
+        self._live = False
+        self._settle()
+        self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        known = isinstance(error, Ex5Error | OSError)
+        if not known:
+            logging.getLogger(__name__).error("An explorer failed.", exc_info=error)
+        with self._lock:
+            unexpected = f"This failed unexpectedly ({type(error).__name__}: {error})."
+            self._say(sentence(error) if known else unexpected, error=True)
+
+    def _look_for_faces(self, name: str, source: bytes | Path) -> None:
+        with self._lock:
+            live = self._live
+            self._cancel()
+            self._live, self._phase, self._stale = live, "aligning", ["photo", "target", "result", "composite"]
+            self._looking = f"Looking for a face in {name} …"
+            self._worker.want(partial(self._align, name, source))
+            self._say(self._looking)
+
+    def _align(self, name: str, source: bytes | Path, generation: int) -> None:
+        """The worker's job: find the faces of a photo; the present photo stays if there is none."""
+        found, faces, sure = find_subjects(name, source, self._size)
+        with self._lock:
+            self._worker.check(generation)
+            self._subjects = found
+            self.board.put(faces=faces)
+            self._live, self._phase = self._live and sure, "idle"
+            self.choice = replace(self.choice, damaged=False)  # that was another photo
+            self._take(found[0])
+            if not sure:
+                self._say(f"It is not sure that this is a face: press Run if it is one, or choose another than {name}.")
+
+    def _take(self, subject: Subject) -> None:
+        """Explore another face, with the same settings."""
+        self._subject = subject
+        self.choice = replace(self.choice, photo=subject.digest, answer=0)
+        self._settle()
+
+    def _save(self, found: Found) -> None:
+        """Beside the worker: save a result into a folder of its own."""
+        folder = found.save(self._out)
+        with self._lock:
+            self.shelf.saved = folder
+            self._say(f"Saved in {folder}.")

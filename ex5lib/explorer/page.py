@@ -1,0 +1,212 @@
+"""The explorer as a page of its own: a small server on this machine, for people without Jupyter and for Colab.
+
+It listens on 127.0.0.1 only, and every request must bring the token that is in the page's address: other users of the
+machine, and other pages in the browser, do not know it. A page asks again and again what has changed on the board, so
+that it may be closed, reloaded or opened twice while the search goes on.
+"""
+
+import base64
+import html
+import json
+import secrets
+import threading
+import webbrowser
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+from ex5lib.devices import pick_device
+from ex5lib.errors import Ex5Error, FileError, sentence
+from ex5lib.explorer.choices import Choice
+from ex5lib.explorer.exploration import Exploration
+from ex5lib.faces.alignment import load_face
+from ex5lib.inversion.recipes import RECIPES, pick_recipe
+from ex5lib.weights import load_generator
+
+OF_TESTS = "smoke"  # a recipe that is offered only where it was asked for
+_HERE = Path(__file__).parent
+# A widget's script is one module, so these are joined to one; page.js is only this server's.
+_PARTS = ("drawing", "brush", "controls", "picture", "explorer")
+SCRIPT = "\n".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in _PARTS)
+STYLE = (_HERE / "explorer.css").read_text(encoding="utf-8")
+_LONGEST_WAIT = 10.0  # seconds for which a page's question may wait for a change
+_MAX_BODY = 8_000_000  # bytes; files come in smaller parts
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
+<link rel="stylesheet" href="explorer.css?token={token}"></head>
+<body class="ex5-page"><main></main><script type="module">
+import explorer from "./explorer.js?token={token}";
+import {{ connect }} from "./page.js?token={token}";
+const model = connect("{token}");
+await model.ready();
+explorer.render({{ model, el: document.querySelector("main") }});
+</script></body></html>
+"""
+
+
+class PageServer(ThreadingHTTPServer):
+    """Serves one exploration, in threads of its own, until ``close``.
+
+    Args:
+        exploration: what the page shows.
+        port: 0 takes any that is free.
+
+    Attributes:
+        token: what a request must bring.
+        address: of the page, with the token.
+
+    Raises:
+        FileError: if the port is taken.
+    """
+
+    daemon_threads = True
+    allow_reuse_address = False
+
+    def __init__(self, exploration: Exploration, port: int = 0):
+        self.exploration, self.token = exploration, secrets.token_urlsafe(24)
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise FileError(f"The page cannot have port {port} ({error.strerror}): name another by --port.") from None
+        threading.Thread(target=self.serve_forever, name="ex5lib page", daemon=True).start()
+
+    @property
+    def path(self) -> str:
+        """Of the page, with the token."""
+        return f"/?token={quote(self.token)}"
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}{self.path}"
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.shutdown()
+        self.server_close()
+
+
+def show_page(
+    photo: Path,
+    generator: str,
+    *,
+    recipe: str,
+    num_steps: int | None,
+    device: str,
+    face: int | None,
+    aligned: bool,
+    port: int,
+    browser: bool,
+    out: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Serve an explorer of a photo until Ctrl-C; arguments as on the command line, ``say`` prints a line.
+
+    Raises:
+        FaceError, FileError, SettingError, WeightsError, DeviceError: before the page is served.
+    """
+    recipes = {name: one for name, one in RECIPES.items() if name != OF_TESTS} | {recipe: pick_recipe(recipe)}
+    pick_device(device)
+    say("loading the generator, and looking for a face …")
+    G = load_generator(generator, device)
+    subject = load_face(photo, face=face, aligned=aligned, size=G.img_resolution)
+    keywords = {"device": device} | ({} if num_steps is None else {"num_steps": num_steps})
+    exploration = Exploration(G, subject, Choice(recipe=recipe), recipes, keywords, name=photo.name, out=out)
+    server = PageServer(exploration, port)
+    try:
+        say(f"the page is at {server.address}")
+        say("Ctrl-C ends it")
+        if browser:
+            webbrowser.open(server.address)
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        say("ended")
+    finally:
+        server.close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: PageServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        path, asked = self._asked()
+        if path is None:
+            return
+        exploration = self.server.exploration
+        if path == "/":
+            title = html.escape(f"Explorer: {exploration.board.values['state']['name']}")
+            self._answer(_PAGE.format(title=title, token=self.server.token).encode(), "text/html; charset=utf-8")
+        elif path == "/explorer.js":
+            self._answer(SCRIPT.encode(), "text/javascript; charset=utf-8")
+        elif path == "/page.js":
+            self._answer((_HERE / "page.js").read_bytes(), "text/javascript; charset=utf-8")
+        elif path == "/explorer.css":
+            self._answer(STYLE.encode(), "text/css; charset=utf-8")
+        elif path == "/changes":
+            since = asked.get("since", "0")
+            version, values = exploration.board.since(int(since) if since.isdecimal() else 0, _LONGEST_WAIT)
+            self._answer(json.dumps({"version": version, "values": values}, default=_base64).encode())
+        elif path == "/archive":
+            try:
+                name, content = exploration.shelf.archive()
+            except (Ex5Error, OSError) as error:
+                self._answer(sentence(error).encode(), "text/plain; charset=utf-8", HTTPStatus.NOT_FOUND)
+                return
+            self._answer(content, "application/zip", name=name)
+        else:
+            self._answer(b"There is no such page.", "text/plain", HTTPStatus.NOT_FOUND)
+
+    def do_POST(self) -> None:
+        path, asked = self._asked()
+        if path is None:
+            return
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > _MAX_BODY:
+            self.close_connection = True  # the body is not read
+            self._answer(b"This is too long.", "text/plain", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return
+        body = self.rfile.read(int(length))
+        try:
+            message = json.loads(asked.get("message", ""))
+        except ValueError:
+            message = {}
+        self.server.exploration.handle(message if isinstance(message, dict) else {}, body)
+        self._answer(b"{}")
+
+    def _asked(self) -> tuple[str | None, dict[str, str]]:
+        """The path and the query of a request; no path, and an answer, if it lacks the token."""
+        url = urlsplit(self.path)
+        asked = {name: values[0] for name, values in parse_qs(url.query).items()}
+        if secrets.compare_digest(asked.get("token", "").encode(), self.server.token.encode()):
+            return url.path, asked
+        self.close_connection = True
+        text = b"This page needs the token in the address that was printed when it was started."
+        self._answer(text, "text/plain", HTTPStatus.FORBIDDEN)
+        return None, {}
+
+    def _answer(
+        self, content: bytes, kind: str = "application/json", status: HTTPStatus = HTTPStatus.OK, name: str = ""
+    ) -> None:
+        try:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("Referrer-Policy", "no-referrer")
+            self.send_header("X-Content-Type-Options", "nosniff")
+            if name:
+                self.send_header("Content-Disposition", f"attachment; filename*=UTF-8''{quote(name)}")
+            self.end_headers()
+            self.wfile.write(content)
+        except ConnectionError:  # the page was closed or reloaded
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: a page asks several times a second."""
+
+
+def _base64(value: object) -> dict[str, str]:
+    return {"base64": base64.b64encode(value).decode()}

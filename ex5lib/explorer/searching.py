@@ -1,0 +1,217 @@
+"""The explorer's searches: how a choice becomes one, what is seen of it, and how long it still takes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from inspect import signature
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from ex5lib.degradations.blind import unknown_parameters
+from ex5lib.degradations.known import compositor
+from ex5lib.errors import unknown_name
+from ex5lib.explorer.choices import Choice
+from ex5lib.faces.alignment import AlignedFace
+from ex5lib.images.tensors import resize, resize_area
+from ex5lib.inversion.latents import LatentStatistics, latent_statistics
+from ex5lib.inversion.losses import PerceptualDistance
+from ex5lib.inversion.projection import Projection
+from ex5lib.inversion.projector import project
+from ex5lib.inversion.recipes import Recipe
+from ex5lib.inversion.stages import Stage
+from ex5lib.restoration.pipeline import Restoration, another_face, restore_faces
+from stylegan2_ada.generator import Generator
+
+LIVE_SIZE = 256  # px at which images are shown during a search: at full size a composite would take too long
+_POINTS = 300  # of a curve
+_EARLY = (0, 0.1, 0.2, 0.4)  # shares of the steps whose images are kept
+_OF_PROJECT = {name for name, each in signature(project).parameters.items() if each.kind is not each.VAR_KEYWORD}
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """How a search stands after a step.
+
+    Attributes:
+        image: [1, 3, S, S], as small as the step's preview.
+        show: makes of it what is shown.
+        progress: for the page, JSON-ready: the share of the time that has passed, and words.
+        curve: so far, as ``curve_of`` makes it.
+    """
+
+    image: Tensor
+    show: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    progress: dict
+    curve: dict
+
+    def images(self) -> tuple[Tensor, Tensor | None]:
+        """What to show: the image and, where a part of the photo is known, its composite."""
+        return self.show(resize_area(self.image.clamp(-1, 1), LIVE_SIZE).cpu())  # small, before it leaves a GPU
+
+
+class Searcher:
+    """Searches for choices with one generator, and keeps what all its searches need.
+
+    Args:
+        G: the generator.
+        recipes: {name: recipe}.
+        keywords: of ``project``, for every search.
+    """
+
+    def __init__(self, G: Generator, recipes: dict[str, Recipe], keywords: dict):
+        self.G, self.recipes, self.keywords = G, recipes, dict(keywords)
+        if self.keywords.get("distance") is None:  # loaded once, not for every search
+            self.keywords["distance"] = PerceptualDistance(device=self.keywords.get("device", "auto"))
+        self._statistics: dict[tuple[int, int], LatentStatistics] = {}
+        self._plans: dict[Choice, Recipe] = {}
+        self._learned: dict[int, float] = {}
+
+    def plan(self, choice: Choice) -> Recipe:
+        """The recipe as it will run, but with the task's own latent weight.
+
+        Raises:
+            SettingError: if the choice makes no sense.
+        """
+        if choice.recipe not in self.recipes:
+            raise unknown_name("recipe", choice.recipe, self.recipes)
+        task = replace(choice.searched(), photo="", seed=0, answer=0, latent_weight=None)
+        if task not in self._plans:  # finding out what D hides takes a tenth of a second
+            self._plans[task] = planned(self.G, self.recipes[task.recipe], self.keywords, choice.modules()[1])
+        return self._plans[task]
+
+    def search(
+        self, choice: Choice, face: AlignedFace, after_step: Callable[[Step], bool]
+    ) -> tuple[Restoration, dict[int, Tensor]]:
+        """Search for a choice.
+
+        Args:
+            choice, face: what to search for.
+            after_step: called after every step; returning True ends the search, and so does an exception.
+
+        Returns:
+            the result; and {step: image [1, 3, S, S]} from early in the search, as small as they were.
+        """
+        degraded_by, D = choice.modules()
+        recipe, plan, settings = self.recipes[choice.recipe], self.plan(choice), dict(self.keywords)
+        clock = Clock(plan.stages, self.G.img_resolution, self._learned)
+        marks = {round(plan.num_steps * share) for share in _EARLY}
+        show = live_composite(face.image, D if degraded_by is None else degraded_by, D)
+        curve: list[tuple[float, int]] = []
+        early: dict[int, Tensor] = {}
+
+        def callback(report: dict) -> bool:
+            clock.step(report["size"], report["seconds"])
+            curve.append((report["distance"], report["size"]))
+            image = report["image"]
+            if report["step"] in marks:
+                early[report["step"]] = resize_area(image, LIVE_SIZE).cpu()
+            words = f"step {report['step'] + 1} of {report['num_steps']} at {report['size']} px, "
+            words += f"d {report['distance']:.3f}, about {time_in_words(clock.seconds_left)} left"
+            progress = {"share": clock.share, "words": words}
+            return after_step(Step(image, show, progress, curve_of(curve, report["num_steps"])))
+
+        samples = settings.pop("w_avg_samples", None) or recipe.w_avg_samples
+        statistics = settings.pop("statistics", None) or self._statistics.get((samples, choice.seed))
+        if statistics is None:  # takes a second, and is the same for every search
+            statistics = latent_statistics(self.G, num_samples=samples, seed=choice.seed)
+            self._statistics[samples, choice.seed] = statistics
+        seed = choice.seed + choice.answer
+        towards = another_face(self.G, statistics, seed) if choice.answer else {"statistics": statistics}
+        (done,) = restore_faces(
+            [face], D, generator=self.G, degraded_by=degraded_by, already_degraded=choice.damaged, recipe=recipe,
+            seed=seed, latent_weight=choice.latent_weight, progress=False, callback=callback,
+            snapshots=(),  # one at full size takes longer than many of the steps on previews
+            **(settings | towards),
+        )  # fmt: skip
+        return done, early
+
+
+def curve_of(steps: Sequence[tuple[float, int]], num_steps: int) -> dict:
+    """The curve of a search for the page, JSON-ready, of (d, px) of all its steps: the points are [step, d, px]."""
+    points = [[i, round(float(d), 4), int(size)] for i, (d, size) in enumerate(steps, start=1)]
+    every = -(-len(points) // _POINTS) or 1
+    return {"points": [*points[:-1][::every], *points[-1:]], "steps": num_steps}
+
+
+def planned(G: Generator, recipe: Recipe, keywords: dict, degradation: nn.Module) -> Recipe:
+    """The recipe as ``project`` will run it with these keywords, whose latent weight is the task's own.
+
+    Raises:
+        SettingError: if a keyword is not one of ``project``, or the recipe does not take it.
+    """
+    changes = {name: value for name, value in keywords.items() if name not in _OF_PROJECT}
+    start = keywords.get("start")
+    if isinstance(start, str):  # which is a field of the recipe, too
+        changes["start"] = start
+    continued = start.settings["space"] if isinstance(start, Projection) else None
+    return recipe.planned(G, changes, degradation=degradation, continued=continued)
+
+
+def live_composite(
+    photo: Tensor, degraded_by: nn.Module, D: nn.Module
+) -> Callable[[Tensor], tuple[Tensor, Tensor | None]]:
+    """What makes of a preview [1, 3, S, S] the image to show and, where a part of the photo is known, its composite.
+
+    As long as D's unknown parameters are being looked for, nobody knows which part.
+    """
+    compose = compositor(D)
+    if compose is None or unknown_parameters(D):
+        return lambda image: (resize_area(image, LIVE_SIZE), None)
+    with torch.no_grad():
+        target = degraded_by(resize(resize_area(photo.cpu(), LIVE_SIZE), LIVE_SIZE))
+
+    def both(image: Tensor) -> tuple[Tensor, Tensor]:
+        image = resize(resize_area(image, LIVE_SIZE), LIVE_SIZE)
+        return image, compose(target, image)
+
+    return both
+
+
+class Clock:
+    """How far a search has come, by time and not by steps: a step at full size takes several times an early one.
+
+    What a step of each size takes is learned from the steps themselves, and kept for the next search. Until a size has
+    been seen, it is guessed from the nearest one that has.
+
+    Attributes:
+        learned: {px: seconds a step}; one dictionary may serve many clocks.
+    """
+
+    _GROWTH = 0.75  # seconds a step grow about as px to this power
+
+    def __init__(self, stages: Sequence[Stage], full_size: int, learned: dict[int, float]):
+        self._left = [(stage.size or full_size, stage.num_steps) for stage in stages]
+        self._recent: dict[int, list[float]] = {}
+        self._last: float | None = None
+        self.learned, self.share, self.seconds_left = learned, 0.0, None
+
+    def step(self, size: int, seconds: float) -> None:
+        """Note that a step at ``size`` px was done, ``seconds`` after the search began."""
+        while self._left and not self._left[0][1]:
+            self._left.pop(0)
+        if self._left:
+            self._left[0] = (self._left[0][0], self._left[0][1] - 1)
+        if self._last is not None:  # the first step comes after preparations
+            recent = self._recent.setdefault(size, [])
+            recent.append(seconds - self._last)
+            self.learned[size] = median(recent[-9:])
+        self._last = seconds
+        if self.learned:
+            self.seconds_left = sum(steps * self._cost(px) for px, steps in self._left)
+            self.share = max(self.share, seconds / (seconds + self.seconds_left or 1.0))
+
+    def _cost(self, size: int) -> float:
+        nearest = min(self.learned, key=lambda known: abs(known - size))
+        return self.learned[nearest] * (size / nearest) ** self._GROWTH
+
+
+def time_in_words(seconds: float | None) -> str:
+    """ "12 s", "1 min 20 s", "12 min": as exact as an estimate deserves."""
+    if seconds is None:
+        return "…"
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{max(seconds, 1)} s"
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes} min {rest // 10 * 10} s" if minutes < 5 else f"{minutes} min"

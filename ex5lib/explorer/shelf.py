@@ -1,0 +1,222 @@
+"""The explorer's results: which are kept, what a page shows of them, and how they are saved."""
+
+import io
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+
+from torch import Tensor
+
+from ex5lib.degradations.blind import UnknownBlur
+from ex5lib.errors import FileError, SettingError
+from ex5lib.explorer.choices import Choice
+from ex5lib.explorer.searching import curve_of, time_in_words
+from ex5lib.explorer.subjects import Subject
+from ex5lib.files import check_writable
+from ex5lib.images.frames import PICTURE_SIZE, data_uri, jpeg
+from ex5lib.images.tensors import resize, resize_area
+from ex5lib.restoration.pipeline import Restoration
+
+THUMBNAIL_SIZE = 96
+_COLORS_SIZE = 64  # px at which the colours of a photo are compared
+RESULTS_KEPT = 16  # about 30 MB each, mostly images at full size
+
+
+@dataclass(eq=False)
+class Found:
+    """A result: of which choice, of which photo, and what the page shows of it.
+
+    Attributes:
+        number: counts all results of an exploration, from 1.
+        choice, subject, done: what was chosen, for which face, and what was found.
+        early: {step: image [1, 3, S, S]} from early in the search, as small as they were.
+        quality: ``Restoration.metrics``, None until they are computed, which takes seconds.
+    """
+
+    number: int
+    choice: Choice
+    subject: Subject
+    done: Restoration
+    early: dict[int, Tensor]
+    pictures: dict[str, bytes]
+    thumbnail: str
+    quality: dict | None = None
+
+    @classmethod
+    def of(cls, choice: Choice, subject: Subject, done: Restoration, early: dict[int, Tensor] | None = None) -> "Found":
+        """With its pictures made, which takes a moment."""
+        pictures = {"result": jpeg(done.result, PICTURE_SIZE), "composite": b""}
+        if done.composite is not None:
+            pictures["composite"] = jpeg(done.composite, PICTURE_SIZE)
+        return cls(0, choice, subject, done, early or {}, pictures, data_uri(jpeg(done.best_image, THUMBNAIL_SIZE)))
+
+    @property
+    def best_picture(self) -> bytes:
+        """Of the composite if there is one, else of the result."""
+        return self.pictures["composite"] or self.pictures["result"]
+
+    def measure(self) -> None:
+        """Compute its numbers, which takes seconds; there are none if that fails."""
+        try:
+            self.quality = self.done.metrics
+        finally:
+            self.quality = self.quality or {}
+
+    @property
+    def curve(self) -> dict:
+        """Of the search, for the page."""
+        history, num_steps = self.done.run.history, self.done.run.settings["num_steps"]
+        return curve_of(list(zip(history["distance"], history["size"], strict=True)), num_steps)
+
+    def entry(self) -> dict:
+        """For the strip of results, JSON-ready: number, picture, and what it is and how good, in words."""
+        best = "result" if self.done.composite is None else "composite"
+        identity = (self.quality or {}).get(f"{best} and original", {}).get("identity_distance")
+        words = f"{self.number}: {self.subject.name}, {self.choice}; d to the target {self.done.run.distance:.3f}"
+        words += f", identity distance {identity:.2f}" if identity is not None else ""
+        settings = self.done.run.settings
+        weight = settings["latent_weight" if settings["color_layers"] is None else "colorless_weight"]
+        short = [self.choice.degradation, f"λ_w {weight:.2g}", *["stopped"] * self.done.run.stopped]
+        return {"number": self.number, "picture": self.thumbnail, "words": words, "short": short}
+
+    def found_in_words(self) -> list[str]:
+        """What was unknown of the degradation and was found, line by line, beside what it was if that is known."""
+        if not self.done.run.settings["found"]:
+            return []
+        D, degraded_by = self.done.degradation, self.choice.modules()[0]
+        if isinstance(D, UnknownBlur):
+            return [f"σ {D.sigma:.2f} px" + ("" if degraded_by is None else f" (it was {degraded_by.sigma:.2f} px)")]
+        words = "a map of the colours"
+        if degraded_by is not None:
+            small = resize_area(self.subject.face.image, _COLORS_SIZE).clamp(-1, 1)
+            off = 127.5 * (D(small) - degraded_by(small)).abs().mean().item()
+            words += f", {off:.0f} of 255 levels from what was done to this photo"
+        rows = zip(("red", "green", "blue"), D.matrix.tolist(), D.shift.tolist(), strict=True)
+        line = "{} ← {:.2f} R {:+.2f} G {:+.2f} B {:+.2f}"
+        return [words, *(line.format(name, *row, shift) for name, row, shift in rows)]
+
+    def search_in_words(self) -> str:
+        """How long the search was, and what it found."""
+        run = self.done.run
+        words = f"{run.num_steps} of {run.settings['num_steps']} steps, {time_in_words(run.seconds)}"
+        if found := self.found_in_words():
+            words += f", found {found[0]}"
+        return f"{words}, d to the target {run.distance:.3f}"
+
+    def save(self, out: Path) -> Path:
+        """Save all of it into a new folder in ``out``; returns its path.
+
+        Raises:
+            FileError: if the disk is full or cannot be written to.
+        """
+        task = "inversion" if self.choice.degradation == "none" else self.choice.degradation.replace(" ", "-")
+        stem = f"{Path(self.subject.name).stem}-{task}"
+        folder = next(path for i in count(1) if not (path := out / f"{stem}-{i}").exists())
+        request = asdict(self.choice.searched())
+        if isinstance(request["hole"], bytes):
+            request["hole"] = "painted"  # the degraded image shows it
+        size = self.done.run.image.shape[-1]
+        early = {step: resize(image, size) for step, image in self.early.items()}
+        run = replace(self.done.run, snapshots=early | self.done.run.snapshots)
+        check_writable(folder)
+        replace(self.done, run=run).save(folder, request={"explorer": request})
+        return folder
+
+
+def _task(choice: Choice) -> Choice:
+    """What is alike in two choices whose distances to the target can be compared: the photo and what was done to it."""
+    return replace(choice.searched(), recipe="", seed=0, answer=0, latent_weight=None)
+
+
+def _numbers(shown: Found | None, previous: Found | None) -> list[dict]:
+    """The columns of the page's table: result, composite and previous result, as far as they are there.
+
+    ``target`` is d to the target, of the result without composite; None where that would compare different tasks, and
+    for a composite, whose known part is the target's own. The others are to the original; None if there is none. Of a
+    previous result there is a column only if it is the same photo's, with the same original or none.
+    """
+    columns = []
+    if previous is not None and any(
+        getattr(previous.choice, name) != getattr(shown.choice, name) for name in ("photo", "damaged")
+    ):
+        previous = None
+    for found, name in ((shown, "result"), (shown, "composite"), (previous, "previous")):
+        if found is None or (name == "composite" and found.done.composite is None):
+            continue
+        best = "result" if found.done.composite is None else "composite"
+        quality = (found.quality or {}).get(f"{best if name == 'previous' else name} and original", {})
+        comparable = name == "result" or (name == "previous" and _task(found.choice) == _task(shown.choice))
+        names = ("distance", "psnr", "ssim", "identity_distance")
+        column = {"name": name, "target": found.done.run.distance if comparable else None}
+        column["original"] = found.done.original is not None
+        column["found"] = found.found_in_words() if name == "result" else []
+        columns.append(column | {each: quality.get(each) for each in names} | {"pending": found.quality is None})
+    return columns
+
+
+class Shelf:
+    """The results of an exploration, the latest of them kept; the one that is shown, and the one before it."""
+
+    def __init__(self):
+        self.found: list[Found] = []
+        self.shown: Found | None = None
+        self.previous: Found | None = None
+        self.saved: Path | None = None
+        self._count = 0
+
+    def add(self, found: Found) -> None:
+        """Keep a result, and give it its number."""
+        self._count += 1
+        found.number = self._count
+        self.found = [*self.found, found][-RESULTS_KEPT:]
+
+    def of(self, choice: Choice, stopped: bool) -> Found | None:
+        """The result for that choice: of a search that came to its end or, if asked for, of the last that did not."""
+        alike = [found for found in self.found if found.choice.searched() == choice.searched()]
+        finished = [found for found in alike if not found.done.stopped]
+        return next(iter(finished or alike[-1:] if stopped else finished), None)
+
+    def numbered(self, number: int) -> Found:
+        """The result of that number.
+
+        Raises:
+            SettingError: if there is none, or it is not kept any more.
+        """
+        for found in self.found:
+            if found.number == number:
+                return found
+        raise SettingError(f"There is no result {number} any more: choose another one.")
+
+    def show(self, found: Found) -> None:
+        """Note that a result is shown."""
+        if self.shown is not found:
+            self.previous, self.shown = self.shown, found
+
+    @property
+    def pictures(self) -> dict[str, bytes]:
+        """For the page: what is shown, and the result before it."""
+        return self.shown.pictures | {"previous": self.previous.best_picture if self.previous else b""}
+
+    def as_json(self) -> dict:
+        """For the page's state: the number of what is shown, and whether anything was saved."""
+        return {"shown": self.shown.number if self.shown else None, "saved": self.saved is not None}
+
+    @property
+    def numbers(self) -> dict[str, list]:
+        """For the page: the strip of results, and the table of numbers."""
+        return {"history": [found.entry() for found in self.found], "numbers": _numbers(self.shown, self.previous)}
+
+    def archive(self) -> tuple[str, bytes]:
+        """The folder that was saved last as a ZIP file: its name, its bytes.
+
+        Raises:
+            FileError: if nothing was saved.
+        """
+        if self.saved is None:
+            raise FileError("There is nothing to download yet: press Save.")
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as file:
+            for path in sorted(self.saved.iterdir()):
+                file.write(path, f"{self.saved.name}/{path.name}")
+        return f"{self.saved.name}.zip", packed.getvalue()

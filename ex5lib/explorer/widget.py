@@ -1,0 +1,194 @@
+"""The explorer in a notebook: ``explore`` checks what it is given, and an ``Explorer`` shows an ``Exploration``."""
+
+import html
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import anywidget
+import torch
+import traitlets
+from IPython.display import display
+from torch import Tensor
+
+from ex5lib.degradations.known import REFERENCE_SIZE, GaussianBlur, Inpaint
+from ex5lib.devices import keep_freed_memory, pick_device
+from ex5lib.errors import Ex5Error, SettingError, sentence, unknown_name
+from ex5lib.explorer.choices import DEGRADATIONS, Choice, packed
+from ex5lib.explorer.exploration import Exploration
+from ex5lib.explorer.page import OF_TESTS, SCRIPT, STYLE, PageServer
+from ex5lib.explorer.searching import planned
+from ex5lib.explorer.subjects import Subject
+from ex5lib.faces.alignment import AlignedFace, load_face
+from ex5lib.images.frames import data_uri
+from ex5lib.images.tensors import check_image, checked_target
+from ex5lib.inversion.recipes import RECIPES, Recipe, pick_recipe
+from ex5lib.restoration.pipeline import Restoration
+from stylegan2_ada.generator import Generator
+
+_SET_BY_EXPLORER = ("target", "snapshots", "progress", "callback")
+_HEIGHT = 1250  # px of the frame on Colab
+
+
+def explore(
+    G: Generator,
+    face_image: Tensor | AlignedFace,
+    *,
+    degradation: str = "none",
+    recipe: str | Recipe = "fast",
+    latent_weight: float | None = None,
+    kernel_size: int = 25,
+    sigma: float | None = None,
+    rectangle: tuple[int, int, int, int] = (164, 84, 44, 88),
+    mask: Tensor | None = None,
+    seed: int = 0,
+    done: Restoration | None = None,
+    out: str | Path = "results",
+    name: str = "photo",
+    **keywords,
+) -> "Explorer":
+    """A page to play on with the search: its photo, its degradation, its weight. Make it the last line of a cell.
+
+    Run starts a search. From then on, changing anything cancels the search and starts another, until Stop, which keeps
+    the best result so far. Finished results are kept: moving a slider back shows the earlier one at once. When the cell
+    is run again, with the same generator and face, what was found is still there.
+
+    Args:
+        G: the generator.
+        face_image: an aligned face [1, 3, S, S] in [−1, 1], undegraded, or an ``AlignedFace``.
+        degradation: a name in ``choices.DEGRADATIONS``; like those below, only where its control starts.
+        latent_weight: λ_w, from 1e-7 to 10; None is what the recipe has for the task.
+        kernel_size, sigma: of the blur, px at 256 px; where sigma is None it follows the kernel size.
+        rectangle: top, left, height and width of the hole, px at 256 px.
+        mask: in place of the rectangle, as ``Inpaint`` takes it.
+        recipe: a name in ``RECIPES``, or a ``Recipe``.
+        seed: of the searches.
+        done: a result for these settings, which is shown at first.
+        out: folder in which results are saved, each in one of its own.
+        name: of the photo.
+        keywords: other keywords of ``project``, for every search.
+
+    Raises:
+        SettingError: if the face is not one square image, a number is out of range, or a name or keyword is unknown.
+        DeviceError: if the machine lacks the device.
+        WeightsError: if the weights of the perceptual distance cannot be had.
+
+    Whatever goes wrong later is said in the status line.
+
+    Example:
+        >>> explore(G, face.image, degradation="blur")
+    """
+    if not isinstance(face_image, AlignedFace):
+        check_image(face_image, batch=1)
+        face_image = load_face(checked_target(face_image, "The image"), aligned=True, size=face_image.shape[3])
+    if degradation not in DEGRADATIONS:
+        raise unknown_name("degradation", degradation, DEGRADATIONS)
+    GaussianBlur(kernel_size, sigma)  # the page would show values that make no sense
+    hole = tuple(rectangle)
+    if mask is not None:
+        hole = packed(Inpaint(mask=mask).mask_for(torch.zeros(1, 3, REFERENCE_SIZE, REFERENCE_SIZE)))
+    Inpaint(*rectangle)
+    recipe = pick_recipe(recipe)
+    pick_device(keywords.get("device", "auto"))
+    for each in _SET_BY_EXPLORER:
+        if each in keywords:
+            raise SettingError(f"The explorer sets {each} itself: leave it out.")
+    choice = Choice(
+        degradation=degradation, kernel_size=kernel_size, sigma=sigma, hole=hole, recipe=recipe.name, seed=seed
+    ).changed(latent_weight=latent_weight)
+    planned(G, recipe, keywords, choice.modules()[1])
+    keep_freed_memory()
+    offered = {key: one for key, one in RECIPES.items() if key != OF_TESTS} | {recipe.name: recipe}
+    key = (id(G), Subject(face_image, name).digest, recipe, str(out), repr(sorted(keywords.items(), key=str)))
+    if Explorer._latest is None or Explorer._latest[0] != key:
+        explored = Exploration(G, face_image, choice, offered, keywords, name=name, out=out)
+        Explorer._latest = (key, Explorer(explored))
+    explorer = Explorer._latest[1]
+    explorer.exploration.begin(choice, done)
+    return explorer
+
+
+class _Widget(anywidget.AnyWidget):
+    """A page in a notebook: its values are the board's."""
+
+    _esm = SCRIPT
+    _css = STYLE
+    about = traitlets.Dict().tag(sync=True)
+    state = traitlets.Dict().tag(sync=True)
+    progress = traitlets.Dict().tag(sync=True)
+    curve = traitlets.Dict().tag(sync=True)
+    numbers = traitlets.List().tag(sync=True)
+    history = traitlets.List().tag(sync=True)
+    faces = traitlets.List().tag(sync=True)
+    photo = traitlets.Bytes().tag(sync=True)
+    target = traitlets.Bytes().tag(sync=True)
+    result = traitlets.Bytes().tag(sync=True)
+    composite = traitlets.Bytes().tag(sync=True)
+    previous = traitlets.Bytes().tag(sync=True)
+    mask = traitlets.Bytes().tag(sync=True)
+
+    def __init__(self, exploration: Exploration):
+        super().__init__(**exploration.board.values)
+        self._exploration = exploration
+        exploration.board.listeners.append(self._show)
+        self.on_msg(self._heard)
+
+    def _show(self, values: dict) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def _heard(self, _: object, message: dict, buffers: list) -> None:
+        if message.get("do") == "download":
+            try:
+                name, content = self._exploration.shelf.archive()
+                self.send({"archive": name}, [content])
+            except (Ex5Error, OSError) as error:
+                self.send({"problem": sentence(error)})
+            return
+        self._exploration.handle(message, bytes(buffers[0]) if buffers else b"")
+
+
+class Explorer:
+    """What ``explore`` returns: shows itself in a notebook, and can be driven without a mouse.
+
+    Attributes:
+        exploration: what it shows, with the methods ``change``, ``run``, ``stop`` and so on.
+        widget: in the notebook; None on Colab, where a page is served into a frame.
+    """
+
+    # The last one, and what it was made from: it outlives its page.
+    _latest: ClassVar[tuple[tuple, "Explorer"] | None] = None
+
+    def __init__(self, exploration: Exploration):
+        self.exploration = exploration
+        self.widget: _Widget | None = None
+        self.server: PageServer | None = None
+
+    def _ipython_display_(self) -> None:
+        if "google.colab" in sys.modules:  # its widgets cannot be drawn by a thread, a page can
+            from google.colab import output
+
+            self.server = self.server or PageServer(self.exploration)
+            output.serve_kernel_port_as_iframe(self.server.server_port, path=self.server.path, height=_HEIGHT)
+            return
+        self.widget = self.widget or _Widget(self.exploration)
+        bundle = self.widget._repr_mimebundle_()
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        display({**data, "text/plain": "An explorer.", "text/html": self._still()}, metadata=metadata, raw=True)
+
+    def _still(self) -> str:
+        """What is seen where no kernel is: two pictures to compare, and what this was."""
+        values = self.exploration.board.values
+        state = values["state"]
+        last = next((name for name in ("composite", "result", "target") if values[name]), "target")
+        first = "target" if last != "target" and state["choice"]["degradation"] != "none" else "photo"
+        pictures = "".join(
+            f'<img alt="{name}" src="{data_uri(values[name])}" style="width:46%;max-width:320px;margin-right:8px">'
+            for name in dict.fromkeys((first, last))
+        )
+        caption = (
+            f"The explorer, as it stood when the notebook was run: {first} and {last}, {state['in_words']}. In a "
+            "running notebook one wipes from one picture to the other, changes the weight, the degradation, the mask "
+            "or the photo, and sees the search at work."
+        )
+        return f"<figure data-explorer>{pictures}<figcaption>{html.escape(caption)}</figcaption></figure>"

@@ -1,0 +1,247 @@
+"""Cropping a face the way FFHQ was cropped (Karras et al. 2019, arXiv 1812.04948, appendix C)."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from ex5lib.errors import FaceError, SettingError, UnsureFaceError
+from ex5lib.faces.detection import Detection, detect_faces
+from ex5lib.faces.landmarks import checked_landmarks, ffhq_quad
+from ex5lib.images.loading import from_picture, load_image
+from ex5lib.images.tensors import check_image, from_uint8, resize, to_uint8
+
+Photo = str | Path | Image.Image | Tensor
+
+
+@dataclass(frozen=True)
+class AlignedFace:
+    """What ``align_face`` returns.
+
+    Attributes:
+        image: [1, 3, S, S], the crop.
+        landmarks: [68, 2] (x, y) in px of the photo, or [5, 2] if only so many were given; None if the photo itself was
+            used as the aligned crop.
+        quad: [4, 2] (x, y) in px of the photo: the corners that became the crop's upper left, lower left, lower right
+            and upper right.
+        photo: [1, 3, H, W], the whole photo.
+        detections: the faces found, the best first; ``detections[index]`` is the one cropped. Empty if nothing was
+            detected, because the landmarks were given or the photo itself was used as the aligned crop.
+        index: of the cropped face in ``detections``.
+    """
+
+    image: Tensor
+    landmarks: np.ndarray | None
+    quad: np.ndarray
+    photo: Tensor
+    detections: tuple[Detection, ...]
+    index: int
+
+    @property
+    def already_aligned(self) -> bool:
+        """Whether the photo was already an aligned crop: the quad's corners are within 5 % of its width of its own."""
+        height, width = self.photo.shape[2:]
+        return height == width and np.linalg.norm(self.quad - _corners(width), axis=1).max() <= 0.05 * width
+
+    @property
+    def choice(self) -> str:
+        """A sentence that says which of several faces was taken and how to take another; empty if there is only one."""
+        sure = [i for i, detection in enumerate(self.detections) if detection.sure]
+        others = [str(i) for i in sure if i != self.index]
+        if not others:
+            return ""
+        x, y = self.detections[self.index].box.mean(axis=0)
+        return (
+            f"Of {len(others) + 1} faces, face {self.index} was taken, at ({x:.0f}, {y:.0f}) px: "
+            f"--face {' or '.join(', '.join(others).rsplit(', ', 1))} takes another."
+        )
+
+    def crop(self, image: Tensor) -> Tensor:
+        """The same crop of another image [1, 3, H, W] that has the photo's size: [1, 3, S, S]."""
+        return crop_quad(image, self.quad, self.image.shape[3])
+
+    def another(self, index: int) -> "AlignedFace":
+        """Another of the faces that were found in the photo, in a crop of the same size."""
+        landmarks = self.detections[index].landmarks
+        quad = ffhq_quad(landmarks)
+        image = crop_quad(self.photo, quad, self.image.shape[3])
+        return replace(self, image=image, landmarks=landmarks, quad=quad, index=index)
+
+
+def _corners(side: int) -> np.ndarray:
+    """The corners [4, 2] of a square picture, in the order of ``AlignedFace.quad``."""
+    return np.array([(0, 0), (0, side), (side, side), (side, 0)]) - 0.5
+
+
+def crop_quad(image: Tensor, quad: np.ndarray, size: int = 1024) -> Tensor:
+    """Cut a quad out of an image as FFHQ did: shrink, crop, pad by reflection with a blurred border, transform.
+
+    Args:
+        image: [1, 3, H, W].
+        quad: [4, 2] as returned by ``ffhq_quad``; it may extend beyond the image.
+        size: side of the crop.
+
+    Returns:
+        [1, 3, size, size].
+    """
+    picture, quad = Image.fromarray(to_uint8(image)), np.array(quad, dtype=np.float64)
+    side = np.linalg.norm(quad[3] - quad[0])
+
+    shrink = int(side / size * 0.5)
+    if shrink > 1:
+        smaller = tuple(round(length / shrink) for length in picture.size)
+        quad *= np.array(smaller) / picture.size
+        picture = picture.resize(smaller, Image.Resampling.LANCZOS)
+        side /= shrink
+
+    border = max(round(side * 0.1), 3)
+    low = np.floor(quad.min(axis=0)).astype(int) - border
+    high = np.ceil(quad.max(axis=0)).astype(int) + border
+    inner_low, inner_high = np.maximum(low, 0), np.minimum(high, picture.size)
+    picture = picture.crop((*inner_low, *inner_high))
+    quad -= inner_low
+
+    missing = np.concatenate([inner_low - low, high - inner_high])  # left, top, right, bottom
+    if missing.max() > border - 4:
+        picture, shift = _padded(picture, np.maximum(missing, round(side * 0.3)), blur=side * 0.02)
+        quad += shift
+
+    # Transform to four times the size, then shrink: the transform itself interpolates only four pixels.
+    big = picture.transform(
+        (4 * size, 4 * size), Image.Transform.QUAD, tuple((quad + 0.5).flatten()), Image.Resampling.BILINEAR
+    )
+    return from_uint8(np.asarray(big.resize((size, size), Image.Resampling.LANCZOS)))
+
+
+def _padded(picture: Image.Image, pad: np.ndarray, blur: float) -> tuple[Image.Image, np.ndarray]:
+    from scipy.ndimage import gaussian_filter  # imported here: it takes a quarter of a second, and few photos need it
+
+    left, top, right, bottom = pad
+    pixels = np.pad(np.asarray(picture, np.float32), ((top, bottom), (left, right), (0, 0)), mode="reflect")
+    height, width = pixels.shape[:2]
+    y, x = np.ogrid[:height, :width]
+    # 1 at the outer edge of the padding, 0 at the picture's edge, negative inside the picture.
+    nearness = 1 - np.minimum(
+        np.minimum(x / left, (width - 1 - x) / right), np.minimum(y / top, (height - 1 - y) / bottom)
+    )
+    nearness = nearness[:, :, None].astype(np.float32)
+    soft = gaussian_filter(pixels, [blur, blur, 0])
+    pixels += (soft - pixels) * np.clip(3 * nearness + 1, 0, 1)
+    pixels += (np.median(pixels, axis=(0, 1)) - pixels) * np.clip(nearness, 0, 1)
+    return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)), np.array([left, top])
+
+
+def align_face(
+    photo: Photo,
+    *,
+    face: int | None = None,
+    mask: Tensor | None = None,
+    landmarks: np.ndarray | None = None,
+    every: bool = False,
+    size: int = 1024,
+) -> AlignedFace:
+    """Find a face in a photo and crop it as FFHQ did.
+
+    Args:
+        photo: the path of an image file, a PIL image, or a tensor [1, 3, H, W].
+        face: index of the face, from 0, best detector score first; None takes the best, if it is surely a face.
+        mask: [1, 1, H, W], 1 where the photo is damaged: pixels that the detector should not go by. They are cropped
+            as they are.
+        landmarks: [5, 2] (x, y) in px of the photo: left eye, right eye, nose tip, left and right corner of the mouth,
+            left and right as one sees them; or [68, 2] in the iBUG order. No face is then looked for.
+        every: look for all faces of a group, damaged ones among them, too, as in ``detect_faces``. So does a ``face``
+            beyond those that are found without.
+        size: side of the crop in px.
+
+    Raises:
+        FaceError: if there is no face, or fewer than asked for.
+        UnsureFaceError: if what was found may not be a face, and ``face`` does not say that it is.
+        FileError: if the file cannot be read, as in ``load_image``.
+        SettingError: if a side of the photo is shorter than 64 px, the mask is not of the photo's size, or the
+            landmarks do not make a face.
+    """
+    name = str(photo) if isinstance(photo, str | Path) else "the photo"
+    photo = _as_tensor(photo)
+    if landmarks is not None:
+        check_image(photo, batch=1)
+        landmarks = checked_landmarks(landmarks, photo.shape[3], photo.shape[2])
+        quad = ffhq_quad(landmarks)
+        return AlignedFace(crop_quad(photo, quad, size), landmarks, quad, photo, (), 0)
+    found = detect_faces(photo, mask=mask, every=every)
+    if found and not every and (face or 0) >= len(found):
+        found = detect_faces(photo, mask=mask, every=True)
+    if not found:
+        raise FaceError(
+            f"No face was found in {name}: try a photo with a larger, better-lit face turned to the camera, or say "
+            f"where the face is ({_BY_HAND})."
+        )
+    index = face or 0
+    if not 0 <= index < len(found):
+        faces = "1 face was" if len(found) == 1 else f"{len(found)} faces were"
+        raise FaceError(f"Face {index} was asked for, but {faces} found in {name}: faces are counted from 0.")
+    landmarks = found[index].landmarks
+    quad = ffhq_quad(landmarks)
+    aligned = AlignedFace(crop_quad(photo, quad, size), landmarks, quad, photo, tuple(found), index)
+    if face is None and not found[0].sure:
+        x, y = found[0].box.mean(axis=0)
+        raise UnsureFaceError(
+            f"It is not sure that {name} shows a face at ({x:.0f}, {y:.0f}) px, where the best score, "
+            f"{found[0].score:.2f} ({found[0].detector}), was found: if it does, pass --face 0, and if not, say where "
+            f"the face is ({_BY_HAND}).",
+            aligned,
+        )
+    return aligned
+
+
+# The ways around the detector, for error messages.
+_BY_HAND = "--landmarks for its eyes, nose and mouth, or --aligned for a photo that you have cropped by hand"
+
+
+def load_face(
+    photo: Photo | AlignedFace,
+    *,
+    face: int | None = None,
+    aligned: bool = False,
+    mask: Tensor | None = None,
+    landmarks: np.ndarray | None = None,
+    every: bool = False,
+    size: int = 1024,
+) -> AlignedFace:
+    """The aligned face of a photo. A photo that is already an aligned crop is only resized, not cropped again.
+
+    Args:
+        photo: anything that ``align_face`` takes, or an aligned face, which is only resized.
+        aligned: treat the photo as an aligned crop, without looking for a face.
+        face, mask, landmarks, every, size: as in ``align_face``.
+
+    Raises:
+        FaceError, FileError, SettingError: as in ``align_face``.
+        SettingError: if ``aligned`` is set for a photo that is not square, or together with landmarks.
+    """
+    if isinstance(photo, AlignedFace):
+        return replace(photo, image=resize(photo.image, size))
+    if aligned and landmarks is not None:
+        raise SettingError("Landmarks say how to crop a photo, --aligned that it is not to be: leave one of them out.")
+    if not aligned:
+        try:
+            found = align_face(photo, face=face, mask=mask, landmarks=landmarks, every=every, size=size)
+        except UnsureFaceError as error:
+            if not error.guess.already_aligned:  # a face just where an aligned crop has it is one
+                raise
+            found = error.guess
+        if landmarks is not None or not found.already_aligned:
+            return found
+    name = str(photo) if isinstance(photo, str | Path) else "The photo"
+    photo = _as_tensor(photo)
+    height, width = photo.shape[2:]
+    if height != width:
+        raise SettingError(f"{name} is not square, so it cannot be an aligned crop: leave out --aligned.")
+    return AlignedFace(resize(photo, size), None, _corners(width), photo, (), 0)
+
+
+def _as_tensor(photo: Photo) -> Tensor:
+    if isinstance(photo, Image.Image):
+        return from_picture(photo)
+    return photo if isinstance(photo, Tensor) else load_image(photo)

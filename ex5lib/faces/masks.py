@@ -1,0 +1,56 @@
+"""A mask as the user painted it, on the whole photo or on the aligned face, fitted to the aligned face."""
+
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ex5lib.errors import SettingError
+from ex5lib.faces.alignment import AlignedFace
+
+PLACES = ("photo", "crop")
+
+
+def fitted_mask(mask: Tensor, face: AlignedFace, on: str | None = None, name: str | Path = "The mask") -> Tensor:
+    """A mask for the aligned face.
+
+    One that has the photo's proportions lies on the photo, in whichever size it was painted, and is cropped as the face
+    was. Another one that is square lies on the crop. For a square photo only ``on="crop"`` tells the two apart. A photo
+    that was used as the aligned crop is the crop itself.
+
+    Args:
+        mask: [1, 1, h, w] in [0, 1].
+        on: "photo" or "crop"; None decides as above.
+        name: what error messages call the mask.
+
+    Returns:
+        [1, 1, s, s] in [0, 1].
+
+    Raises:
+        SettingError: if its proportions are neither the photo's nor square, or not those of what it is said to be on.
+    """
+    side = face.image.shape[3]
+    photo_height, photo_width = face.photo.shape[2:]
+    height, width = mask.shape[2:]
+    was_cropped = face.landmarks is not None
+    if was_cropped and (on_photo := mask_on_photo(mask, face.photo, on)) is not None:
+        return (face.crop(on_photo.expand(-1, 3, -1, -1) * 2 - 1)[:, :1] + 1) / 2
+    if height != width or (was_cropped and on == "photo"):
+        wanted = {
+            "photo": f"{photo_width} × {photo_height} px, like the photo, or of the same proportions",
+            "crop": "square, like the aligned face",
+            None: "square, or drawn on the whole photo" if was_cropped else f"{side} × {side} px",
+        }[on if was_cropped else None]
+        raise SettingError(f"{name} is {width} × {height} px: a mask must be {wanted}.")
+    return mask
+
+
+def mask_on_photo(mask: Tensor, photo: Tensor, on: str | None = None) -> Tensor | None:
+    """The mask at the size of a photo [1, 3, H, W], if it lies on the photo as ``fitted_mask`` decides; else None."""
+    (height, width), (photo_height, photo_width) = mask.shape[2:], photo.shape[2:]
+    like_photo = abs(height * photo_width - width * photo_height) <= max(photo_width, photo_height)  # within a pixel
+    if on == "crop" or not like_photo:
+        return None
+    if (height, width) == (photo_height, photo_width):
+        return mask
+    return F.interpolate(mask, size=(photo_height, photo_width), mode="bilinear", antialias=True)

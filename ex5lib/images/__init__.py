@@ -1,0 +1,1 @@
+"""Image files as tensors: decoding them, loading, masks, resizing, and small JPEGs for pages."""

@@ -1,0 +1,39 @@
+"""Frames: the small JPEGs in which the explorer and the sweeps send images to the page."""
+
+import base64
+import io
+
+from PIL import Image
+from torch import Tensor
+
+from ex5lib.degradations.known import REFERENCE_SIZE
+from ex5lib.errors import SettingError
+from ex5lib.images.tensors import check_image, resize, resize_area, to_uint8
+
+FRAME_SIZE = REFERENCE_SIZE  # of a sweep
+PICTURE_SIZE = 512  # of the explorer
+
+
+def jpeg(image: Tensor, size: int = FRAME_SIZE) -> bytes:
+    """One image [1, 3, S, S] as a JPEG of at most ``size`` px; larger ones are averaged down.
+
+    Raises:
+        SettingError: if it is not one square image.
+    """
+    check_image(image, batch=1)
+    rows, columns = image.shape[2:]
+    if rows != columns:
+        raise SettingError(f"The image is {columns} × {rows} px, but it must be square, like an aligned face.")
+    buffer = io.BytesIO()
+    Image.fromarray(to_uint8(resize_area(image, size))).save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+def data_uri(frame: bytes) -> str:
+    """A JPEG as the address of an HTML image."""
+    return f"data:image/jpeg;base64,{base64.b64encode(frame).decode()}"
+
+
+def preview(image: Tensor) -> Tensor:
+    """An image [1, 3, S, S] at the explorer's size."""
+    return resize(resize_area(image.clamp(-1, 1), PICTURE_SIZE), PICTURE_SIZE)

@@ -1,0 +1,1 @@
+"""The search: from a degraded target to the latent whose image looks like it."""

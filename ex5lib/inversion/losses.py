@@ -1,0 +1,242 @@
+"""The terms of the objective L(w, n) = d(D(G(w, n)), y) + λ_c c(D(G(w, n)), y) + λ_w ‖w − w̄‖₂ + λ_n R(n)."""
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ex5lib import weights
+from ex5lib.degradations.probe import hidden_region
+from ex5lib.errors import unknown_name
+from ex5lib.images.tensors import check_image, resize_area
+
+# The last ReLU of each block in torchvision's vgg16().features.
+VGG16_TAPS = (3, 8, 15, 22, 29)
+COLOR_SIZE = 16  # px: small enough to say nothing about shapes
+
+
+class PerceptualDistance(nn.Module):
+    """d(x, y): squared distance between unit-length VGG16 features, averaged over pixels, summed over five blocks.
+
+    With ``kind="lpips"`` the channels are weighted by the fitted heads of LPIPS (Zhang et al. 2018, arXiv
+    1801.03924, equation 1), with torchvision's VGG16, to which the heads were fitted. Without heads it is the same
+    distance with every weight 1.
+
+    Args:
+        kind: "vgg16" (the project's standard weights) or "lpips" (fetched from the open internet).
+        device: as in ``weights.load_generator``.
+        vgg: the project's VGG16, if it is at hand already; it stays where it is.
+
+    Raises:
+        SettingError: if kind is anything else.
+        DeviceError, WeightsError: as in ``weights.load_vgg16``.
+
+    Example:
+        >>> d = PerceptualDistance()
+        >>> target = d.features(photo)  # once
+        >>> loss = d(image, target)  # [N], as often as needed
+    """
+
+    def __init__(self, kind: str = "vgg16", device: str | torch.device = "auto", *, vgg: nn.Sequential | None = None):
+        super().__init__()
+        if kind == "vgg16":
+            self.vgg = vgg or weights.load_vgg16("vgg16", device)
+            heads = None
+            scale, offset = 127.5, [127.5 - mean for mean in (123.68, 116.779, 103.939)]  # to 0 … 255, minus the mean
+        elif kind == "lpips":
+            self.vgg = weights.load_vgg16("vgg16-imagenet", device)
+            heads = weights.load_lpips_heads()
+            mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+            scale, offset = 0.5 / std.view(1, 3, 1, 1), (0.5 - mean) / std
+        else:
+            raise unknown_name("perceptual distance", kind, ["vgg16", "lpips"])
+        self.kind = kind
+        place = next(self.vgg.parameters())
+        self.register_buffer("scale", torch.as_tensor(scale).to(place))
+        self.register_buffer("offset", torch.as_tensor(offset).view(1, 3, 1, 1).to(place))
+        # The plain squared distance of (√head · feature) is the head-weighted squared distance of the feature.
+        roots = [None] * len(VGG16_TAPS) if heads is None else [h.clamp(min=0).sqrt().view(1, -1, 1, 1) for h in heads]
+        for i, root in enumerate(roots):
+            self.register_buffer(f"head{i}", None if root is None else root.to(place))
+        self._others: dict[tuple[torch.dtype, torch.device], PerceptualDistance] = {}
+
+    def in_precision(self, dtype: torch.dtype) -> "PerceptualDistance":
+        """The same distance with VGG16's convolutions in another type; made once. Features and sums stay in float32."""
+        weight = self.vgg[0].weight
+        if dtype == weight.dtype:
+            return self
+        key = dtype, weight.device
+        if key not in self._others:
+            other = copy.copy(self)  # shares everything but VGG16
+            # In half precision a GPU, too, is fastest with the channels innermost.
+            vgg = copy.deepcopy(self.vgg).to(dtype, memory_format=torch.channels_last)
+            other._modules = self._modules | {"vgg": vgg}
+            other._others = {(weight.dtype, weight.device): self}
+            self._others[key] = other
+        return self._others[key]
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The normalised features of the five blocks, [N, C_b, H_b, W_b] each.
+
+        Args:
+            image: [N, 3, H, W] in [−1, 1], at the size at which images are to be compared (256 px in this project).
+
+        Raises:
+            SettingError: if it is not an image tensor.
+        """
+        check_image(image)
+        x = (image * self.scale + self.offset).to(self.vgg[0].weight.dtype)
+        found = []
+        for i, layer in enumerate(self.vgg):
+            x = layer(x)
+            if i in VGG16_TAPS:
+                feature = F.normalize(x.float(), dim=1, eps=1e-10)
+                head = getattr(self, f"head{len(found)}")
+                found.append(feature if head is None else feature * head)
+        return found
+
+    def forward(self, image: Tensor, target: Tensor | list[Tensor]) -> Tensor:
+        """d [N] between images and a target: an image tensor, or its ``features``, computed once.
+
+        A target of batch 1 serves any number of images. Gradients flow to the image, not to the target.
+        """
+        if isinstance(target, Tensor):
+            with torch.no_grad():
+                target = self.features(target)
+        pairs = zip(self.features(image), target, strict=True)
+        return sum((a - b).square().sum(dim=1).mean(dim=(1, 2)) for a, b in pairs)
+
+
+def color_distance(image: Tensor, target: Tensor) -> Tensor:
+    """c(x, y) [N]: mean absolute difference of images [N, 3, S, S] averaged down to 16 × 16 px.
+
+    VGG16's features hardly change with a gentle shift of the colours, so d alone lets skin drift to grey or orange.
+    """
+    a, b = (resize_area(x, COLOR_SIZE) for x in (image, target))
+    return (a - b).abs().mean(dim=(1, 2, 3))
+
+
+def latent_distance(
+    ws: Tensor, w_avg: Tensor, *, mean_absolute: bool = False, layer_weights: Tensor | None = None
+) -> Tensor:
+    """‖w − w̄‖₂ [N] of ws [N, L, w_dim]; in W+ the mean of the layers' norms. Its gradient at w = w̄ is 0.
+
+    Args:
+        ws, w_avg: w_avg is [w_dim].
+        mean_absolute: take each layer's mean absolute difference in place of its norm.
+        layer_weights: [L], factors of the layers; None is 1 for all.
+    """
+    away = ws - w_avg
+    layers = away.abs().mean(dim=2) if mean_absolute else torch.linalg.vector_norm(away, dim=2)
+    return (layers if layer_weights is None else layers * layer_weights).mean(dim=1)
+
+
+def noise_regularization(noise: dict[str, Tensor]) -> Tensor:
+    """R(n) [N]: squared autocorrelation of the noise at a shift of one pixel (arXiv 1912.04958, appendix D, eq. 5).
+
+    Each buffer [N, 1, h, w] counts at every level of a pyramid of plain 2 × 2 averages down to 8 px, as in NVIDIA's
+    projector. The paper doubles each level, which keeps white noise at unit variance; then R of any noise that came
+    by chance stays far from 0, at ten times the perceptual distance, and drowns the rest of the objective.
+    """
+    total = torch.zeros(())  # stays 0 for a network without noise
+    for buffer in noise.values():
+        while True:
+            for axis in (2, 3):
+                total = total + (buffer * buffer.roll(1, dims=axis)).mean(dim=(1, 2, 3)).square()
+            if min(buffer.shape[2:]) <= 8:
+                break
+            buffer = F.avg_pool2d(buffer, 2)
+    return total
+
+
+@torch.no_grad()
+def renormalize_noise(noise: dict[str, Tensor]) -> None:
+    """Set every buffer, in place, to zero mean and unit variance, as the paper does after each step."""
+    for buffer in noise.values():
+        buffer -= buffer.mean(dim=(1, 2, 3), keepdim=True)
+        buffer *= buffer.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt()
+
+
+@dataclass
+class Objective:
+    """L(w, n) = d(D(x), y) + λ_c c(D(x), y) + λ_w ‖w − w̄‖₂ + λ_n R(n) of images x = G(w, n), for N photos at once.
+
+    Attributes:
+        target: y [N, 3, H, H], degraded.
+        degradation: D, applied to x at the largest size at which images are compared.
+        distance: d, with the target's features computed once for each size.
+        w_avg: w̄ [w_dim].
+        color_weight, latent_weight, noise_weight: λ_c, λ_w, λ_n.
+        clamp: compare images clamped to [−1, 1], as they are displayed.
+        comparison_sizes: px at which images are compared, unless x or y is smaller; d is the mean over the sizes.
+        mean_absolute, layer_weights: as in ``latent_distance``.
+        fill: compare images whose hidden pixels (``hidden.hidden_region``) are filled with the same noise.
+    """
+
+    target: Tensor
+    degradation: nn.Module
+    distance: PerceptualDistance
+    w_avg: Tensor
+    color_weight: float = 0.0
+    latent_weight: float = 1e-3
+    noise_weight: float = 1e5
+    clamp: bool = False
+    comparison_sizes: tuple[int, ...] = (256,)
+    mean_absolute: bool = False
+    layer_weights: Tensor | None = None
+    fill: bool = False
+    _targets: dict[int, Tensor] = field(init=False, default_factory=dict, repr=False)
+    _features: dict[tuple[int, int], list[Tensor]] = field(init=False, default_factory=dict, repr=False)
+    _fillings: dict[int, tuple[Tensor, Tensor]] = field(init=False, default_factory=dict, repr=False)
+
+    def __call__(self, image: Tensor, ws: Tensor, noise: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The terms, [N] each: distance, color_distance, latent_distance, noise_regularization; loss, the weighted sum.
+
+        Args:
+            image: x [N, 3, R, R].
+            ws: [N, num_ws, w_dim], what it was made from.
+            noise: the buffers that are searched, {name: [N, 1, h, w]}; R is 0 if there are none.
+        """
+        x = image.clamp(-1, 1) if self.clamp else image
+        sizes = sorted({min(size, x.shape[-1], self.target.shape[-1]) for size in self.comparison_sizes})
+        degraded = self._filled(self.degradation(resize_area(x, sizes[-1])))
+        distances = [
+            self.distance(resize_area(degraded, size), self.target_features(size, sizes[-1])) for size in sizes
+        ]
+        d = torch.stack(distances).mean(dim=0).float()
+        c = color_distance(degraded, self.target_at(sizes[-1]))
+        r = torch.zeros_like(d) + noise_regularization(noise)
+        latent = latent_distance(ws, self.w_avg, mean_absolute=self.mean_absolute, layer_weights=self.layer_weights)
+        terms = {"distance": d, "color_distance": c, "latent_distance": latent, "noise_regularization": r}
+        return {"loss": self.score(terms) + self.noise_weight * r, **terms}
+
+    def score(self, terms: dict[str, Tensor]) -> Tensor:
+        """d + λ_c c + λ_w ‖w − w̄‖ [N]: the visible part of the objective. Early on, λ_n R(n) can be far larger."""
+        visible = terms["distance"] + self.color_weight * terms["color_distance"]
+        return visible + self.latent_weight * terms["latent_distance"]
+
+    @torch.no_grad()
+    def target_at(self, size: int) -> Tensor:
+        """The target at a size, its hidden pixels filled if x's are."""
+        if size not in self._targets:
+            self._targets[size] = self._filled(resize_area(self.target, size))
+        return self._targets[size]
+
+    @torch.no_grad()
+    def target_features(self, size: int, largest: int) -> list[Tensor]:
+        """The features of the target at a size; ``largest`` is that at which images are degraded and filled."""
+        if (size, largest) not in self._features:
+            self._features[size, largest] = self.distance.features(resize_area(self.target_at(largest), size))
+        return self._features[size, largest]
+
+    def _filled(self, image: Tensor) -> Tensor:
+        if not self.fill:
+            return image
+        size = image.shape[-1]
+        if size not in self._fillings:
+            random = torch.Generator().manual_seed(0)
+            noise = torch.rand(3, size, size, generator=random).to(image) * 2 - 1
+            self._fillings[size] = hidden_region(self.degradation, size).to(image.device), noise
+        return torch.where(*self._fillings[size], image)

@@ -1,0 +1,99 @@
+"""The stages of a search: how long, how fast, at which size and in which space."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ex5lib.errors import SettingError, unknown_name
+from ex5lib.inversion.latents import SPACES
+from stylegan2_ada.generator import Generator
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One leg of a search, with a fresh optimiser and a learning-rate schedule of its own.
+
+    Attributes:
+        num_steps: length of the stage.
+        size: px of the generated image; a generator without previews of that size uses the next larger one, and None
+            means full size.
+        space: what is searched: "z", "w" (one w for all layers), "w+" (one for each) or "s" (every channel's style,
+            at full size). A later stage may widen w to w+ and to s.
+        learning_rate: the peak rate.
+        rampup, rampdown: shares of the stage over which the rate rises linearly and falls along half a cosine.
+        initial_noise: standard deviation, in units of σ_w, of the Gaussian noise added to the latent at first.
+        noise_ramp: share of the stage over which that noise falls to 0, quadratically.
+
+    Raises:
+        SettingError: if a value is out of range.
+    """
+
+    num_steps: int
+    size: int | None = None
+    space: str = "w"
+    learning_rate: float = 0.1
+    rampup: float = 0.05
+    rampdown: float = 0.25
+    initial_noise: float = 0.0
+    noise_ramp: float = 0.75
+
+    def __post_init__(self):
+        check_count(self.num_steps)
+        if self.space not in SPACES:
+            raise unknown_name("latent space", self.space, SPACES)
+        if self.space == "s" and (self.size is not None or self.initial_noise):
+            raise SettingError("Styles are searched at full size, without noise on them: leave both out of the stage.")
+        check_not_negative(self, ("learning_rate", "rampup", "rampdown", "initial_noise"))
+        if not self.noise_ramp > 0:
+            raise SettingError(f"noise_ramp must be a positive share of the steps, not {self.noise_ramp}.")
+
+    def rate(self, t: float) -> float:
+        """The rate at progress t in [0, 1): a linear rise, a plateau, half a cosine down to 0."""
+        fall = min(1.0, (1 - t) / self.rampdown) if self.rampdown else 1.0
+        rise = min(1.0, t / self.rampup) if self.rampup else 1.0
+        return self.learning_rate * ((0.5 - 0.5 * math.cos(math.pi * fall)) * rise)
+
+    def latent_noise(self, t: float, sigma: float) -> float:
+        """Standard deviation of the noise added at progress t in [0, 1); ``sigma`` is that of the latents."""
+        return self.initial_noise * sigma * max(0.0, 1 - t / self.noise_ramp) ** 2
+
+
+def scaled(stages: Sequence[Stage], num_steps: int) -> tuple[Stage, ...]:
+    """The same stages scaled to ``num_steps`` steps in total, at least one each.
+
+    Raises:
+        SettingError: if there are fewer steps than stages.
+    """
+    check_count(num_steps)
+    if num_steps < len(stages):
+        least = "1 step" if len(stages) == 1 else f"{len(stages)} steps, one for each stage"
+        raise SettingError(f"A search with this recipe needs at least {least}, not {num_steps}.")
+    total = sum(stage.num_steps for stage in stages)
+    shares = [max(1, round(stage.num_steps * num_steps / total)) for stage in stages]
+    shares[shares.index(max(shares))] += num_steps - sum(shares)
+    return tuple(replace(stage, num_steps=share) for stage, share in zip(stages, shares, strict=True))
+
+
+def in_space(stages: Sequence[Stage], space: str) -> tuple[Stage, ...]:
+    if space == "w+":
+        return (*stages[:-1], replace(stages[-1], space=space))
+    if space == "s":
+        return (*stages[:-1], replace(stages[-1], space=space, size=None, initial_noise=0.0))
+    return tuple(replace(stage, space=space) for stage in stages)
+
+
+def available(G: Generator, size: int | None) -> int | None:
+    """The size of the smallest preview of at least ``size`` px; None, the full size, if there is none."""
+    return None if size is None else min((other for other in G.preview_sizes if other >= size), default=None)
+
+
+def check_count(num_steps: int) -> None:
+    if not isinstance(num_steps, int) or num_steps < 1:
+        raise SettingError(f"A search needs at least 1 step, and a whole number of steps, not {num_steps}.")
+
+
+def check_not_negative(settings: object, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not (value >= 0 and math.isfinite(value)):
+            raise SettingError(f"{name} must be 0 or a positive number, not {value}.")

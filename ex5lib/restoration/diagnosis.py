@@ -1,0 +1,194 @@
+"""What a photo suffers from, judged by the photo alone: a proposal, with its reasons, that the user may overrule."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ex5lib.degradations.blind import UnknownBlur, UnknownColors
+from ex5lib.degradations.jpeg import Jpeg
+from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, Grayscale, Identity, Inpaint
+from ex5lib.faces.alignment import AlignedFace
+from ex5lib.images.tensors import resize, resize_area, to_uint8
+from ex5lib.restoration.metrics import face_mask
+
+_SLOPE = 3.2  # of sharp faces' radial power spectra at 256 px: from 2.5 to 3.4 over photos and generated faces
+_SIGMA_MAX = 20.0  # px: of a stronger blur too little is left to tell it by
+_CYCLES = 6, 110  # per side of the face: coarser, there are few; finer, scaling has changed them
+
+
+@dataclass(frozen=True, eq=False)
+class Damage:
+    """Something that a photo suffers from.
+
+    Attributes:
+        degradation: what would have done it to an intact photo.
+        reason: why it is thought so, one sentence with its number.
+    """
+
+    degradation: nn.Module
+    reason: str
+
+
+def examine(face: AlignedFace) -> list[Damage]:
+    """What an aligned face suffers from, in the order in which it would have happened to an intact one.
+
+    Returns:
+        an empty list if nothing was found.
+    """
+    side = float(np.linalg.norm(face.quad[3] - face.quad[0]))  # px of the photo
+    small = resize(resize_area(face.image, REFERENCE_SIZE), REFERENCE_SIZE)
+    hole = painted_region(small if side < 400 else resize(resize_area(face.image, 512), 512))  # a scratch is thin
+    filled = small if hole is None else Inpaint(mask=hole).fill_smoothly(small)
+    found = []
+    factor = round(REFERENCE_SIZE / side)
+    if factor > 1:
+        found.append(Damage(Downsample(factor), f"the face is only {side:.0f} px wide, forehead to chin and beyond"))
+    elif (sigma := blur_sigma(filled)) > 1.2:
+        found.append(Damage(UnknownBlur(sigma), f"it lacks fine detail, as if blurred by σ = {sigma:.1f} px"))
+    chroma, left = _chroma(small, hole)
+    if chroma < 3:
+        found.append(Damage(Grayscale(), f"it is grey, to within about {max(chroma, 1):.0f} of 255 levels"))
+    elif left < 2.6:
+        reason = f"it has one tint: its colours follow from the luminance to within {left:.0f} levels"
+        found.append(Damage(UnknownColors(), reason))
+    if hole is not None:
+        found.append(Damage(Inpaint(mask=hole), f"{100 * hole.mean().item():.1f} % of it is painted in one colour"))
+    if 0.6 <= side / REFERENCE_SIZE <= 1.7 and (quality := jpeg_quality(face.photo)):
+        found.append(Damage(Jpeg(quality), f"it was saved as JPEG at quality {quality}, and shows the blocks"))
+    return found
+
+
+def proposed(damages: list[Damage]) -> nn.Module:
+    """One degradation that does all of it."""
+    degradations = [damage.degradation for damage in damages]
+    return degradations[0] if len(degradations) == 1 else nn.Sequential(*degradations) if degradations else Identity()
+
+
+def blur_sigma(face: Tensor) -> float:
+    """The σ of a Gaussian blur, in px at 256 px, that explains a face's power spectrum; less than 1 if it is sharp.
+
+    Spectra of sharp faces fall as f^−3.2; a blur multiplies them by exp(−(2πσf)²). What was added later (grain, the
+    errors of JPEG, of rounding) falls off slowly, at most as 1 / f, unlike the spectrum of any face, even one that a
+    camera has sharpened. The logarithm of their sum is fitted.
+
+    Args:
+        face: [1, 3, 256, 256].
+    """
+    from scipy.optimize import least_squares  # imported here: it takes a quarter of a second
+
+    luma = Grayscale()(face)[0, 0].double()
+    size = luma.shape[-1]
+    window = torch.hann_window(size, periodic=False).to(luma)
+    window = window[:, None] * window
+    luma = (luma - (luma * window).sum() / window.sum()) * window
+    power = torch.fft.rfft2(luma).abs().square() / window.square().sum()
+    frequency = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None]) * size  # cycles
+    ring = frequency.round().long()
+    total = torch.zeros(size).double().index_add(0, ring.flatten(), power.flatten())
+    mean = total / ring.flatten().bincount(minlength=size).clamp(min=1)
+    cycles = np.arange(*_CYCLES)
+    y = np.log(mean[slice(*_CYCLES)].numpy() + 1e-12)
+    sharp, x = -_SLOPE * np.log(cycles), (2 * np.pi * cycles / size) ** 2
+
+    def misfit(t: np.ndarray) -> np.ndarray:
+        level, sigma, noise, slope = t
+        fitted = np.logaddexp(level + sharp - sigma**2 * x, noise - slope * np.log(cycles))
+        return (fitted - y) / np.sqrt(cycles)  # as much for each octave
+
+    low, high = (-50, 0, -50, 0), (50, _SIGMA_MAX, 50, 1)
+    starts = [np.array([y[0] - sharp[0], sigma, y[-1] + np.log(cycles[-1]) / 2, 0.5]) for sigma in (0.5, 2, 5)]
+    fits = [least_squares(misfit, start, bounds=(low, high)) for start in starts]
+    return float(min(fits, key=lambda fit: fit.cost).x[1])
+
+
+def painted_region(face: Tensor) -> Tensor | None:
+    """The part of a face that is painted in one colour, as a mask [1, 1, S, S]; None if there is none.
+
+    Nothing in a photo of a face is constant to a level over a few hundred pixels and ends abruptly, except a white or
+    black background, what was too light or too dark for the photo (``_is_clipped``), and what somebody has painted;
+    only what reaches into the face counts.
+
+    Args:
+        face: [1, 3, S, S].
+    """
+    from scipy.ndimage import binary_dilation, binary_fill_holes, label, maximum_filter, minimum_filter
+
+    pixels = to_uint8(face).astype(int)
+    span = np.stack([maximum_filter(c, 3) - minimum_filter(c, 3) for c in np.moveaxis(pixels, 2, 0)]).max(axis=0)
+    regions, _ = label(span <= 2, np.ones((3, 3)))
+    inside = face_mask(face, pixels.shape[0])[0, 0].numpy() > 0.5
+    large = np.append(False, np.bincount(regions.ravel())[1:] >= 1.5e-3 * regions.size)  # by number
+    speckles = inside & ~binary_dilation(large[regions], iterations=6)
+    mask = np.zeros(regions.shape, bool)
+    for number in np.flatnonzero(large):
+        region = regions == number
+        if (region & inside).sum() < 0.2 * region.sum():
+            continue
+        colour = np.median(pixels[region], axis=0)
+        alike = binary_dilation(region, iterations=2) & (np.abs(pixels - colour).max(axis=2) <= 12)
+        ring = binary_dilation(alike, iterations=3) & ~binary_dilation(alike)
+        constant, abrupt = np.abs(pixels[region] - colour).max() <= 4, np.abs(pixels[ring] - colour).mean() > 20
+        if constant and abrupt and not _is_clipped(pixels, colour, alike, speckles):
+            mask |= binary_fill_holes(binary_dilation(alike, iterations=2))
+    return torch.from_numpy(mask).float()[None, None] if mask.any() else None
+
+
+def _is_clipped(pixels: np.ndarray, colour: np.ndarray, region: np.ndarray, speckles: np.ndarray) -> bool:
+    """Whether a black or white region [S, S] is shadow or light beyond what the photo can show, and not painted.
+
+    In a hard or overexposed photo, many a small spot of the face is as black or white, and the region's edge is shaded:
+    just outside, the difference from its colour is less than 0.8 of what it is a few pixels farther. Where such spots
+    are a hundredth of the face, paint of their colour cannot be told from them.
+
+    Args:
+        speckles: booleans [S, S], the pixels of the face that lie in or near no large region of one colour.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    if colour.max() > 2 and colour.min() < 253:
+        return False
+    away, difference = distance_transform_edt(~region), np.abs(pixels - colour)
+    alike = (difference.max(axis=2) <= 2)[speckles].mean() if speckles.any() else 0
+    near, far = (difference[(low < away) & (away <= high)].mean() for low, high in ((1.5, 2.5), (4.5, 8.5)))
+    return bool(alike > (1e-3 if near < 0.8 * far else 1e-2))
+
+
+def jpeg_quality(photo: Tensor) -> int | None:
+    """The quality, from 1 to 40, at which a photo was saved as JPEG; None if it was better or cannot be told.
+
+    The coefficients of its 8 × 8 blocks are then multiples of that quality's steps. Those of an intact photo are as far
+    from them as chance has it, by 1/12 in the mean square of a step.
+
+    Args:
+        photo: [1, 3, H, W], not scaled or turned since.
+    """
+    luma = Grayscale()(photo)[0, 0] * 127.5 - 0.5
+    height, width = (side // 8 * 8 for side in luma.shape)
+    codec = Jpeg(1)
+    blocks = luma[:height, :width].unflatten(1, (-1, 8)).unflatten(0, (-1, 8)).transpose(1, 2)
+    coefficients = codec.dct @ blocks @ codec.dct.mT  # [H/8, W/8, 8, 8]
+    low = torch.tensor([[1 <= u + v <= 4 for u in range(8)] for v in range(8)])  # where faces have energy
+    for quality in range(1, 41):  # finer steps that divide the true ones would fit as well, so from the coarsest
+        levels = (coefficients / Jpeg(quality).steps[0])[..., low]
+        levels = levels[levels.abs() > 0.5]  # a coefficient of 0 is a multiple of anything
+        if len(levels) > 100 and (levels - levels.round()).square().mean() < 0.02:
+            return quality
+    return None
+
+
+def _chroma(face: Tensor, hole: Tensor | None) -> tuple[float, float]:
+    """Root mean square of the chroma in levels of 8 bits, and of what a function of the luma leaves of it.
+
+    The function is piecewise linear: of a sepia photo the channels clip one after the other, which bends it.
+    """
+    r, g, b = face[0].flatten(1).numpy() * 127.5
+    luma = 0.299 * r + 0.587 * g + 0.114 * b
+    chroma = np.stack([0.564 * (b - luma), 0.713 * (r - luma)], axis=1)
+    if hole is not None:
+        known = resize_area(hole, face.shape[-1]).flatten().numpy() == 0
+        luma, chroma = luma[known], chroma[known]
+    basis = (1 - np.abs((luma[:, None] + 127.5) / 8 - np.arange(33))).clip(0)  # a knot every 8 levels
+    left = chroma - basis @ np.linalg.lstsq(basis, chroma, rcond=None)[0]
+    return tuple(float(np.sqrt(np.square(values).sum(axis=1).mean())) for values in (chroma, left))

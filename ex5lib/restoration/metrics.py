@@ -1,0 +1,184 @@
+"""How close a result comes to the original photo."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ex5lib import weights
+from ex5lib.degradations.known import Grayscale
+from ex5lib.errors import SettingError
+from ex5lib.faces.landmarks import aligned_box, aligned_landmarks
+from ex5lib.images.tensors import check_image, resize_area, to_uint8
+from ex5lib.inversion.losses import PerceptualDistance
+
+_DESCRIPTOR_SIZE = 512
+
+
+def _as_arrays(a: Tensor, b: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    for image in (a, b):
+        check_image(image, batch=1)
+    if a.shape != b.shape:
+        raise SettingError(f"Only images of one size can be compared, not {list(a.shape[2:])} and {list(b.shape[2:])}.")
+    return tuple(image[0].detach().float().clamp(-1, 1).permute(1, 2, 0).cpu().numpy() for image in (a, b))
+
+
+def psnr(image: Tensor, original: Tensor, mask: Tensor | None = None) -> float:
+    """Peak signal-to-noise ratio in dB of two images [1, 3, H, W] in [−1, 1], that is, for a range of 2.
+
+    Args:
+        image, original: the two.
+        mask: [1, 1, H, W]; only pixels where it is above one half are compared.
+
+    Raises:
+        SettingError: if they are not two images of the same size.
+        SettingError: if the mask has another size, or selects no pixel.
+    """
+    from skimage.metrics import peak_signal_noise_ratio  # imported here: it loads half of SciPy in half a second
+
+    a, b = _as_arrays(image, original)
+    if mask is not None:
+        chosen = _chosen(mask, a)
+        a, b = a[chosen], b[chosen]
+    with np.errstate(divide="ignore"):  # identical images: infinity
+        return float(peak_signal_noise_ratio(b, a, data_range=2))
+
+
+def ssim(image: Tensor, original: Tensor) -> float:
+    """Structural similarity (Wang et al. 2004, with its Gaussian window) of two images [1, 3, H, W] in [−1, 1].
+
+    Raises:
+        SettingError: if they are not two images of the same size.
+    """
+    from skimage.metrics import structural_similarity
+
+    a, b = _as_arrays(image, original)
+    return float(
+        structural_similarity(
+            b, a, data_range=2, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+    )
+
+
+def _chosen(mask: Tensor, pixels: np.ndarray) -> np.ndarray:
+    """A mask as an array of booleans [H, W] for pixels [H, W, 3]."""
+    chosen = mask.squeeze().cpu().numpy() > 0.5
+    if chosen.shape != pixels.shape[:2] or not chosen.any():
+        height, width = pixels.shape[:2]
+        raise SettingError(f"A mask must be [1, 1, {height}, {width}] and select a pixel; this is {list(mask.shape)}.")
+    return chosen
+
+
+def gradient_energy(image: Tensor, size: int = 256) -> float:
+    """Sharpness: the mean squared difference between neighbouring pixels of the luma at ``size`` px.
+
+    Args:
+        image: [1, 3, S, S] in [−1, 1].
+    """
+    luma = Grayscale()(resize_area(image, size).clamp(-1, 1))[:, :1]
+    return sum(luma.diff(dim=axis).square().mean().item() for axis in (2, 3))
+
+
+def color_difference(image: Tensor, original: Tensor, mask: Tensor | None = None) -> float:
+    """Mean CIEDE2000 (Sharma, Wu, Dalal 2005) of two images [1, 3, H, W] in [−1, 1], taken as sRGB.
+
+    Differences above about 2 are visible; colours that nobody would call the same are 20 or more apart.
+
+    Args:
+        image, original: the two.
+        mask: [1, 1, H, W]; only pixels where it is above one half are compared.
+
+    Raises:
+        SettingError: if they are not two images of the same size.
+        SettingError: if the mask has another size, or selects no pixel.
+    """
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
+    a, b = _as_arrays(image, original)
+    differences = deltaE_ciede2000(rgb2lab((a + 1) / 2), rgb2lab((b + 1) / 2))
+    return float(differences.mean() if mask is None else differences[_chosen(mask, a)].mean())
+
+
+def face_mask(face: Tensor, size: int = 256) -> Tensor:
+    """The convex hull of an aligned face's 68 landmarks: [1, 1, size, size], 1 inside, 0 outside."""
+    from skimage.morphology import convex_hull_image
+
+    points = np.clip((aligned_landmarks(face) * size).astype(int), 0, size - 1)
+    marked = np.zeros((size, size), bool)
+    marked[points[:, 1], points[:, 0]] = True
+    return torch.from_numpy(convex_hull_image(marked)).float()[None, None]
+
+
+def iris_colors(face: Tensor) -> np.ndarray:
+    """Colours of the two irises of an aligned face [1, 3, S, S]: [2, 3] sRGB in [0, 1], the image's left one first.
+
+    Each is the median over pixels between the lids and near the eye's centre. Only the middle half in brightness
+    counts, which leaves out the pupil and reflections.
+    """
+    from skimage.draw import polygon
+
+    pixels = to_uint8(face) / 255
+    size = pixels.shape[0]
+    colours = []
+    for eye in (slice(36, 42), slice(42, 48)):
+        lids = aligned_landmarks(face)[eye] * size
+        rows, columns = polygon(lids[:, 1], lids[:, 0], (size, size))
+        radius = 0.22 * np.ptp(lids[:, 0])
+        x, y = lids.mean(axis=0)
+        near = np.hypot(columns - x, rows - y) < radius
+        # A closed eye may have no such pixel: take the one at its centre.
+        iris = pixels[rows[near], columns[near]] if near.any() else pixels[None, round(y), round(x)]
+        brightness = iris.sum(axis=1)
+        low, high = np.quantile(brightness, (0.25, 0.75))
+        colours.append(np.median(iris[(brightness >= low) & (brightness <= high)], axis=0))
+    return np.array(colours)
+
+
+def face_descriptor(face: Tensor) -> np.ndarray:
+    """dlib's descriptor [128] of an aligned face [1, 3, S, S].
+
+    No detector runs: alignment fixes where the face lies in the crop.
+    """
+    pixels = np.ascontiguousarray(to_uint8(resize_area(face, _DESCRIPTOR_SIZE)))
+    shape = weights.landmark_model()(pixels, aligned_box(pixels.shape[0]))
+    return np.array(weights.descriptor_model().compute_face_descriptor(pixels, shape))
+
+
+def identity_distance(face: Tensor, original: Tensor) -> float:
+    """Distance between two aligned faces' descriptors; below about 0.6, dlib takes them for the same person."""
+    return float(np.linalg.norm(face_descriptor(face) - face_descriptor(original)))
+
+
+def compare(
+    image: Tensor, original: Tensor, distance: PerceptualDistance | None = None, size: int = 256
+) -> dict[str, float]:
+    """PSNR, SSIM and perceptual distance at ``size`` px, and identity distance, between a result and the original.
+
+    Args:
+        image, original: aligned faces [1, 3, S, S], each of any size.
+        distance: d; by default the project's VGG16 distance.
+        size: px at which they are compared, or the smaller image's size if that is less.
+    """
+    return compare_all({"image": image}, original, distance, size)["image"]
+
+
+@torch.no_grad()
+def compare_all(
+    images: dict[str, Tensor], original: Tensor, distance: PerceptualDistance | None = None, size: int = 256
+) -> dict[str, dict[str, float]]:
+    """As ``compare``, of each of several images; what is needed of the original is computed once."""
+    distance = distance or PerceptualDistance()
+    place = distance.offset.device
+    descriptor, features, found = face_descriptor(original), {}, {}
+    for name, image in images.items():
+        image = image.clamp(-1, 1)  # as displayed: values beyond white would lower the distance but cannot be seen
+        side = min(size, image.shape[-1], original.shape[-1])
+        small, small_original = resize_area(image, side), resize_area(original, side)
+        if side not in features:
+            features[side] = distance.features(small_original.to(place))
+        found[name] = {
+            "distance": distance(small.to(place), features[side]).item(),
+            "psnr": psnr(small, small_original),
+            "ssim": ssim(small, small_original),
+            "identity_distance": float(np.linalg.norm(face_descriptor(image) - descriptor)),
+        }
+    return found

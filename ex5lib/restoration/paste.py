@@ -1,0 +1,249 @@
+"""Putting restored faces back into the photo that they were cropped from.
+
+What is replaced depends on what the degradation hides, which is found by showing it test images (``hidden``):
+
+- colours: the photo keeps its luma and gets the result's chroma, on the head, faded out around it. If the degradation
+  has a ``composite``, that says what is kept: of a faded photo (``UnknownColors``) its detail, while the colours, and
+  with them the contrast, are the restored ones;
+- everything in a region, a hole: the hole and a narrow band around it;
+- a part of everything, as a blur does, or nothing at all: the face, from the chin to the hairline. Hair and background
+  stay the photo's. So they do for a hole or for colours, if the degradation has a ``composite`` and leaves the rest
+  known exactly; if not (a grey photo that is blurred, too), the face is replaced as well.
+
+Replacing happens at the photo's own resolution, and after the result's colours were matched to the photo's at the seam.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ex5lib.degradations.known import Grayscale, compositor
+from ex5lib.degradations.probe import hidden_region, hides_color
+from ex5lib.errors import SettingError
+from ex5lib.faces.alignment import AlignedFace
+from ex5lib.faces.landmarks import aligned_landmarks
+from ex5lib.images.tensors import check_image, resize, resize_area
+
+# Lengths are shares of the crop's side; a face is about half as wide as its crop. Around a face: a margin, which holds
+# the jaw's dark edge, so that it is never seen twice, or hair and ears; a feather; a fade towards the crop's border,
+# to which a long chin comes close.
+_FACE, _HEAD = (0.015, 0.07, 0.03), (0.12, 0.18, 0.06)
+_FOREHEAD = 0.8  # how far above the brows the outline reaches, in lengths of the nose from the brows to its base
+_HOLE_MARGIN, _HOLE_FEATHER = 0.004, 0.012
+_HOLE_MARGIN_PX, _HOLE_FEATHER_PX = 1.5, 3  # and at least these px of the photo: the crop smears a hole's edge
+_RING = 0.03  # width of the ring outside of what is replaced; there, too, the colours are compared
+_GRID = 64  # px at which they are compared: finer differences are not of colour but of what is shown
+_UNLIKE = (0.4, 0.2, 0.1, 0.1, 0.1, 0.1)  # a difference that stands out by more than this hardly counts, by round
+
+_luma = Grayscale()
+
+
+def paste(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, nn.Module]]) -> Tensor:
+    """Put the results found for one or more faces of a photo back into it, one after the other.
+
+    Where the crops of two grey faces overlap, each takes its colours from the nearer one.
+
+    Args:
+        photo: [1, 3, H, W], usually ``face.photo``.
+        faces: for each the aligned face, its result [1, 3, S, S], and the degradation that was searched through.
+
+    Returns:
+        [1, 3, H, W]; where nothing is replaced (``replaced_share`` is 0), exactly the photo.
+
+    Raises:
+        SettingError: if an image has the wrong shape, or a face was found in a photo of another size.
+    """
+    check_image(photo, batch=1)
+    for face, result, _ in faces:
+        check_image(result, batch=1)
+        if face.photo.shape != photo.shape:
+            (height, width), (h, w) = photo.shape[2:], face.photo.shape[2:]
+            raise SettingError(
+                f"The photo is {width} × {height} px, but the face was found in one of {w} × {h} px: paste it there."
+            )
+    faces = [(face, result.detach().float().clamp(-1, 1), degradation) for face, result, degradation in faces]
+    crops = [_recolored(face, result, degradation) for face, result, degradation in faces]
+    photo = _colored(
+        photo,
+        [
+            (face, result, crop)
+            for (face, result, degradation), crop in zip(faces, crops, strict=True)
+            if hides_color(degradation)
+        ],
+    )
+    for (face, result, degradation), known in zip(faces, crops, strict=True):
+        share = replaced_share(face, result, degradation)
+        if share.any():
+            rows, columns = window = _window(face)
+            here = photo[:, :, rows, columns]
+            matched = _to_photo(_matched(result, known, share), face, window).clamp(-1, 1)
+            here += _to_photo(share, face, window) * (matched - here)
+    return photo
+
+
+@torch.no_grad()
+def replaced_share(face: AlignedFace, result: Tensor, degradation: nn.Module) -> Tensor:
+    """How much of each pixel of the crop a paste takes from the result: 1 inside, 0 outside, smooth in between.
+
+    Args:
+        face: the aligned face.
+        result: [1, 3, S, S].
+        degradation: D.
+
+    Returns:
+        [1, 1, S, S]; 0 all over if only colours are replaced.
+    """
+    from scipy.ndimage import distance_transform_edt  # imported here: it takes a quarter of a second
+
+    size, side = result.shape[-1], np.linalg.norm(face.quad[3] - face.quad[0])
+    composite = compositor(degradation)
+    if exact := composite is not None:  # black where nothing of a white photo is kept
+        white = torch.ones(1, 3, size, size)
+        hole = (composite(white, -white) < -0.999).all(dim=1)[0]
+    else:
+        hole = hidden_region(degradation, size)[0, 0]
+    hole = hole.cpu().numpy()
+    share = np.zeros((size, size))
+    if hole.any():
+        margin = max(_HOLE_MARGIN, _HOLE_MARGIN_PX / side) + 1 / size  # between two pixels the share is interpolated
+        feather = max(_HOLE_FEATHER, _HOLE_FEATHER_PX / side)
+        share = _smoothstep(1 - (distance_transform_edt(~hole) / size - margin) / feather)
+    if not exact or not (hole.any() or hides_color(degradation)):
+        share = np.maximum(share, _around_face(face, result, *_FACE))
+    return torch.from_numpy(share)[None, None].float()
+
+
+def _around_face(face: AlignedFace, result: Tensor, margin: float, feather: float, fade: float) -> np.ndarray:
+    """A share [S, S] of 1 in the face and a margin around it, fading over the feather, 0 at the crop's border."""
+    from scipy.ndimage import distance_transform_edt
+
+    size = result.shape[-1]
+    inside = _outline(face.image, size) | _outline(result, size)  # neither's chin may show beside the other's
+    share = _smoothstep(1 - (distance_transform_edt(~inside) / size - margin) / feather)
+    return share * _smoothstep(_inward(size) / fade)
+
+
+def _outline(face: Tensor, size: int) -> np.ndarray:
+    """The pixels [size, size] of a crop [1, 3, S, S] between the jaw and a hairline estimated from brows and nose."""
+    from skimage.draw import polygon2mask
+
+    points = aligned_landmarks(resize(face, 512)) * size
+    jaw = points[:17]
+    between = np.linspace(jaw[0], jaw[-1], len(jaw))  # on the line from temple to temple
+    brows, nose = points[17:27, 1].mean(), points[33, 1]
+    height = between[:, 1].mean() - (brows - _FOREHEAD * (nose - brows))
+    depth = jaw[:, 1] - between[:, 1]
+    forehead = between - np.column_stack([np.zeros(len(jaw)), depth / depth.max() * height])  # the jaw, turned up
+    return polygon2mask((size, size), np.concatenate([jaw, forehead[::-1]])[:, ::-1])
+
+
+def _matched(result: Tensor, known: Tensor, share: Tensor) -> Tensor:
+    """The result, its colours shifted so that they agree with the known ones where the seam will be.
+
+    The shift c minimises Σ |∇c|² + Σ w |c − d|² on a coarse grid, d being the difference of the two images and w how
+    much of a grid cell lies at the seam. Inside it spreads as smoothly as a membrane. Where something else is shown
+    than in the photo, a strand of hair, say, d is an outlier and says nothing of the colours: the second term is
+    Geman and McClure's, solved by reweighting from the median on, with a bound that tightens.
+
+    Args:
+        result, known: [1, 3, S, S].
+        share: [1, 1, S, S], of the result in the paste.
+    """
+    from scipy.ndimage import distance_transform_edt
+    from scipy.sparse import diags, identity, kron
+    from scipy.sparse.linalg import splu
+
+    size, grid = result.shape[-1], min(_GRID, result.shape[-1])
+    near = torch.from_numpy(distance_transform_edt(share[0, 0].numpy() == 0) < _RING * size)
+    seam = near.float() * (share < 0.5)  # further inside, the photo may be black
+    weight = resize_area(seam, grid)
+    difference = resize_area(seam * (known - result), grid) / weight.clamp(min=1e-6)
+    w, d = weight.flatten().double().numpy(), difference[0].flatten(1).T.double().numpy()  # [cells], [cells, 3]
+    step = diags([-1.0, 1.0], [0, 1], shape=(grid - 1, grid))
+    line, one = step.T @ step, identity(grid)
+    membrane = kron(line, one) + kron(one, line)
+    c = np.median(d[w > 0], axis=0) if w.any() else 0.0
+    for unlike in _UNLIKE:
+        pull = w * (1 + ((c - d) ** 2).sum(axis=1) / unlike**2) ** -2
+        c = splu((membrane + diags(pull + 1e-6)).tocsc()).solve(pull[:, None] * d)  # 1e-6: without any seam, c = 0
+    shift = torch.from_numpy(c.T.reshape(1, 3, grid, grid)).float()
+    return (result + F.interpolate(shift, size=(size, size), mode="bicubic")).clamp(-1, 1)
+
+
+def _recolored(face: AlignedFace, result: Tensor, degradation: nn.Module) -> Tensor:
+    """The crop [1, 3, S, S] of the photo with the result's colours, if the degradation hides them; else as it is."""
+    crop = resize(face.image, result.shape[-1])
+    if not hides_color(degradation):
+        return crop
+    members = degradation if isinstance(degradation, nn.Sequential) else [degradation]
+    composite = compositor(nn.Sequential(*(member for member in members if hides_color(member))))
+    if composite is None:  # nobody says what is kept
+        return _luma(crop) + result - _luma(result)
+    return composite(crop, result)
+
+
+def _colored(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, Tensor]]) -> Tensor:
+    """A copy of the photo in which the faces, each given with its result, have the colours of their recoloured crops.
+
+    What is added to the photo is how the crop changed, so that no detail is lost that is too fine for the crop.
+    """
+    colored, total, parts = photo.clone(), torch.zeros_like(photo[:, :1]), []
+    for face, result, recolored in faces:
+        rows, columns = window = _window(face)
+        head = torch.from_numpy(_around_face(face, result, *_HEAD))[None, None].float()
+        weight = _to_photo(torch.from_numpy(_inward(result.shape[-1]))[None, None].float() ** 4, face, window)
+        total[:, :, rows, columns] += weight
+        share = weight * _to_photo(head, face, window)
+        change = recolored - resize(face.image, result.shape[-1])
+        parts.append((rows, columns, share, _to_photo(change, face, window)))
+    for rows, columns, share, change in parts:
+        here = photo[:, :, rows, columns]
+        toned = (here + change).clamp(-1, 1)
+        colored[:, :, rows, columns] += share / total[:, :, rows, columns].clamp(min=1e-12) * (toned - here)
+    return colored
+
+
+def _inward(size: int) -> np.ndarray:
+    """How far each pixel of a crop is from its border, as a share of the side: [size, size]."""
+    line = np.minimum(np.arange(size), np.arange(size)[::-1]) / size
+    return np.minimum(line[:, None], line)
+
+
+def _smoothstep(x):
+    x = x.clip(0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def _window(face: AlignedFace) -> tuple[slice, slice]:
+    """The rows and columns of the photo that the face's crop touches."""
+    height, width = face.photo.shape[2:]
+    left, top = np.floor(face.quad.min(axis=0)).astype(int).clip(0)
+    right, bottom = np.ceil(face.quad.max(axis=0)).astype(int).clip(0) + 1
+    return slice(min(top, height), min(bottom, height)), slice(min(left, width), min(right, width))
+
+
+def _to_photo(crop: Tensor, face: AlignedFace, window: tuple[slice, slice]) -> Tensor:
+    """A crop [1, C, S, S] laid back over a window of the photo: [1, C, rows, columns].
+
+    An image is antialiased and then interpolated by cubic splines, and continues beyond the crop as at its border. A
+    map of one channel is smooth already: it is interpolated linearly and is 0 beyond.
+    """
+    from scipy.ndimage import affine_transform
+
+    side, is_map = np.linalg.norm(face.quad[3] - face.quad[0]), crop.shape[1] == 1
+    if side < crop.shape[-1] and not is_map:
+        crop = resize(crop, int(np.ceil(side)))
+    across, down = (face.quad[3] - face.quad[0]) / crop.shape[-1], (face.quad[1] - face.quad[0]) / crop.shape[-1]
+    back = np.linalg.inv(np.column_stack([across, down]))  # from px of the photo to px of the crop
+    rows, columns = window
+    first = back @ (np.array([columns.start, rows.start]) - face.quad[0]) - 0.5  # the quad is the outer edge
+    order, mode = (1, "constant") if is_map else (3, "nearest")
+    shape = (rows.stop - rows.start, columns.stop - columns.start)
+    planes = [
+        affine_transform(plane, back[::-1, ::-1], first[::-1], shape, order=order, mode=mode)  # (row, column)
+        for plane in crop[0].numpy()
+    ]
+    return torch.from_numpy(np.stack(planes))[None]

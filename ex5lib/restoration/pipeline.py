@@ -1,0 +1,333 @@
+"""The whole pipeline for a photo: photo → aligned face → degraded → searched → composite → compared → pasted back.
+
+The command line and the notebooks (and so the report) all use it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ex5lib import figures, weights
+from ex5lib.degradations.blind import unknown_parameters, with_found
+from ex5lib.degradations.known import REFERENCE_SIZE, GaussianBlur, Grayscale, Identity, Inpaint, compositor
+from ex5lib.errors import SettingError, unknown_name
+from ex5lib.faces.alignment import AlignedFace, Photo, load_face
+from ex5lib.files import replacing
+from ex5lib.images.loading import save_image
+from ex5lib.inversion import tuning
+from ex5lib.inversion.latents import LatentStatistics, latent_statistics, sample_ws
+from ex5lib.inversion.losses import PerceptualDistance
+from ex5lib.inversion.projection import Projection
+from ex5lib.inversion.projector import project
+from ex5lib.inversion.recipes import Recipe, pick_recipe
+from ex5lib.restoration import results
+from ex5lib.restoration.diagnosis import examine, proposed
+from ex5lib.restoration.metrics import compare_all
+from ex5lib.restoration.paste import paste
+from stylegan2_ada.generator import Generator
+from stylegan2_ada.readers import save_generator
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The exercise's tasks: what is done to the photo.
+TASKS: dict[str, nn.Module] = {
+    "inversion": Identity(),
+    "deblurring": GaussianBlur(kernel_size=25),
+    "colourisation": Grayscale(),
+    "inpainting": Inpaint(top=164, left=84, height=44, width=88),  # the mouth
+}
+
+MAX_SAMPLES = 8
+SAMPLES_PSI = 0.7  # truncation of the faces that answers are pulled towards
+
+
+def pick_task(name: str) -> nn.Module:
+    """The degradation of the task of that name.
+
+    Raises:
+        SettingError: if there is no such task.
+    """
+    if name not in TASKS:
+        raise unknown_name("task", name, TASKS)
+    return TASKS[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Restoration:
+    """A photo, the result found for it, and how good that result is.
+
+    Attributes:
+        face: the aligned face; ``face.photo`` is the whole photo.
+        degradation: D, as applied to the generated image; what was unknown of it is as found.
+        target: y [1, 3, S, S], the degraded face that the search tried to match.
+        original: [1, 3, S, S], the undegraded face; None if the photo itself was degraded.
+        run: the search.
+        distance: d.
+        tuned: the generator that was tuned to this photo, if one was; ``run.image`` is then its image.
+        others: further answers for the same photo, which fit what is known of it, too.
+    """
+
+    face: AlignedFace
+    degradation: nn.Module
+    target: Tensor
+    original: Tensor | None
+    run: Projection
+    distance: PerceptualDistance
+    tuned: Generator | None = None
+    others: tuple["Restoration", ...] = ()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the user ended a search or a tuning early, of this answer or of another."""
+        tuning = self.run.settings.get("tune", {"done": 0, "num_steps": 0})
+        early = self.run.stopped or tuning["done"] < tuning["num_steps"]
+        return early or any(other.stopped for other in self.others)
+
+    @property
+    def result(self) -> Tensor:
+        """The image that was found [1, 3, R, R], undegraded."""
+        return self.run.image
+
+    @cached_property
+    def composite(self) -> Tensor | None:
+        """The known part of the photo, completed from the result; None if no part is known exactly."""
+        composite = compositor(self.degradation)
+        return None if composite is None else composite(self.target, self.result)
+
+    @cached_property
+    def photo(self) -> Tensor | None:
+        """The whole photo [1, 3, H, W] with the result put back into it; None if the photo itself was the aligned crop.
+
+        It is put into the photo as it was given. One that was degraded only for the search is still intact around the
+        result, so that a demonstration shows how the result looks in its place.
+        """
+        if self.face.landmarks is None:
+            return None
+        return paste(self.face.photo, [(self.face, self.result, self.degradation)])
+
+    @cached_property
+    def images(self) -> dict[str, Tensor]:
+        """The images of the crop by name: original (or aligned, if the photo itself was degraded), degraded and
+        composite if there is one, and result."""
+        images = {"aligned" if self.original is None else "original": self.face.image}
+        if self.target is not self.face.image:
+            images["degraded"] = self.target
+        images["result"] = self.result
+        return images if self.composite is None else images | {"composite": self.composite}
+
+    @property
+    def best_image(self) -> Tensor:
+        """The composite if there is one, else the result."""
+        return self.result if self.composite is None else self.composite
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Numbers about the search and, given an original, how close start, result and composite come to it."""
+        run = self.run
+        search = {
+            "num_steps": run.num_steps, "distance": run.distance, "latent_distance": run.latent_distance,
+            "seconds": run.seconds,
+        }  # fmt: skip
+        if self.original is None:
+            return {"search": search}
+        images = {"start": run.snapshots.get(0), "result": self.result, "composite": self.composite}
+        images = {f"{name} and original": image for name, image in images.items() if image is not None}
+        return {"search": search} | compare_all(images, self.original, self.distance)
+
+    def figures(self) -> dict[str, "Figure"]:
+        """The plots by name: comparison, iterations, losses; answers, if several; alignment, if cropped here."""
+        plots = {
+            "comparison": figures.plot_images(list(self.images.values()), list(self.images)),
+            "iterations": figures.plot_iterations(self.run, self.original),
+            "losses": figures.plot_losses(self.run),
+        }
+        if self.others:
+            plots["answers"] = figures.plot_answers([answer.best_image for answer in (self, *self.others)])
+        return plots | ({"alignment": figures.plot_alignment(self.face)} if self.face.landmarks is not None else {})
+
+    def save(
+        self, folder: str | Path, *, request: dict | None = None, frames: Sequence[Tensor] | None = None
+    ) -> list[Path]:
+        """Write everything into a folder: projection, images, figures, tuned generator and ``metrics.json``.
+
+        The images are those of the crop, and ``photo.png``, the whole photo with the result put back. What an earlier
+        result left there goes, and nothing else (``results.begin``).
+
+        Args:
+            folder: created if it is missing.
+            request: recorded in ``metrics.json``, which is written last: a folder that has it is complete.
+            frames: of an animation of the search, ``search.webp``.
+
+        Returns:
+            the paths of the files.
+        """
+        folder, plots = Path(folder), self.figures()
+        images = self.images | {f"answer{i}": answer.best_image for i, answer in enumerate(self.others, start=2)}
+        if self.photo is not None:
+            images["photo"] = self.photo
+        report = {"metrics": self.metrics, "settings": self.run.settings, "request": request or {}}
+        report["stopped"] = self.stopped
+        names = ["projection.npz", *(f"{name}.png" for name in (*images, *plots))]
+        names += ["generator.safetensors"] * (self.tuned is not None) + ["search.webp"] * (frames is not None)
+        results.begin(folder, names)
+        self.run.save(folder)
+        for name, image in images.items():
+            save_image(image, folder / f"{name}.png")
+        for name, plot in plots.items():
+            figures.save_figure(plot, folder / f"{name}.png")
+        if self.tuned is not None:
+            with replacing(folder / "generator.safetensors") as temporary:
+                save_generator(self.tuned, temporary)
+        if frames is not None:
+            figures.save_animation(frames, folder / "search.webp")
+        return [*(folder / name for name in names), results.finish(folder, names, report)]
+
+
+def restore(
+    photo: Photo | AlignedFace,
+    degradation: nn.Module | str | None = None,
+    *,
+    already_degraded: bool = False,
+    degraded_by: nn.Module | None = None,
+    face: int | None = None,
+    aligned: bool = False,
+    generator: str | Path | Generator = "mobile-ffhq",
+    distance: PerceptualDistance | None = None,
+    recipe: str | Recipe = "fast",
+    samples: int = 1,
+    tune: int = 0,
+    device: str | torch.device = "auto",
+    **settings,
+) -> Restoration:
+    """Restore a photo: align it, degrade it, search for its latent, and compare the result with the original.
+
+    Args:
+        photo: the path of an image file, a PIL image, a tensor [1, 3, H, W], or an aligned face.
+        degradation: D, any module from images to images; None inverts the photo as it is. "auto" is what
+            ``damage.examine`` proposes for the photo, which is then taken to be degraded already.
+        already_degraded: whether the photo itself is degraded, so that there is no original to compare with.
+        degraded_by: degrades the photo in place of ``degradation``, which then applies only to the generated image.
+        face: index of the face, from 0, best score first; None takes the best.
+        aligned: treat the photo as an aligned crop, without looking for a face.
+        generator: a name or a file, as in ``load_generator``, or a generator.
+        distance: d; by default the project's VGG16 distance.
+        recipe: a name in ``RECIPES``, or a ``Recipe``.
+        samples: how many answers to look for (``Restoration.others``). What the photo does not say, the latent distance
+            decides, which pulls w towards the mean face w̄. Every search after the first starts at a random face, with
+            noise buffers of its own, and is pulled towards that face instead.
+        tune: steps of pivotal tuning (``tuning.tune``) after the search: 50 bring the photo itself; 0 does without.
+        device: "auto", "cuda", "mps", "cpu" or a torch.device.
+        settings: further keywords of ``project``: num_steps, latent_weight, seed, callback, …
+
+    Raises:
+        FileError, FaceError: if the photo cannot be read, or has no such face.
+        WeightsError: if pretrained weights cannot be fetched or read.
+        SettingError, DeviceError, DivergedError: as in ``project``.
+
+    Example:
+        >>> done = restore("me.jpg", GaussianBlur(kernel_size=25))
+        >>> done.metrics["result and original"]["psnr"], done.save("results/me")
+    """
+    G = generator if isinstance(generator, Generator) else weights.load_generator(generator, device)
+    if isinstance(degradation, str) and degradation != "auto":
+        raise SettingError(f'A degradation is a module, or "auto", not "{degradation}".')
+    # A generator smaller than the photo would hide what the photo suffers from.
+    size = max(G.img_resolution, REFERENCE_SIZE) if degradation == "auto" else G.img_resolution
+    subject = load_face(photo, face=face, aligned=aligned, size=size)
+    if degradation == "auto":
+        degradation, already_degraded = proposed(examine(subject)), True
+    (done,) = restore_faces(
+        [subject], degradation, already_degraded=already_degraded, degraded_by=degraded_by, generator=G,
+        distance=distance, recipe=recipe, samples=samples, tune=tune, device=device, **settings,
+    )  # fmt: skip
+    return done
+
+
+def restore_faces(
+    faces: Sequence[AlignedFace],
+    degradation: nn.Module | None = None,
+    *,
+    generator: Generator,
+    already_degraded: bool = False,
+    degraded_by: nn.Module | None = None,
+    distance: PerceptualDistance | None = None,
+    recipe: str | Recipe = "fast",
+    samples: int = 1,
+    tune: int = 0,
+    seed: int = 0,
+    statistics: LatentStatistics | None = None,
+    device: str | torch.device = "auto",
+    **settings,
+) -> list[Restoration]:
+    """Restore several aligned faces in one search, all degraded in the same way; arguments as in ``restore``."""
+    if not faces:
+        raise SettingError("There is no face to restore: give at least one.")
+    if not isinstance(tune, int) or tune < 0:
+        raise SettingError(f"The steps of a tuning are 0, for none, or a positive whole number, not {tune}.")
+    if not isinstance(samples, int) or not 1 <= samples <= MAX_SAMPLES:
+        raise SettingError(f"A photo gets 1 to {MAX_SAMPLES} answers, not {samples}.")
+    if samples > 1 and "z" in (settings.get("space"), pick_recipe(recipe).stages[0].space):
+        raise SettingError("Several answers are looked for in w or w+, not in z: leave out one of the two.")
+    if already_degraded and degraded_by is not None:
+        raise SettingError("A photo that is already degraded is not degraded again: leave out degraded_by.")
+    G, degradation = generator, degradation or Identity()
+    distance = distance or PerceptualDistance(device=device)
+    degrade = _known_damage(degradation) if already_degraded else degraded_by or degradation
+    faces = [load_face(face, size=G.img_resolution) for face in faces]
+    with torch.no_grad():
+        targets = [degrade(face.image) for face in faces]
+    statistics = statistics or latent_statistics(G, num_samples=_w_avg_samples(recipe, settings), seed=seed)
+    settings.pop("w_avg_samples", None)  # they have been counted
+
+    def search(i: int) -> list[Restoration]:
+        """The i-th answer for each face: beyond the first, towards somebody else."""
+        towards = another_face(G, statistics, seed + i) | {"callback": None} if i else {"statistics": statistics}
+        run = project(
+            G, torch.cat(targets), degradation=degradation, distance=distance, recipe=recipe, seed=seed + i,
+            device=device, **(settings | towards),
+        )  # fmt: skip
+        D = with_found(degradation, run.settings["found"]) if run.settings["found"] else degradation
+        found = [(None, one) for one in run]
+        if tune and not run.stopped:
+            keywords = {name: settings[name] for name in ("progress", "dtype") if name in settings}
+            found = [  # one by one: each photo gets a generator of its own
+                tuning.tune(G, one, degradation=D, num_steps=tune, distance=distance, device=device, **keywords)
+                for one in run
+            ]
+        return [
+            Restoration(face, D, target, None if already_degraded else face.image, one, distance, tuned)
+            for face, target, (tuned, one) in zip(faces, targets, found, strict=True)
+        ]
+
+    answers = [search(0)]
+    while len(answers) < samples and not any(answer.stopped for answer in answers[-1]):
+        answers.append(search(len(answers)))
+    return [replace(first, others=tuple(others)) for first, *others in zip(*answers, strict=True)]
+
+
+@torch.no_grad()
+def another_face(G: Generator, statistics: LatentStatistics, seed: int) -> dict:
+    """Keywords of ``project`` with which a search starts at the random face of that seed, and is pulled towards it."""
+    chosen = statistics.origin.get("class_index")
+    w = sample_ws(G, seed, truncation_psi=SAMPLES_PSI, class_index=chosen)[:, 0]
+    return {"statistics": replace(statistics, w_avg=w[0]), "start": w}
+
+
+def _known_damage(degradation: nn.Module) -> nn.Module:
+    """Of a degradation what is applied to a photo that suffers from it already: a hole, a loss of all colours.
+
+    That leaves as it is what such a photo shows, but makes a nearly grey one exactly grey and any hole black.
+    """
+    members = degradation if isinstance(degradation, nn.Sequential) else [degradation]
+    exact = [member for member in members if compositor(member) is not None and not unknown_parameters(member)]
+    return nn.Sequential(*exact)
+
+
+def _w_avg_samples(recipe: str | Recipe, settings: dict) -> int:
+    return settings.get("w_avg_samples") or pick_recipe(recipe).w_avg_samples
