@@ -6,11 +6,10 @@ import io
 from PIL import Image
 from torch import Tensor
 
-from ex5lib.degradations.known import REFERENCE_SIZE
 from ex5lib.errors import SettingError
 from ex5lib.images.tensors import check_image, resize, resize_area, to_uint8
 
-FRAME_SIZE = REFERENCE_SIZE  # of a sweep
+FRAME_SIZE = 256  # of a sweep
 PICTURE_SIZE = 512  # of the explorer
 
 
