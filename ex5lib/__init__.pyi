@@ -1,7 +1,7 @@
 from .course.section import Section
-from .degradations.blind import UnknownBlur, UnknownColors
 from .degradations.jpeg import Jpeg
 from .degradations.known import Downsample, GaussianBlur, Grayscale, Identity, Inpaint, Noise
+from .degradations.unknown import UnknownBlur, UnknownColors
 from .errors import Ex5Error
 from .explorer.widget import explore
 from .faces.alignment import align_face

@@ -111,9 +111,10 @@ def plot_losses(run) -> Figure:
     Dotted lines mark where a coarse-to-fine search changes its image size; distances are not comparable across them.
     """
     history, settings = run.history, run.settings
+    colours = settings["color_weight"] * history["color_distance"]
     others = {
-        "colours: λ$_c$ c": (settings["color_weight"] * history["color_distance"], 3),
-        "latent: λ$_w$ ‖w − w̄‖": (settings["latent_weight"] * history["latent_distance"], 2),
+        "colours: λ$_c$ c": (colours, 3),
+        "latent: λ$_w$ ‖w − w̄‖": (history["score"] - history["distance"] - colours, 2),
         "noise: λ$_n$ R(n)": (settings["noise_weight"] * history["noise_regularization"], 4),
     }
     others = {label: line for label, line in others.items() if np.any(line[0] > 0)}  # only those have a logarithm

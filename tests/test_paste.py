@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 import ex5lib
-from ex5lib.degradations.blind import UnknownColors
+from ex5lib.degradations.unknown import UnknownColors
 from ex5lib.errors import SettingError
 from ex5lib.faces.alignment import AlignedFace, align_face, crop_quad
 from ex5lib.faces.landmarks import aligned_landmarks

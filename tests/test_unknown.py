@@ -11,7 +11,7 @@ from torch import nn
 
 import ex5lib
 from ex5lib import GaussianBlur, Grayscale, Identity, Inpaint, project
-from ex5lib.degradations.blind import UnknownBlur, UnknownColors, unknown_parameters, with_found
+from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters, with_found
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import Downsample, Noise, compositor
 from ex5lib.degradations.probe import hides_color

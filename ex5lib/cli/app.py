@@ -17,8 +17,8 @@ from ex5lib.cli.album import parse_share
 from ex5lib.cli.commands import convert, demo, explore, fetch, report, sample, submit, weights
 from ex5lib.cli.jobs import Job
 from ex5lib.course.handin import load_latent
-from ex5lib.degradations.blind import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.degradations.known import GaussianBlur, Grayscale, Identity, Inpaint
+from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.devices import keep_freed_memory
 from ex5lib.errors import Ex5Error, SettingError, UnsureFaceError, sentence, unknown_name
 from ex5lib.faces.alignment import AlignedFace, align_face
@@ -27,6 +27,7 @@ from ex5lib.faces.masks import PLACES, fitted_mask
 from ex5lib.files import check_writable
 from ex5lib.images.loading import save_image
 from ex5lib.images.masks import load_mask
+from ex5lib.inversion.recipes import pick_recipe
 from ex5lib.restoration.diagnosis import examine, proposed
 from ex5lib.restoration.results import check_kept, content
 from ex5lib.weights import GENERATORS
@@ -106,7 +107,7 @@ def invert(
     all_faces: o.AllFaces = False,
     aligned: o.Aligned = False,
     tune: o.Tune = 0,
-    samples: o.Samples = 1,
+    answers: o.Answers = 1,
     compile: o.Compile = False,
     batch: o.Batch = 1,
     shard: o.Shard = None,
@@ -119,7 +120,7 @@ def invert(
     """
     options = dict(locals()) | {"landmarks": _points(landmarks, photo, aligned or all_faces)}
     request, share = _request(options), _share(options)
-    options["start"] = load_latent(start) if start else None
+    _take_recipe(options)
     photo, out = options.pop("photo"), options.pop("out") or _default_out(photo, "inversion")
     job = Job(
         **options, degradation_of=lambda _: Identity(), already_degraded=False, request=request, share=share, say=o.say,
@@ -160,7 +161,7 @@ def restore(
     all_faces: o.AllFaces = False,
     aligned: o.Aligned = False,
     tune: o.Tune = 0,
-    samples: o.Samples = 1,
+    answers: o.Answers = 1,
     compile: o.Compile = False,
     batch: o.Batch = 1,
     shard: o.Shard = None,
@@ -240,7 +241,8 @@ def restore(
 
     for name in ("degradation", "kernel_size", "sigma", "top", "left", "height", "width"):
         del options[name]
-    options["mask"], options["start"] = painted, load_latent(start) if start else None
+    options["mask"] = painted
+    _take_recipe(options)
     photo, out = options.pop("photo"), options.pop("out") or _default_out(photo, degradation)
     job = Job(
         **options,
@@ -251,6 +253,13 @@ def restore(
         inputs=_files(generator, mask, start),
     )
     _run(job, photo, out)
+
+
+def _take_recipe(options: dict) -> None:
+    """Put the recipe that was asked for, and the latent to start at, in the place of the options that name them."""
+    start = options["start"] = load_latent(options["start"]) if options["start"] else None
+    asked = {name: options.pop(name) for name in ("num_steps", "space", "latent_weight")}
+    options["recipe"] = pick_recipe(options["recipe"], start=start, **asked)
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:

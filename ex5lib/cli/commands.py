@@ -136,7 +136,7 @@ def demo(
     """Align a photo, invert it, deblur, colourise and fill it in, and draw one gallery."""
     began = time.perf_counter()
     load_image(photo)  # cheap checks come before slow downloads
-    pick_recipe(recipe)
+    chosen = pick_recipe(recipe, num_steps=num_steps)
     check_writable(out)
     check_kept(out, [photo], ["gallery.png"])
     for name in TASKS:
@@ -147,7 +147,7 @@ def demo(
     for name, degradation in TASKS.items():
         typer.echo(f"{name}:")
         (done,) = restore_faces(
-            [face], degradation, generator=G, distance=distance, recipe=recipe, num_steps=num_steps, device=device,
+            [face], degradation, chosen, generator=G, distance=distance, device=device
         )  # fmt: skip
         tell(done, out / name, done.save(out / name), o.say)
         if done.run.stopped:

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from ex5lib import weights
 from ex5lib.cli.album import claimed, output_folders, photos_in, skipped
 from ex5lib.cli.summary import Outcome, sum_up
-from ex5lib.degradations.blind import with_found
-from ex5lib.degradations.known import REFERENCE_SIZE
+from ex5lib.degradations.unknown import with_found
 from ex5lib.errors import Ex5Error, SettingError, sentence
 from ex5lib.faces.alignment import AlignedFace, load_face
 from ex5lib.faces.masks import mask_on_photo
@@ -23,10 +22,10 @@ from ex5lib.images.tensors import resize, resize_area
 from ex5lib.inversion.latents import LatentStatistics, latent_statistics
 from ex5lib.inversion.losses import PerceptualDistance
 from ex5lib.inversion.projection import Projection
-from ex5lib.inversion.recipes import pick_recipe
+from ex5lib.inversion.recipes import Recipe
 from ex5lib.restoration import results
 from ex5lib.restoration.paste import paste
-from ex5lib.restoration.pipeline import MAX_SAMPLES, Restoration, restore_faces
+from ex5lib.restoration.pipeline import MAX_ANSWERS, Restoration, crop_size, restore_faces
 from stylegan2_ada.generator import Generator
 
 
@@ -66,7 +65,7 @@ class Job:
         all_faces: search every face of a photo, each in a folder of its own.
         share: (3, 8) takes the third of eight shares of a folder.
         mask, mask_on: as in ``masks.fitted_mask``; the detector is not to go by what is marked on the photo.
-        others: as in ``restore`` and ``project``.
+        others: as in ``restore``.
     """
 
     degradation_of: Callable[[AlignedFace], nn.Module | None]
@@ -75,10 +74,7 @@ class Job:
     say: Callable[..., None]
     generator: str
     device: str
-    recipe: str
-    num_steps: int | None
-    latent_weight: float | None
-    space: str | None
+    recipe: Recipe
     seed: int
     class_index: int | None
     face: int | None
@@ -87,7 +83,7 @@ class Job:
     aligned: bool
     already_degraded: bool
     tune: int
-    samples: int
+    answers: int
     compile: bool
     batch: int
     video: bool
@@ -97,11 +93,10 @@ class Job:
     mask_on: str | None = None
 
     def __post_init__(self):
-        pick_recipe(self.recipe)
         if self.tune < 0:
             raise SettingError(f"The steps of a tuning are 0, for none, or a positive number, not {self.tune}.")
-        if not 1 <= self.samples <= MAX_SAMPLES:
-            raise SettingError(f"A photo gets 1 to {MAX_SAMPLES} answers, not {self.samples}.")
+        if not 1 <= self.answers <= MAX_ANSWERS:
+            raise SettingError(f"A photo gets 1 to {MAX_ANSWERS} answers, not {self.answers}.")
         if self.batch < 1:
             raise SettingError(f"A batch needs at least 1 photo, not {self.batch}.")
         if self.all_faces and (self.face is not None or self.aligned):
@@ -124,7 +119,7 @@ class Job:
         """The statistics of W for the class, if one is given."""
         if self.class_index is None:
             return None
-        samples = pick_recipe(self.recipe).w_avg_samples
+        samples = self.recipe.w_avg_samples
         return latent_statistics(self.G, num_samples=samples, seed=self.seed, class_index=self.class_index)
 
     def run(self, photos: Path, out: Path) -> Outcome:
@@ -222,11 +217,9 @@ class Job:
         """The search for the face of a photo, or those for all its faces."""
         request = self.request | {"photo": results.content(photo)}  # before the photo is read, lest it be replaced now
         mask = None if self.mask is None else mask_on_photo(self.mask, load_image(photo), self.mask_on)
-        # A generator smaller than the photo would hide what the photo suffers from; ``restore_faces`` scales the crop.
-        size = max(self.G.img_resolution, REFERENCE_SIZE)
         found = load_face(
             photo, face=self.face, aligned=self.aligned, mask=mask, landmarks=self.landmarks, every=self.all_faces,
-            size=size,
+            size=crop_size(self.G),
         )  # fmt: skip
         if not self.all_faces:
             return [Search(photo, photo.name, folder, found, self.degradation_of(found), request)]
@@ -267,11 +260,10 @@ class Job:
         """Search for several faces at once, all degraded in the same way, and write each result to its folder."""
         film = Film() if self.video else None
         found = restore_faces(
-            [search.face for search in searches], searches[0].degradation, generator=self.G,
-            distance=self.distance, already_degraded=self.already_degraded, recipe=self.recipe,
-            start=self.start, num_steps=self.num_steps, space=self.space, latent_weight=self.latent_weight,
-            seed=self.seed, statistics=self.statistics, device=self.device, tune=self.tune, samples=self.samples,
-            compile=self.compile, callback=film,
+            [search.face for search in searches], searches[0].degradation, self.recipe, generator=self.G,
+            distance=self.distance, already_degraded=self.already_degraded, answers=self.answers, tune=self.tune,
+            start=self.start, seed=self.seed, statistics=self.statistics, device=self.device, compile=self.compile,
+            callback=film,
         )  # fmt: skip
         for i, (search, done) in enumerate(zip(searches, found, strict=True)):
             frames = None if film is None else film.frames(i, done)

@@ -85,9 +85,7 @@ AllFaces = Annotated[
 Aligned = Annotated[bool, typer.Option("--aligned", help="The photo is an aligned crop: do not look for a face.")]
 RecipeName = Annotated[
     str,
-    typer.Option(
-        "--recipe", help="fast; best, three times as long; karras2020, the published 1000 steps; course; robust2023."
-    ),
+    typer.Option("--recipe", help="fast; best, three times as long; karras2020, the published 1000 steps; course."),
 ]
 NumSteps = Annotated[int | None, typer.Option(help="Total optimisation steps.", show_default="the recipe's")]
 LatentWeight = Annotated[
@@ -97,13 +95,11 @@ LatentWeight = Annotated[
         show_default="the recipe's",
     ),
 ]
-Space = Annotated[
-    str | None, typer.Option(help="Latent space: z, w, w+ or s (every channel's style).", show_default="the recipe's")
-]
+Space = Annotated[str | None, typer.Option(help="Latent space: z, w or w+.", show_default="the recipe's")]
 Tune = Annotated[
     int, typer.Option(help="Steps of pivotal tuning after the search, 50 for example: the photo itself, nearly.")
 ]
-Samples = Annotated[
+Answers = Annotated[
     int, typer.Option(help="Answers to look for: several faces that fit the photo and differ in what it does not show.")
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the networks: worth it for long searches.")]

@@ -33,7 +33,7 @@ from ex5lib.files import check_writable, replacing
 from ex5lib.inversion.latents import LatentStatistics
 from ex5lib.inversion.losses import PerceptualDistance
 from ex5lib.inversion.projection import Projection
-from ex5lib.inversion.recipes import Recipe, pick_recipe
+from ex5lib.inversion.recipes import Recipe, Start, pick_recipe
 from ex5lib.restoration.pipeline import Restoration, pick_task, restore_faces
 from stylegan2_ada.generator import Generator
 
@@ -127,8 +127,13 @@ class Section:
         task: str = "inversion",
         *,
         face: AlignedFace | None = None,
+        degradation: nn.Module | None = None,
         degraded_by: nn.Module | None = None,
-        **changes,
+        recipe: str | Recipe | None = None,
+        seed: int | None = None,
+        start: Start = None,
+        statistics: LatentStatistics | None = None,
+        **settings,
     ) -> Restoration:
         """Run one of the report's searches with this section's recipe, and note its numbers.
 
@@ -136,25 +141,29 @@ class Section:
 
         Args:
             task: a name in ``TASKS``, which gives the degradation.
-            face: another face than the section's.
+            face, recipe, seed: others than the section's.
+            degradation: another than the task's.
             degraded_by: what degrades the photo, where that is not what the generated image is degraded with.
-            changes: degradation, latent_weight or any other keyword of ``project``.
+            start, statistics: as in ``project``.
+            settings: other values for the recipe, as ``pick_recipe`` takes them.
 
         Raises:
             SettingError: if there is no such task, or as ``project``.
         """
-        subject = face or self.face
-        settings = {"degradation": pick_task(task)}
-        settings |= {"recipe": self.recipe, "seed": self.seed, "device": self.device} | changes
-        settings.setdefault("num_steps", self._planned(settings["recipe"], settings["degradation"]).num_steps)
-        degraded_by = degraded_by or settings["degradation"]
-        compared = ((name, _identity(settings[name])) for name in sorted(settings))
-        key = (subject.image, _identity(degraded_by), *compared)
+        given = {"degradation": degradation, "recipe": recipe, "seed": seed, "start": start, "statistics": statistics}
+        changes = {name: value for name, value in (given | settings).items() if value is not None}
+        subject, D = face or self.face, degradation or pick_task(task)
+        degraded_by, seed = degraded_by or D, self.seed if seed is None else seed
+        recipe = pick_recipe(recipe or self.recipe, start=start, **settings)
+        key = (
+            subject.image, recipe, seed, _identity(D), _identity(degraded_by), _identity(start), _identity(statistics)
+        )  # fmt: skip
         if key in self._done:
             return self._done[key]
         (done,) = restore_faces(
-            [subject], generator=self.G, degraded_by=degraded_by, distance=self.distance, **settings
-        )
+            [subject], D, recipe, generator=self.G, distance=self.distance, degraded_by=degraded_by, start=start,
+            seed=seed, statistics=statistics, device=self.device,
+        )  # fmt: skip
         if face is None and not changes:
             self.tasks[task] = done
         words = [_in_words(name, value) for name, value in changes.items()]
@@ -171,19 +180,16 @@ class Section:
             self._done[key] = done
         return done
 
-    def num_steps(self, share: float, task: str = "inversion") -> int:
-        """That share of the steps which a task takes with this section's recipe, at least one for each stage.
+    def num_steps(self, share: float) -> int:
+        """That share of the steps of a search with this section's recipe, at least one for each stage.
 
         Raises:
-            SettingError: if there is no such task, or the share is not positive.
+            SettingError: if the share is not positive.
         """
         if not share > 0:
             raise SettingError(f"A share of a search's steps must be positive, not {share}.")
-        stages = self._planned(self.recipe, pick_task(task)).stages
-        return max(len(stages), round(share * sum(stage.num_steps for stage in stages)))
-
-    def _planned(self, recipe: str | Recipe, degradation: nn.Module) -> Recipe:
-        return pick_recipe(recipe).planned(self.G, degradation=degradation)
+        recipe = pick_recipe(self.recipe)
+        return max(len(recipe.stages), round(share * recipe.num_steps))
 
     def show(self, name: str, figure: Figure, caption: str) -> None:
         """Put a figure with its number and caption on the page, and as PNG and PDF into the section's folder."""

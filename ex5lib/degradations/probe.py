@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ex5lib.degradations.blind import unknown_parameters
 from ex5lib.degradations.known import REFERENCE_SIZE
+from ex5lib.degradations.unknown import unknown_parameters
 
 _FACE = slice(83, 228), slice(57, 202)  # rows and columns of 256 px where FFHQ's crop has the face, from brows to chin
 

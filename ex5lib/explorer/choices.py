@@ -1,17 +1,16 @@
 """What can be chosen in the explorer, and the degradations and the λ_w that follow from it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ex5lib.degradations.blind import UnknownBlur, UnknownColors, with_found
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, GaussianBlur, Grayscale, Identity, Inpaint, Noise
+from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, with_found
 from ex5lib.errors import SettingError, unknown_name
-from ex5lib.inversion.recipes import Recipe
 from ex5lib.restoration.diagnosis import Damage
 
 WEIGHTS = (1e-7, 10.0)  # the default's 10 ** −3 and four decades to either side
@@ -58,7 +57,7 @@ class Choice:
         factor, quality, noise_sigma: of ``Downsample``, ``Jpeg`` and ``Noise``.
         recipe: its name.
         seed: of the search.
-        answer: 0, or the how-manieth further answer for the same photo, as ``restore(samples=…)`` counts them.
+        answer: 0, or the number of a further answer for the same photo, as ``restore(answers=…)`` counts them.
         latent_weight: λ_w; None is the task's own.
     """
 
@@ -241,12 +240,12 @@ def unpacked(hole: Rectangle | bytes) -> Tensor:
     return torch.from_numpy(pixels).float().view(1, 1, REFERENCE_SIZE, REFERENCE_SIZE)
 
 
-def own_weight(planned: Recipe) -> tuple[float, str]:
-    """The λ_w that a recipe, planned for a task, has for it, and what to say about it."""
-    if planned.color_layers is not None:
-        rest = f"{planned.latent_weight:g} for all other layers"
-        return planned.colorless_weight, f"the task's own: {planned.colorless_weight:g} for the colours' layers, {rest}"
-    return planned.latent_weight, f"the task's own: {planned.latent_weight:g}"
+def own_weight(weights: Sequence[float]) -> tuple[float, str]:
+    """The λ_w that is shown for a task, of those of its layers, and what to say about it."""
+    coarse, fine = weights[0], weights[-1]
+    if coarse == fine:
+        return fine, f"the task's own: {fine:g}"
+    return fine, f"the task's own: {fine:g} for the colours' layers, {coarse:g} for all other layers"
 
 
 def about(recipes: Iterable[str]) -> dict:

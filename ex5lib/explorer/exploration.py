@@ -20,10 +20,8 @@ from ex5lib.explorer.shelf import Found, Shelf
 from ex5lib.explorer.subjects import MAX_BYTES, Subject, Upload, find_subjects
 from ex5lib.faces.alignment import AlignedFace
 from ex5lib.images.frames import PICTURE_SIZE, jpeg, preview
-from ex5lib.inversion.recipes import Recipe
 from ex5lib.restoration.pipeline import Restoration
 from ex5lib.samples import sample_names, sample_photo
-from stylegan2_ada.generator import Generator
 
 _SECONDS_BETWEEN_FRAMES = 0.05
 ACTIONS = (
@@ -39,11 +37,9 @@ class Exploration:
     already is shown at once.
 
     Args:
-        G: the generator.
+        searcher: what searches, with a generator and recipes to choose from.
         face: the photo's face, undegraded or damaged itself.
         choice: where the controls start.
-        recipes: {name: recipe} to choose from.
-        keywords: of ``project``, for every search.
         name: of the photo.
         out: where results are saved.
 
@@ -60,16 +56,15 @@ class Exploration:
 
     def __init__(
         self,
-        G: Generator,
+        searcher: Searcher,
         face: AlignedFace,
         choice: Choice,
-        recipes: dict[str, Recipe],
-        keywords: dict | None = None,
         *,
         name: str = "photo",
         out: str | Path = "results",
     ):
-        self._searcher, self._size, self._out = Searcher(G, recipes, keywords or {}), G.img_resolution, Path(out)
+        recipes = searcher.recipes
+        self._searcher, self._size, self._out = searcher, searcher.G.img_resolution, Path(out)
         self.board, self.shelf, self.choice = Board(), Shelf(), choice
         self.status, self._error, self._own = "Press Run.", False, (recipes[choice.recipe].latent_weight, "")
         # The worker and the pages' threads share everything here; whoever changes it holds the lock.
@@ -279,7 +274,7 @@ class Exploration:
         self.board.put(photo=jpeg(small, PICTURE_SIZE))
         try:
             target, mask = self.choice.applied(small)
-            self._own = own_weight(self._searcher.plan(self.choice))
+            self._own = own_weight(self._searcher.plan(self.choice).latent_weights.tolist())
         except Ex5Error as error:
             self._stale = ["target", "result", "composite"]
             self._say(str(error), error=True)

@@ -21,11 +21,11 @@ from ex5lib.devices import pick_device
 from ex5lib.errors import Ex5Error, FileError, sentence
 from ex5lib.explorer.choices import Choice
 from ex5lib.explorer.exploration import Exploration
+from ex5lib.explorer.searching import Searcher, offered
 from ex5lib.faces.alignment import load_face
-from ex5lib.inversion.recipes import RECIPES, pick_recipe
+from ex5lib.inversion.recipes import pick_recipe
 from ex5lib.weights import load_generator
 
-OF_TESTS = "smoke"  # a recipe that is offered only where it was asked for
 _HERE = Path(__file__).parent
 # A widget's script is one module, so these are joined to one; page.js is only this server's.
 _PARTS = ("drawing", "brush", "controls", "picture", "explorer")
@@ -107,13 +107,13 @@ def show_page(
     Raises:
         FaceError, FileError, SettingError, WeightsError, DeviceError: before the page is served.
     """
-    recipes = {name: one for name, one in RECIPES.items() if name != OF_TESTS} | {recipe: pick_recipe(recipe)}
+    recipes = offered(pick_recipe(recipe, num_steps=num_steps), num_steps=num_steps)
     pick_device(device)
     say("loading the generator, and looking for a face …")
     G = load_generator(generator, device)
     subject = load_face(photo, face=face, aligned=aligned, size=G.img_resolution)
-    keywords = {"device": device} | ({} if num_steps is None else {"num_steps": num_steps})
-    exploration = Exploration(G, subject, Choice(recipe=recipe), recipes, keywords, name=photo.name, out=out)
+    searcher = Searcher(G, recipes, device=device)
+    exploration = Exploration(searcher, subject, Choice(recipe=recipe), name=photo.name, out=out)
     server = PageServer(exploration, port)
     try:
         say(f"the page is at {server.address}")

@@ -1,24 +1,23 @@
 """The explorer's searches: how a choice becomes one, what is seen of it, and how long it still takes."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from inspect import signature
 from statistics import median
 
 import torch
 from torch import Tensor, nn
 
-from ex5lib.degradations.blind import unknown_parameters
 from ex5lib.degradations.known import compositor
-from ex5lib.errors import unknown_name
+from ex5lib.degradations.unknown import unknown_parameters
+from ex5lib.errors import SettingError, unknown_name
 from ex5lib.explorer.choices import Choice
 from ex5lib.faces.alignment import AlignedFace
 from ex5lib.images.tensors import resize, resize_area
 from ex5lib.inversion.latents import LatentStatistics, latent_statistics
 from ex5lib.inversion.losses import PerceptualDistance
-from ex5lib.inversion.projection import Projection
-from ex5lib.inversion.projector import project
-from ex5lib.inversion.recipes import Recipe
+from ex5lib.inversion.plan import Plan, plan_search
+from ex5lib.inversion.recipes import RECIPES, SMOKE, Recipe, Start, pick_recipe
 from ex5lib.inversion.stages import Stage
 from ex5lib.restoration.pipeline import Restoration, another_face, restore_faces
 from stylegan2_ada.generator import Generator
@@ -26,7 +25,6 @@ from stylegan2_ada.generator import Generator
 LIVE_SIZE = 256  # px at which images are shown during a search: at full size a composite would take too long
 _POINTS = 300  # of a curve
 _EARLY = (0, 0.1, 0.2, 0.4)  # shares of the steps whose images are kept
-_OF_PROJECT = {name for name, each in signature(project).parameters.items() if each.kind is not each.VAR_KEYWORD}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,25 +48,46 @@ class Step:
         return self.show(resize_area(self.image.clamp(-1, 1), LIVE_SIZE).cpu())  # small, before it leaves a GPU
 
 
+def offered(chosen: Recipe, *, start: Start = None, **settings) -> dict[str, Recipe]:
+    """{name: recipe} to choose from: the chosen one and, with the same settings, those of the others that take them."""
+    recipes = {}
+    for name, recipe in RECIPES.items():
+        with suppress(SettingError):
+            if recipe is not SMOKE:  # of which nobody should expect a likeness
+                recipes[name] = pick_recipe(recipe, start=start, **settings)
+    return recipes | {chosen.name: chosen}
+
+
 class Searcher:
     """Searches for choices with one generator, and keeps what all its searches need.
 
     Args:
         G: the generator.
-        recipes: {name: recipe}.
-        keywords: of ``project``, for every search.
+        recipes: {name: recipe} to choose from.
+        distance, statistics, start, device, dtype, compile: of every search, as in ``project``.
     """
 
-    def __init__(self, G: Generator, recipes: dict[str, Recipe], keywords: dict):
-        self.G, self.recipes, self.keywords = G, recipes, dict(keywords)
-        if self.keywords.get("distance") is None:  # loaded once, not for every search
-            self.keywords["distance"] = PerceptualDistance(device=self.keywords.get("device", "auto"))
+    def __init__(
+        self,
+        G: Generator,
+        recipes: dict[str, Recipe],
+        *,
+        distance: PerceptualDistance | None = None,
+        statistics: LatentStatistics | None = None,
+        start: Start = None,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        compile: bool | str = False,
+    ):
+        self.G, self.recipes = G, recipes
+        self.distance = distance or PerceptualDistance(device=device)  # loaded once, not for every search
+        self._given, self._start, self._device, self._dtype, self._compile = statistics, start, device, dtype, compile
         self._statistics: dict[tuple[int, int], LatentStatistics] = {}
-        self._plans: dict[Choice, Recipe] = {}
+        self._plans: dict[Choice, Plan] = {}
         self._learned: dict[int, float] = {}
 
-    def plan(self, choice: Choice) -> Recipe:
-        """The recipe as it will run, but with the task's own latent weight.
+    def plan(self, choice: Choice) -> Plan:
+        """The plan of its search, but with the task's own latent weight.
 
         Raises:
             SettingError: if the choice makes no sense.
@@ -77,7 +96,7 @@ class Searcher:
             raise unknown_name("recipe", choice.recipe, self.recipes)
         task = replace(choice.searched(), photo="", seed=0, answer=0, latent_weight=None)
         if task not in self._plans:  # finding out what D hides takes a tenth of a second
-            self._plans[task] = planned(self.G, self.recipes[task.recipe], self.keywords, choice.modules()[1])
+            self._plans[task] = plan_search(self.recipes[task.recipe], self.G, choice.modules()[1])
         return self._plans[task]
 
     def search(
@@ -93,7 +112,7 @@ class Searcher:
             the result; and {step: image [1, 3, S, S]} from early in the search, as small as they were.
         """
         degraded_by, D = choice.modules()
-        recipe, plan, settings = self.recipes[choice.recipe], self.plan(choice), dict(self.keywords)
+        recipe, plan = self.recipes[choice.recipe], self.plan(choice)
         clock = Clock(plan.stages, self.G.img_resolution, self._learned)
         marks = {round(plan.num_steps * share) for share in _EARLY}
         show = live_composite(face.image, D if degraded_by is None else degraded_by, D)
@@ -111,18 +130,19 @@ class Searcher:
             progress = {"share": clock.share, "words": words}
             return after_step(Step(image, show, progress, curve_of(curve, report["num_steps"])))
 
-        samples = settings.pop("w_avg_samples", None) or recipe.w_avg_samples
-        statistics = settings.pop("statistics", None) or self._statistics.get((samples, choice.seed))
+        statistics = self._given or self._statistics.get((recipe.w_avg_samples, choice.seed))
         if statistics is None:  # takes a second, and is the same for every search
-            statistics = latent_statistics(self.G, num_samples=samples, seed=choice.seed)
-            self._statistics[samples, choice.seed] = statistics
-        seed = choice.seed + choice.answer
-        towards = another_face(self.G, statistics, seed) if choice.answer else {"statistics": statistics}
+            statistics = latent_statistics(self.G, num_samples=recipe.w_avg_samples, seed=choice.seed)
+            self._statistics[recipe.w_avg_samples, choice.seed] = statistics
+        start, seed = self._start, choice.seed + choice.answer
+        if choice.answer:
+            statistics, start = another_face(self.G, statistics, seed)
         (done,) = restore_faces(
-            [face], D, generator=self.G, degraded_by=degraded_by, already_degraded=choice.damaged, recipe=recipe,
-            seed=seed, latent_weight=choice.latent_weight, progress=False, callback=callback,
+            [face], D, pick_recipe(recipe, latent_weight=choice.latent_weight), generator=self.G,
+            distance=self.distance, already_degraded=choice.damaged, degraded_by=degraded_by, start=start, seed=seed,
+            statistics=statistics, device=self._device, dtype=self._dtype, compile=self._compile, progress=False,
+            callback=callback,
             snapshots=(),  # one at full size takes longer than many of the steps on previews
-            **(settings | towards),
         )  # fmt: skip
         return done, early
 
@@ -132,20 +152,6 @@ def curve_of(steps: Sequence[tuple[float, int]], num_steps: int) -> dict:
     points = [[i, round(float(d), 4), int(size)] for i, (d, size) in enumerate(steps, start=1)]
     every = -(-len(points) // _POINTS) or 1
     return {"points": [*points[:-1][::every], *points[-1:]], "steps": num_steps}
-
-
-def planned(G: Generator, recipe: Recipe, keywords: dict, degradation: nn.Module) -> Recipe:
-    """The recipe as ``project`` will run it with these keywords, whose latent weight is the task's own.
-
-    Raises:
-        SettingError: if a keyword is not one of ``project``, or the recipe does not take it.
-    """
-    changes = {name: value for name, value in keywords.items() if name not in _OF_PROJECT}
-    start = keywords.get("start")
-    if isinstance(start, str):  # which is a field of the recipe, too
-        changes["start"] = start
-    continued = start.settings["space"] if isinstance(start, Projection) else None
-    return recipe.planned(G, changes, degradation=degradation, continued=continued)
 
 
 def live_composite(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ex5lib.degradations.blind import UnknownBlur
+from ex5lib.degradations.unknown import UnknownBlur
 from ex5lib.errors import FileError, SettingError
-from ex5lib.explorer.choices import Choice
+from ex5lib.explorer.choices import Choice, own_weight
 from ex5lib.explorer.searching import curve_of, time_in_words
 from ex5lib.explorer.subjects import Subject
 from ex5lib.files import check_writable
@@ -75,8 +75,7 @@ class Found:
         identity = (self.quality or {}).get(f"{best} and original", {}).get("identity_distance")
         words = f"{self.number}: {self.subject.name}, {self.choice}; d to the target {self.done.run.distance:.3f}"
         words += f", identity distance {identity:.2f}" if identity is not None else ""
-        settings = self.done.run.settings
-        weight = settings["latent_weight" if settings["color_layers"] is None else "colorless_weight"]
+        weight, _ = own_weight(self.done.run.settings["latent_weights"])
         short = [self.choice.degradation, f"λ_w {weight:.2g}", *["stopped"] * self.done.run.stopped]
         return {"number": self.number, "picture": self.thumbnail, "words": words, "short": short}
 

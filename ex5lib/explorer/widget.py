@@ -12,21 +12,22 @@ from IPython.display import display
 from torch import Tensor
 
 from ex5lib.degradations.known import REFERENCE_SIZE, GaussianBlur, Inpaint
-from ex5lib.devices import keep_freed_memory, pick_device
-from ex5lib.errors import Ex5Error, SettingError, sentence, unknown_name
+from ex5lib.devices import pick_device
+from ex5lib.errors import Ex5Error, sentence, unknown_name
 from ex5lib.explorer.choices import DEGRADATIONS, Choice, packed
 from ex5lib.explorer.exploration import Exploration
-from ex5lib.explorer.page import OF_TESTS, SCRIPT, STYLE, PageServer
-from ex5lib.explorer.searching import planned
+from ex5lib.explorer.page import SCRIPT, STYLE, PageServer
+from ex5lib.explorer.searching import Searcher, offered
 from ex5lib.explorer.subjects import Subject
 from ex5lib.faces.alignment import AlignedFace, load_face
 from ex5lib.images.frames import data_uri
 from ex5lib.images.tensors import check_image, checked_target
-from ex5lib.inversion.recipes import RECIPES, Recipe, pick_recipe
+from ex5lib.inversion.latents import LatentStatistics
+from ex5lib.inversion.losses import PerceptualDistance
+from ex5lib.inversion.recipes import Recipe, Start, pick_recipe
 from ex5lib.restoration.pipeline import Restoration
 from stylegan2_ada.generator import Generator
 
-_SET_BY_EXPLORER = ("target", "snapshots", "progress", "callback")
 _HEIGHT = 1250  # px of the frame on Colab
 
 
@@ -45,7 +46,13 @@ def explore(
     done: Restoration | None = None,
     out: str | Path = "results",
     name: str = "photo",
-    **keywords,
+    distance: PerceptualDistance | None = None,
+    statistics: LatentStatistics | None = None,
+    start: Start = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    compile: bool | str = False,
+    **settings,
 ) -> "Explorer":
     """A page to play on with the search: its photo, its degradation, its weight. Make it the last line of a cell.
 
@@ -66,7 +73,9 @@ def explore(
         done: a result for these settings, which is shown at first.
         out: folder in which results are saved, each in one of its own.
         name: of the photo.
-        keywords: other keywords of ``project``, for every search.
+        distance, statistics, start, device, dtype, compile: of every search, as in ``project``.
+        settings: other values for every recipe that is offered, as ``pick_recipe`` takes them. Recipes that do not take
+            them are left out.
 
     Raises:
         SettingError: if the face is not one square image, a number is out of range, or a name or keyword is unknown.
@@ -88,21 +97,18 @@ def explore(
     if mask is not None:
         hole = packed(Inpaint(mask=mask).mask_for(torch.zeros(1, 3, REFERENCE_SIZE, REFERENCE_SIZE)))
     Inpaint(*rectangle)
-    recipe = pick_recipe(recipe)
-    pick_device(keywords.get("device", "auto"))
-    for each in _SET_BY_EXPLORER:
-        if each in keywords:
-            raise SettingError(f"The explorer sets {each} itself: leave it out.")
+    recipe = pick_recipe(recipe, start=start, **settings)
+    pick_device(device)
     choice = Choice(
         degradation=degradation, kernel_size=kernel_size, sigma=sigma, hole=hole, recipe=recipe.name, seed=seed
     ).changed(latent_weight=latent_weight)
-    planned(G, recipe, keywords, choice.modules()[1])
-    keep_freed_memory()
-    offered = {key: one for key, one in RECIPES.items() if key != OF_TESTS} | {recipe.name: recipe}
-    key = (id(G), Subject(face_image, name).digest, recipe, str(out), repr(sorted(keywords.items(), key=str)))
+    given = {"distance": distance, "statistics": statistics, "start": start, "device": device, "dtype": dtype}
+    given["compile"] = compile
+    key = (id(G), Subject(face_image, name).digest, recipe, str(out), str(settings), str(given))
     if Explorer._latest is None or Explorer._latest[0] != key:
-        explored = Exploration(G, face_image, choice, offered, keywords, name=name, out=out)
-        Explorer._latest = (key, Explorer(explored))
+        searcher = Searcher(G, offered(recipe, start=start, **settings), **given)
+        searcher.plan(choice)
+        Explorer._latest = (key, Explorer(Exploration(searcher, face_image, choice, name=name, out=out)))
     explorer = Explorer._latest[1]
     explorer.exploration.begin(choice, done)
     return explorer

@@ -1,4 +1,4 @@
-"""Latents z, w, w+ and styles s: sampling them, the statistics of W, and converting between them in a search."""
+"""Latents z, w and w+: sampling them, the statistics of W, and converting between them in a search."""
 
 from dataclasses import dataclass, replace
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from ex5lib.errors import SettingError, unknown_name
 from stylegan2_ada.generator import Generator
 
-SPACES = ("z", "w", "w+", "s")  # from narrow to wide
+SPACES = ("z", "w", "w+")  # from narrow to wide
 DISTRIBUTIONS = ("normal", "uniform")
 
 
@@ -33,10 +33,10 @@ class LatentStatistics:
     label: Tensor | None
     origin: dict
 
-    def to(self, place: torch.device) -> "LatentStatistics":
+    def to(self, device: torch.device) -> "LatentStatistics":
         """The same on a device."""
-        label = None if self.label is None else self.label.to(place)
-        return replace(self, w_avg=self.w_avg.to(place), central_z=self.central_z.to(place), label=label)
+        label = None if self.label is None else self.label.to(device)
+        return replace(self, w_avg=self.w_avg.to(device), central_z=self.central_z.to(device), label=label)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -147,25 +147,22 @@ def to_ws(G: Generator, latent: Tensor, space: str, label: Tensor | None = None)
     return G.mapping(latent, None if label is None else label.expand(len(latent), -1))
 
 
-def tied(ws: Tensor, first: int | None) -> Tensor:
-    """ws [N, num_ws, w_dim] as they are, but from layer ``first`` on they move together: each gets the mean gradient.
-
-    None ties none.
-    """
-    if first is None:
+def tied(ws: Tensor, first: int) -> Tensor:
+    """ws [N, num_ws, w_dim] as they are, but layers from ``first`` on move together: each gets the mean gradient."""
+    if first >= ws.shape[1]:
         return ws
     fine = ws[:, first:]
     mean = fine.mean(dim=1, keepdim=True)
     return torch.cat([ws[:, :first], fine.detach() + (mean - mean.detach())], dim=1)
 
 
-def for_preview(ws: Tensor, G: Generator, size: int | None, space: str) -> Tensor:
-    """ws for a preview of ``size`` px during a search in ``space``: the same values, some of them without a gradient.
+def for_preview(ws: Tensor, G: Generator, size: int | None) -> Tensor:
+    """w+ for a preview of ``size`` px: the same values, some of them without a gradient.
 
     A preview only approximates the effect of the layers that it skips. In a W+ search their styles would drift, so no
     gradient reaches them.
     """
-    if space != "w+" or size is None:
+    if size is None:
         return ws
     shared = G.synthesis.styles_shared(size)
     return torch.cat([ws[:, :shared], ws[:, shared:].detach()], dim=1)
@@ -178,7 +175,7 @@ def starting_latent(G: Generator, start: Tensor, space: str, count: int) -> Tens
         G: the generator.
         start: z [1 or N, z_dim] for a search in Z; else w [w_dim] or [1 or N, w_dim], or ws [1 or N, L, w_dim] with
             L = 1 or num_ws.
-        space: what is searched: "z", "w" or "w+"; for "s" the start is that of "w+".
+        space: what is searched: "z", "w" or "w+".
         count: N.
 
     Returns:
@@ -193,8 +190,8 @@ def starting_latent(G: Generator, start: Tensor, space: str, count: int) -> Tens
     else:
         if latent.ndim < 3:
             latent = latent.view(-1, 1, latent.shape[-1])
-        if space in ("w+", "s"):
-            latent = widened(latent, "w+", G.num_ws)
+        if space == "w+":
+            latent = widened(latent, space, G.num_ws)
         elif latent.shape[1] > 1 and (latent == latent[:, :1]).all():
             latent = latent[:, :1]  # the same w in every layer, as the mapping network gives it
         wanted = [1 if space == "w" else G.num_ws, G.w_dim]

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ex5lib import weights
-from ex5lib.degradations.probe import hidden_region
 from ex5lib.errors import unknown_name
 from ex5lib.images.tensors import check_image, resize_area
 
 # The last ReLU of each block in torchvision's vgg16().features.
 VGG16_TAPS = (3, 8, 15, 22, 29)
 COLOR_SIZE = 16  # px: small enough to say nothing about shapes
+COMPARISON_SIZE = 256  # px at which images are compared
 
 
 class PerceptualDistance(nn.Module):
@@ -53,13 +53,14 @@ class PerceptualDistance(nn.Module):
         else:
             raise unknown_name("perceptual distance", kind, ["vgg16", "lpips"])
         self.kind = kind
-        place = next(self.vgg.parameters())
-        self.register_buffer("scale", torch.as_tensor(scale).to(place))
-        self.register_buffer("offset", torch.as_tensor(offset).view(1, 3, 1, 1).to(place))
+        self.fits_warm_start = heads is None  # the warm start was fitted to these features and knows no others
+        weight = next(self.vgg.parameters())
+        self.register_buffer("scale", torch.as_tensor(scale).to(weight))
+        self.register_buffer("offset", torch.as_tensor(offset).view(1, 3, 1, 1).to(weight))
         # The plain squared distance of (√head · feature) is the head-weighted squared distance of the feature.
         roots = [None] * len(VGG16_TAPS) if heads is None else [h.clamp(min=0).sqrt().view(1, -1, 1, 1) for h in heads]
         for i, root in enumerate(roots):
-            self.register_buffer(f"head{i}", None if root is None else root.to(place))
+            self.register_buffer(f"head{i}", None if root is None else root.to(weight))
         self._others: dict[tuple[torch.dtype, torch.device], PerceptualDistance] = {}
 
     def in_precision(self, dtype: torch.dtype) -> "PerceptualDistance":
@@ -118,19 +119,19 @@ def color_distance(image: Tensor, target: Tensor) -> Tensor:
     return (a - b).abs().mean(dim=(1, 2, 3))
 
 
-def latent_distance(
-    ws: Tensor, w_avg: Tensor, *, mean_absolute: bool = False, layer_weights: Tensor | None = None
-) -> Tensor:
-    """‖w − w̄‖₂ [N] of ws [N, L, w_dim]; in W+ the mean of the layers' norms. Its gradient at w = w̄ is 0.
+def latent_distances(ws: Tensor, w_avg: Tensor, *, mean_absolute: bool = False) -> Tensor:
+    """‖w − w̄‖₂ of every layer, [N, L], of ws [N, L, w_dim] and w̄ [w_dim]. Its gradient at w = w̄ is 0.
 
     Args:
-        ws, w_avg: w_avg is [w_dim].
-        mean_absolute: take each layer's mean absolute difference in place of its norm.
-        layer_weights: [L], factors of the layers; None is 1 for all.
+        mean_absolute: take each layer's mean absolute difference in place of its norm, as the course does.
     """
     away = ws - w_avg
-    layers = away.abs().mean(dim=2) if mean_absolute else torch.linalg.vector_norm(away, dim=2)
-    return (layers if layer_weights is None else layers * layer_weights).mean(dim=1)
+    return away.abs().mean(dim=2) if mean_absolute else torch.linalg.vector_norm(away, dim=2)
+
+
+def latent_distance(ws: Tensor, w_avg: Tensor) -> Tensor:
+    """‖w − w̄‖₂ [N] of ws [N, L, w_dim] and w̄ [w_dim]; in W+ the mean of the layers' norms."""
+    return latent_distances(ws, w_avg).mean(dim=1)
 
 
 def noise_regularization(noise: dict[str, Tensor]) -> Tensor:
@@ -165,78 +166,57 @@ class Objective:
 
     Attributes:
         target: y [N, 3, H, H], degraded.
-        degradation: D, applied to x at the largest size at which images are compared.
+        degradation: D.
         distance: d, with the target's features computed once for each size.
         w_avg: w̄ [w_dim].
-        color_weight, latent_weight, noise_weight: λ_c, λ_w, λ_n.
+        latent_weights: λ_w of each layer, [num_ws].
+        color_weight, noise_weight: λ_c, λ_n.
         clamp: compare images clamped to [−1, 1], as they are displayed.
-        comparison_sizes: px at which images are compared, unless x or y is smaller; d is the mean over the sizes.
-        mean_absolute, layer_weights: as in ``latent_distance``.
-        fill: compare images whose hidden pixels (``hidden.hidden_region``) are filled with the same noise.
+        mean_absolute: as in ``latent_distances``.
     """
 
     target: Tensor
     degradation: nn.Module
     distance: PerceptualDistance
     w_avg: Tensor
+    latent_weights: Tensor
     color_weight: float = 0.0
-    latent_weight: float = 1e-3
     noise_weight: float = 1e5
     clamp: bool = False
-    comparison_sizes: tuple[int, ...] = (256,)
     mean_absolute: bool = False
-    layer_weights: Tensor | None = None
-    fill: bool = False
-    _targets: dict[int, Tensor] = field(init=False, default_factory=dict, repr=False)
-    _features: dict[tuple[int, int], list[Tensor]] = field(init=False, default_factory=dict, repr=False)
-    _fillings: dict[int, tuple[Tensor, Tensor]] = field(init=False, default_factory=dict, repr=False)
+    _targets: dict[int, tuple[Tensor, list[Tensor]]] = field(init=False, default_factory=dict, repr=False)
 
     def __call__(self, image: Tensor, ws: Tensor, noise: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The terms, [N] each: distance, color_distance, latent_distance, noise_regularization; loss, the weighted sum.
+        """The terms, [N] each: distance, color_distance, latent_distance, noise_regularization; loss, the weighted sum;
+        score, the sum without the noise's term, which early on can be far larger than what is seen.
 
         Args:
-            image: x [N, 3, R, R].
+            image: x [N, 3, R, R]. It is degraded and compared at 256 px, or at its own size or y's if that is smaller.
             ws: [N, num_ws, w_dim], what it was made from.
             noise: the buffers that are searched, {name: [N, 1, h, w]}; R is 0 if there are none.
         """
         x = image.clamp(-1, 1) if self.clamp else image
-        sizes = sorted({min(size, x.shape[-1], self.target.shape[-1]) for size in self.comparison_sizes})
-        degraded = self._filled(self.degradation(resize_area(x, sizes[-1])))
-        distances = [
-            self.distance(resize_area(degraded, size), self.target_features(size, sizes[-1])) for size in sizes
-        ]
-        d = torch.stack(distances).mean(dim=0).float()
-        c = color_distance(degraded, self.target_at(sizes[-1]))
+        size = min(COMPARISON_SIZE, x.shape[-1], self.target.shape[-1])
+        y, features = self.target_at(size)
+        degraded = self.degradation(resize_area(x, size))  # D(x)
+        d = self.distance(degraded, features)
+        c = color_distance(degraded, y)
+        away = latent_distances(ws, self.w_avg, mean_absolute=self.mean_absolute)  # [N, num_ws]
         r = torch.zeros_like(d) + noise_regularization(noise)
-        latent = latent_distance(ws, self.w_avg, mean_absolute=self.mean_absolute, layer_weights=self.layer_weights)
-        terms = {"distance": d, "color_distance": c, "latent_distance": latent, "noise_regularization": r}
-        return {"loss": self.score(terms) + self.noise_weight * r, **terms}
-
-    def score(self, terms: dict[str, Tensor]) -> Tensor:
-        """d + λ_c c + λ_w ‖w − w̄‖ [N]: the visible part of the objective. Early on, λ_n R(n) can be far larger."""
-        visible = terms["distance"] + self.color_weight * terms["color_distance"]
-        return visible + self.latent_weight * terms["latent_distance"]
+        score = d + self.color_weight * c + (self.latent_weights * away).mean(dim=1)
+        return {
+            "loss": score + self.noise_weight * r,
+            "score": score,
+            "distance": d,
+            "color_distance": c,
+            "latent_distance": away.mean(dim=1),
+            "noise_regularization": r,
+        }
 
     @torch.no_grad()
-    def target_at(self, size: int) -> Tensor:
-        """The target at a size, its hidden pixels filled if x's are."""
+    def target_at(self, size: int) -> tuple[Tensor, list[Tensor]]:
+        """The target at a size, [N, 3, size, size], and its features."""
         if size not in self._targets:
-            self._targets[size] = self._filled(resize_area(self.target, size))
+            y = resize_area(self.target, size)
+            self._targets[size] = y, self.distance.features(y)
         return self._targets[size]
-
-    @torch.no_grad()
-    def target_features(self, size: int, largest: int) -> list[Tensor]:
-        """The features of the target at a size; ``largest`` is that at which images are degraded and filled."""
-        if (size, largest) not in self._features:
-            self._features[size, largest] = self.distance.features(resize_area(self.target_at(largest), size))
-        return self._features[size, largest]
-
-    def _filled(self, image: Tensor) -> Tensor:
-        if not self.fill:
-            return image
-        size = image.shape[-1]
-        if size not in self._fillings:
-            random = torch.Generator().manual_seed(0)
-            noise = torch.rand(3, size, size, generator=random).to(image) * 2 - 1
-            self._fillings[size] = hidden_region(self.degradation, size).to(image.device), noise
-        return torch.where(*self._fillings[size], image)

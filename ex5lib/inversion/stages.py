@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.inversion.latents import SPACES
-from stylegan2_ada.generator import Generator
 
 
 @dataclass(frozen=True)
@@ -17,8 +16,8 @@ class Stage:
         num_steps: length of the stage.
         size: px of the generated image; a generator without previews of that size uses the next larger one, and None
             means full size.
-        space: what is searched: "z", "w" (one w for all layers), "w+" (one for each) or "s" (every channel's style,
-            at full size). A later stage may widen w to w+ and to s.
+        space: what is searched: "z", "w" (one w for all layers) or "w+" (one for each). A later stage may widen w to
+            w+.
         learning_rate: the peak rate.
         rampup, rampdown: shares of the stage over which the rate rises linearly and falls along half a cosine.
         initial_noise: standard deviation, in units of σ_w, of the Gaussian noise added to the latent at first.
@@ -41,8 +40,6 @@ class Stage:
         check_count(self.num_steps)
         if self.space not in SPACES:
             raise unknown_name("latent space", self.space, SPACES)
-        if self.space == "s" and (self.size is not None or self.initial_noise):
-            raise SettingError("Styles are searched at full size, without noise on them: leave both out of the stage.")
         check_not_negative(self, ("learning_rate", "rampup", "rampdown", "initial_noise"))
         if not self.noise_ramp > 0:
             raise SettingError(f"noise_ramp must be a positive share of the steps, not {self.noise_ramp}.")
@@ -75,16 +72,9 @@ def scaled(stages: Sequence[Stage], num_steps: int) -> tuple[Stage, ...]:
 
 
 def in_space(stages: Sequence[Stage], space: str) -> tuple[Stage, ...]:
-    if space == "w+":
-        return (*stages[:-1], replace(stages[-1], space=space))
-    if space == "s":
-        return (*stages[:-1], replace(stages[-1], space=space, size=None, initial_noise=0.0))
-    return tuple(replace(stage, space=space) for stage in stages)
-
-
-def available(G: Generator, size: int | None) -> int | None:
-    """The size of the smallest preview of at least ``size`` px; None, the full size, if there is none."""
-    return None if size is None else min((other for other in G.preview_sizes if other >= size), default=None)
+    """The same stages in another space: all of them in z or w, but only the last one in w+."""
+    unchanged = stages[:-1] if space == "w+" else ()
+    return (*unchanged, *(replace(stage, space=space) for stage in stages[len(unchanged) :]))
 
 
 def check_count(num_steps: int) -> None:

@@ -17,9 +17,10 @@ from tqdm.auto import tqdm
 from ex5lib.devices import on_device, pick_device, pick_dtype, readable_memory_errors
 from ex5lib.errors import SettingError
 from ex5lib.images.tensors import resize_area
-from ex5lib.inversion.descent import ScaledBackward
-from ex5lib.inversion.losses import Objective, PerceptualDistance
-from ex5lib.inversion.projection import Projection, check_finite
+from ex5lib.inversion.float16 import ScaledBackward
+from ex5lib.inversion.losses import COMPARISON_SIZE, PerceptualDistance
+from ex5lib.inversion.projection import Projection
+from ex5lib.inversion.recorder import check_finite
 from stylegan2_ada.generator import Generator
 from stylegan2_ada.mobile import MobileSynthesis
 
@@ -79,38 +80,37 @@ def tune(
         raise SettingError("The result is a projection by another generator: tune the one that it was found with.")
     if not (pixel_weight >= 0 and math.isfinite(pixel_weight)):
         raise SettingError(f"pixel_weight of a tuning must be 0 or a positive number, not {pixel_weight}.")
-    place = pick_device(device)
-    dtype = pick_dtype(dtype, place)
-    tuned = copy.deepcopy(G).to(place)
+    device = pick_device(device)
+    dtype = pick_dtype(dtype, device)
+    tuned = copy.deepcopy(G).to(device)
     if isinstance(tuned.synthesis, MobileSynthesis):
         tuned.synthesis.drop_previews()
-    D = on_device(place, degradation or nn.Identity())
-    distance = on_device(place, distance or PerceptualDistance(device=place))
-    target = run.target.to(place)
-    compared = {name: run.settings[name] for name in ("clamp", "comparison_sizes", "fill")}
-    exact = Objective(target, D, distance, tuned.w_avg, **compared)
-    quick = exact if dtype == torch.float32 else replace(exact, distance=distance.in_precision(dtype))
-    ws = run.ws.to(place)
-    latent = run.latent.to(place) if run.settings["space"] == "s" else ws
-    noise = {name: buffer.to(place) for name, buffer in run.noise.items()}
-    size = min(PIXEL_SIZE, G.img_resolution, target.shape[-1])
-    pixels = resize_area(target, size)
+    D = on_device(device, degradation or nn.Identity())
+    distance = on_device(device, distance or PerceptualDistance(device=device))
+    target, ws = run.target.to(device), run.ws.to(device)
+    noise = {name: buffer.to(device) for name, buffer in run.noise.items()}
+    low, high = (min(size, G.img_resolution, target.shape[-1]) for size in (COMPARISON_SIZE, PIXEL_SIZE))
+    pixels = resize_area(target, high)
+    with torch.no_grad():
+        features = distance.features(resize_area(target, low))
 
-    def evaluate(objective: Objective, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        image = tuned.synthesis(latent, noise, dtype=dtype)
-        d = objective(image, ws, {})["distance"]
-        return image, d, (D(resize_area(image, size)) - pixels).square().mean(dim=(1, 2, 3))
+    def evaluate(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        image = tuned.synthesis(ws, noise, dtype=dtype)
+        x = image.clamp(-1, 1) if run.settings["clamp"] else image
+        d = distance.in_precision(dtype)(D(resize_area(x, low)), features)
+        error = (D(resize_area(image, high)) - pixels).square().mean(dim=(1, 2, 3))
+        return image, d, error
 
     done = 0
     parameters = list(tuned.synthesis.requires_grad_(True).parameters())
-    backward = ScaledBackward(place) if dtype == torch.float16 else torch.autograd.backward
+    backward = ScaledBackward(device) if dtype == torch.float16 else torch.autograd.backward
     optimizer = torch.optim.Adam(parameters, betas=(0.9, 0.99))
     try:
         for step in tqdm(range(num_steps), desc="tuning", unit="step", disable=not progress):
             rise = min(1.0, (step + 1) / (num_steps / 10 + 1))
             fall = 0.5 + 0.5 * math.cos(math.pi * step / num_steps)
             optimizer.param_groups[0]["lr"] = learning_rate * rise * fall
-            image, d, error = evaluate(quick, dtype)
+            image, d, error = evaluate(dtype)
             loss = d + pixel_weight * error
             optimizer.zero_grad(set_to_none=True)
             backward(loss.sum(), inputs=parameters)
@@ -126,7 +126,7 @@ def tune(
         pass
     tuned.eval().requires_grad_(False)
     with torch.no_grad():
-        image, d, _ = evaluate(exact, torch.float32)
+        image, d, _ = evaluate(torch.float32)
     check_finite(d, done)
     tuning = {"num_steps": num_steps, "learning_rate": learning_rate, "pixel_weight": pixel_weight, "done": done}
     settings = run.settings | {"tune": tuning}

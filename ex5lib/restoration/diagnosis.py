@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ex5lib.degradations.blind import UnknownBlur, UnknownColors
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, Grayscale, Identity, Inpaint
+from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
 from ex5lib.faces.alignment import AlignedFace
 from ex5lib.images.tensors import resize, resize_area, to_uint8
 from ex5lib.restoration.metrics import face_mask

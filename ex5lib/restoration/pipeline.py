@@ -3,7 +3,7 @@
 The command line and the notebooks (and so the report) all use it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ex5lib import figures, weights
-from ex5lib.degradations.blind import unknown_parameters, with_found
 from ex5lib.degradations.known import REFERENCE_SIZE, GaussianBlur, Grayscale, Identity, Inpaint, compositor
+from ex5lib.degradations.unknown import unknown_parameters, with_found
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.faces.alignment import AlignedFace, Photo, load_face
 from ex5lib.files import replacing
@@ -24,7 +24,7 @@ from ex5lib.inversion.latents import LatentStatistics, latent_statistics, sample
 from ex5lib.inversion.losses import PerceptualDistance
 from ex5lib.inversion.projection import Projection
 from ex5lib.inversion.projector import project
-from ex5lib.inversion.recipes import Recipe, pick_recipe
+from ex5lib.inversion.recipes import Recipe, Start, pick_recipe
 from ex5lib.restoration import results
 from ex5lib.restoration.diagnosis import examine, proposed
 from ex5lib.restoration.metrics import compare_all
@@ -43,8 +43,8 @@ TASKS: dict[str, nn.Module] = {
     "inpainting": Inpaint(top=164, left=84, height=44, width=88),  # the mouth
 }
 
-MAX_SAMPLES = 8
-SAMPLES_PSI = 0.7  # truncation of the faces that answers are pulled towards
+MAX_ANSWERS = 8
+ANSWERS_PSI = 0.7  # truncation of the faces that answers are pulled towards
 
 
 def pick_task(name: str) -> nn.Module:
@@ -192,6 +192,7 @@ class Restoration:
 def restore(
     photo: Photo | AlignedFace,
     degradation: nn.Module | str | None = None,
+    recipe: str | Recipe = "fast",
     *,
     already_degraded: bool = False,
     degraded_by: nn.Module | None = None,
@@ -199,10 +200,17 @@ def restore(
     aligned: bool = False,
     generator: str | Path | Generator = "mobile-ffhq",
     distance: PerceptualDistance | None = None,
-    recipe: str | Recipe = "fast",
-    samples: int = 1,
+    answers: int = 1,
     tune: int = 0,
+    start: Start = None,
+    seed: int = 0,
+    statistics: LatentStatistics | None = None,
+    snapshots: Iterable[int] | None = None,
     device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    compile: bool | str = False,
+    progress: bool = True,
+    callback: Callable[[dict], bool | None] | None = None,
     **settings,
 ) -> Restoration:
     """Restore a photo: align it, degrade it, search for its latent, and compare the result with the original.
@@ -210,20 +218,20 @@ def restore(
     Args:
         photo: the path of an image file, a PIL image, a tensor [1, 3, H, W], or an aligned face.
         degradation: D, any module from images to images; None inverts the photo as it is. "auto" is what
-            ``damage.examine`` proposes for the photo, which is then taken to be degraded already.
+            ``diagnosis.examine`` proposes for the photo, which is then taken to be degraded already.
+        recipe: a name in ``RECIPES``, or a ``Recipe``.
         already_degraded: whether the photo itself is degraded, so that there is no original to compare with.
         degraded_by: degrades the photo in place of ``degradation``, which then applies only to the generated image.
         face: index of the face, from 0, best score first; None takes the best.
         aligned: treat the photo as an aligned crop, without looking for a face.
         generator: a name or a file, as in ``load_generator``, or a generator.
         distance: d; by default the project's VGG16 distance.
-        recipe: a name in ``RECIPES``, or a ``Recipe``.
-        samples: how many answers to look for (``Restoration.others``). What the photo does not say, the latent distance
+        answers: how many to look for (``Restoration.others``). What the photo does not say, the latent distance
             decides, which pulls w towards the mean face w̄. Every search after the first starts at a random face, with
             noise buffers of its own, and is pulled towards that face instead.
         tune: steps of pivotal tuning (``tuning.tune``) after the search: 50 bring the photo itself; 0 does without.
-        device: "auto", "cuda", "mps", "cpu" or a torch.device.
-        settings: further keywords of ``project``: num_steps, latent_weight, seed, callback, …
+        start, seed, statistics, snapshots, device, dtype, compile, progress, callback: as in ``project``.
+        settings: other values for the recipe, as ``pick_recipe`` takes them: num_steps, space, latent_weight, …
 
     Raises:
         FileError, FaceError: if the photo cannot be read, or has no such face.
@@ -234,45 +242,55 @@ def restore(
         >>> done = restore("me.jpg", GaussianBlur(kernel_size=25))
         >>> done.metrics["result and original"]["psnr"], done.save("results/me")
     """
-    G = generator if isinstance(generator, Generator) else weights.load_generator(generator, device)
     if isinstance(degradation, str) and degradation != "auto":
         raise SettingError(f'A degradation is a module, or "auto", not "{degradation}".')
-    # A generator smaller than the photo would hide what the photo suffers from.
-    size = max(G.img_resolution, REFERENCE_SIZE) if degradation == "auto" else G.img_resolution
-    subject = load_face(photo, face=face, aligned=aligned, size=size)
+    recipe = pick_recipe(recipe, start=start, **settings)
+    G = generator if isinstance(generator, Generator) else weights.load_generator(generator, device)
+    subject = load_face(photo, face=face, aligned=aligned, size=crop_size(G))
     if degradation == "auto":
         degradation, already_degraded = proposed(examine(subject)), True
     (done,) = restore_faces(
-        [subject], degradation, already_degraded=already_degraded, degraded_by=degraded_by, generator=G,
-        distance=distance, recipe=recipe, samples=samples, tune=tune, device=device, **settings,
+        [subject], degradation, recipe, generator=G, distance=distance, already_degraded=already_degraded,
+        degraded_by=degraded_by, answers=answers, tune=tune, start=start, seed=seed, statistics=statistics,
+        snapshots=snapshots, device=device, dtype=dtype, compile=compile, progress=progress, callback=callback,
     )  # fmt: skip
     return done
 
 
+def crop_size(G: Generator) -> int:
+    """The side in px of a face to restore: a generator that makes smaller images would hide what it suffers from."""
+    return max(G.img_resolution, REFERENCE_SIZE)
+
+
 def restore_faces(
     faces: Sequence[AlignedFace],
-    degradation: nn.Module | None = None,
+    degradation: nn.Module | None,
+    recipe: Recipe,
     *,
     generator: Generator,
+    distance: PerceptualDistance | None = None,
     already_degraded: bool = False,
     degraded_by: nn.Module | None = None,
-    distance: PerceptualDistance | None = None,
-    recipe: str | Recipe = "fast",
-    samples: int = 1,
+    answers: int = 1,
     tune: int = 0,
+    start: Start = None,
     seed: int = 0,
     statistics: LatentStatistics | None = None,
+    snapshots: Iterable[int] | None = None,
     device: str | torch.device = "auto",
-    **settings,
+    dtype: str | torch.dtype = "auto",
+    compile: bool | str = False,
+    progress: bool = True,
+    callback: Callable[[dict], bool | None] | None = None,
 ) -> list[Restoration]:
     """Restore several aligned faces in one search, all degraded in the same way; arguments as in ``restore``."""
     if not faces:
         raise SettingError("There is no face to restore: give at least one.")
     if not isinstance(tune, int) or tune < 0:
         raise SettingError(f"The steps of a tuning are 0, for none, or a positive whole number, not {tune}.")
-    if not isinstance(samples, int) or not 1 <= samples <= MAX_SAMPLES:
-        raise SettingError(f"A photo gets 1 to {MAX_SAMPLES} answers, not {samples}.")
-    if samples > 1 and "z" in (settings.get("space"), pick_recipe(recipe).stages[0].space):
+    if not isinstance(answers, int) or not 1 <= answers <= MAX_ANSWERS:
+        raise SettingError(f"A photo gets 1 to {MAX_ANSWERS} answers, not {answers}.")
+    if answers > 1 and recipe.stages[0].space == "z":
         raise SettingError("Several answers are looked for in w or w+, not in z: leave out one of the two.")
     if already_degraded and degraded_by is not None:
         raise SettingError("A photo that is already degraded is not degraded again: leave out degraded_by.")
@@ -282,41 +300,43 @@ def restore_faces(
     faces = [load_face(face, size=G.img_resolution) for face in faces]
     with torch.no_grad():
         targets = [degrade(face.image) for face in faces]
-    statistics = statistics or latent_statistics(G, num_samples=_w_avg_samples(recipe, settings), seed=seed)
-    settings.pop("w_avg_samples", None)  # they have been counted
+    statistics = statistics or latent_statistics(G, num_samples=recipe.w_avg_samples, seed=seed)
 
     def search(i: int) -> list[Restoration]:
         """The i-th answer for each face: beyond the first, towards somebody else."""
-        towards = another_face(G, statistics, seed + i) | {"callback": None} if i else {"statistics": statistics}
+        towards, begin = (statistics, start) if i == 0 else another_face(G, statistics, seed + i)
         run = project(
-            G, torch.cat(targets), degradation=degradation, distance=distance, recipe=recipe, seed=seed + i,
-            device=device, **(settings | towards),
+            G, torch.cat(targets), degradation, recipe, start=begin, seed=seed + i, statistics=towards,
+            distance=distance, snapshots=snapshots, device=device, dtype=dtype, compile=compile, progress=progress,
+            callback=None if i else callback,
         )  # fmt: skip
         D = with_found(degradation, run.settings["found"]) if run.settings["found"] else degradation
         found = [(None, one) for one in run]
         if tune and not run.stopped:
-            keywords = {name: settings[name] for name in ("progress", "dtype") if name in settings}
             found = [  # one by one: each photo gets a generator of its own
-                tuning.tune(G, one, degradation=D, num_steps=tune, distance=distance, device=device, **keywords)
+                tuning.tune(
+                    G, one, degradation=D, num_steps=tune, distance=distance, device=device, dtype=dtype,
+                    progress=progress,
+                )
                 for one in run
-            ]
+            ]  # fmt: skip
         return [
             Restoration(face, D, target, None if already_degraded else face.image, one, distance, tuned)
             for face, target, (tuned, one) in zip(faces, targets, found, strict=True)
         ]
 
-    answers = [search(0)]
-    while len(answers) < samples and not any(answer.stopped for answer in answers[-1]):
-        answers.append(search(len(answers)))
-    return [replace(first, others=tuple(others)) for first, *others in zip(*answers, strict=True)]
+    found = [search(0)]
+    while len(found) < answers and not any(answer.stopped for answer in found[-1]):
+        found.append(search(len(found)))
+    return [replace(first, others=tuple(others)) for first, *others in zip(*found, strict=True)]
 
 
 @torch.no_grad()
-def another_face(G: Generator, statistics: LatentStatistics, seed: int) -> dict:
-    """Keywords of ``project`` with which a search starts at the random face of that seed, and is pulled towards it."""
+def another_face(G: Generator, statistics: LatentStatistics, seed: int) -> tuple[LatentStatistics, Tensor]:
+    """The random face of that seed: statistics with its w in place of w̄, and w [1, w_dim] to start a search at."""
     chosen = statistics.origin.get("class_index")
-    w = sample_ws(G, seed, truncation_psi=SAMPLES_PSI, class_index=chosen)[:, 0]
-    return {"statistics": replace(statistics, w_avg=w[0]), "start": w}
+    w = sample_ws(G, seed, truncation_psi=ANSWERS_PSI, class_index=chosen)[:, 0]
+    return replace(statistics, w_avg=w[0]), w
 
 
 def _known_damage(degradation: nn.Module) -> nn.Module:
@@ -327,7 +347,3 @@ def _known_damage(degradation: nn.Module) -> nn.Module:
     members = degradation if isinstance(degradation, nn.Sequential) else [degradation]
     exact = [member for member in members if compositor(member) is not None and not unknown_parameters(member)]
     return nn.Sequential(*exact)
-
-
-def _w_avg_samples(recipe: str | Recipe, settings: dict) -> int:
-    return settings.get("w_avg_samples") or pick_recipe(recipe).w_avg_samples

@@ -1,0 +1,95 @@
+"""What follows from a recipe for one photo and one generator.
+
+Nothing here asks for a degradation's class. It is shown test images (``probe``), and what it hides decides, so that
+anybody's degradation is treated alike.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ex5lib.degradations.known import REFERENCE_SIZE
+from ex5lib.degradations.probe import hidden_share, hides_color, visible_resolution
+from ex5lib.inversion.recipes import Recipe
+from ex5lib.inversion.stages import Stage
+from stylegan2_ada.generator import Generator
+
+LARGE_HOLE = 1 / 4  # of the face: from a bar over both eyes on
+COARSE_SIZE = 32  # px: up to here a StyleGAN's layers make pose and shape, beyond it colours and texture (1812.04948)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A recipe as it runs for a photo and a generator.
+
+    Attributes:
+        recipe: what was asked for.
+        stages: those of the recipe, with sizes that the generator can make.
+        latent_weights: λ_w of each layer, [num_ws].
+        tied_from: the first of the layers that move together in w+; num_ws ties none.
+        sigma_scale: factor of σ_w for the noise on w.
+    """
+
+    recipe: Recipe
+    stages: tuple[Stage, ...]
+    latent_weights: Tensor
+    tied_from: int
+    sigma_scale: float
+
+    @property
+    def num_steps(self) -> int:
+        """Total number of steps."""
+        return sum(stage.num_steps for stage in self.stages)
+
+
+def plan_search(recipe: Recipe, G: Generator, degradation: nn.Module) -> Plan:
+    """The plan of a search with this recipe, for a photo that suffers from this degradation."""
+    sigma_scale = 1.0
+    if recipe.sigma_over_layers and G.synthesis.demodulates:
+        sigma_scale = math.sqrt(G.num_ws)
+    elif recipe.sigma_over_layers:
+        warnings.warn(
+            "This generator does not demodulate, so that noise of the size of all layers' σ_w together would leave no "
+            "face: the noise on w has the size of one layer's.",
+            stacklevel=5,
+        )
+    return Plan(
+        recipe=recipe,
+        stages=tuple(replace(stage, size=preview_size(G, stage.size)) for stage in recipe.stages),
+        latent_weights=latent_weights(recipe, G, degradation),
+        tied_from=tied_layers(recipe, G, degradation),
+        sigma_scale=sigma_scale,
+    )
+
+
+def latent_weights(recipe: Recipe, G: Generator, degradation: nn.Module) -> Tensor:
+    """λ_w of each layer, [num_ws], on the CPU: what the degradation hides, w̄ has to decide."""
+    weight = recipe.latent_weight
+    if recipe.blurred_weight is not None and visible_resolution(degradation) < REFERENCE_SIZE:
+        weight = recipe.blurred_weight
+    if recipe.hole_weight is not None and hidden_share(degradation) > LARGE_HOLE:
+        weight = max(weight, recipe.hole_weight)
+    weights = torch.full((G.num_ws,), weight)
+    if recipe.colorless_weight is not None and hides_color(degradation):
+        weights[_first_finer_than(G, COARSE_SIZE) :] = recipe.colorless_weight
+    return weights
+
+
+def tied_layers(recipe: Recipe, G: Generator, degradation: nn.Module) -> int:
+    """The first of the layers that move together in w+, because alone each would fit what the photo does not show."""
+    if recipe.tied_beyond is None:
+        return G.num_ws
+    return _first_finer_than(G, recipe.tied_beyond * visible_resolution(degradation))
+
+
+def preview_size(G: Generator, size: int | None) -> int | None:
+    """The size of the smallest preview of at least ``size`` px; None, the full size, if there is none."""
+    return None if size is None else min((other for other in G.preview_sizes if other >= size), default=None)
+
+
+def _first_finer_than(G: Generator, size: float) -> int:
+    """The first layer with features finer than ``size`` px; num_ws if there is none."""
+    return next((i for i, resolution in enumerate(G.synthesis.layer_resolutions) if resolution > size), G.num_ws)

@@ -1,0 +1,195 @@
+"""What is kept of a search while it runs: the history, snapshots, and the best point in case it is stopped."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ex5lib.errors import DivergedError
+from ex5lib.inversion.losses import latent_distance
+from ex5lib.inversion.projection import SCHEDULE, TERMS, Projection
+from ex5lib.inversion.search import Search, State, Step, where
+
+_READ_EVERY = 10  # steps: a GPU that is asked for numbers at every one idles while the next is prepared
+
+
+class StopSearch(Exception):
+    """Raised when a callback ends a search early."""
+
+
+class Recorder:
+    """Records the steps of a search, shows its progress, calls the caller's callback, and makes the result.
+
+    It is a context manager, in which Ctrl-C ends the search and not the program.
+
+    Args:
+        search: the search.
+        first: where it begins.
+        began: ``time.perf_counter()`` before its preparation.
+        snapshots: steps whose image is kept; None means 0, 10, 20, 40 and 100 % of the steps.
+        progress: whether to show a progress bar.
+        callback: as in ``project``.
+
+    Attributes:
+        snapshots: {step: [N, 3, R, R]}.
+        stopped: whether the search was ended early.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        first: State,
+        began: float,
+        *,
+        snapshots: Iterable[int] | None = None,
+        progress: bool = True,
+        callback: Callable[[dict], bool | None] | None = None,
+    ):
+        self.search, self.num_steps = search, search.plan.num_steps
+        self.snapshots: dict[int, Tensor] = {}
+        self.stopped = False
+        self._state, self._best = first, Best()
+        shares = (0, 0.1, 0.2, 0.4, 1)
+        self._marks = {round(self.num_steps * share) for share in shares} if snapshots is None else set(snapshots)
+        self._rows: list[tuple[Tensor, tuple]] = []  # one entry a step, so that an interrupt leaves none half-noted
+        self._read: list[Tensor] = []  # the terms of as many steps as have been brought to the host
+        self._began, self._callback = began, callback
+        self._bar = None
+        if progress:
+            from tqdm.auto import tqdm  # imported here: without a bar a search needs no more than PyTorch
+
+            self._bar = tqdm(total=self.num_steps, desc="projecting", unit="step")
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> bool:
+        if self._bar is not None:
+            self._bar.close()
+        self.stopped = kind is not None and issubclass(kind, KeyboardInterrupt | StopSearch)
+        return self.stopped
+
+    @property
+    def done(self) -> int:
+        """Steps done."""
+        return len(self._rows)
+
+    def step(self, step: Step) -> None:
+        """Record one step.
+
+        The terms stay on their device. From a GPU they come every ten steps, unless a callback wants them.
+
+        Raises:
+            DivergedError: if the loss is NaN or infinite, or was at a step since they last came.
+            StopSearch: if the callback returns True.
+        """
+        self._state = step.state
+        if self.done in self._marks:
+            self.snapshots[self.done] = self.search.show(step.state).cpu().clone()
+        self._best.update(step)
+        values = torch.stack([step.terms[name].detach() for name in TERMS])  # [terms, N]
+        seconds = time.perf_counter() - self._began
+        schedule = {"learning_rate": step.rate, "size": step.image.shape[-1], "seconds": seconds}
+        self._rows.append((values, tuple(schedule.values())))
+        if self._bar is not None:
+            self._bar.update()
+        if values.device.type == "cpu" or self._callback is not None or self.done % _READ_EVERY == 0:
+            means = dict(zip(TERMS, self._latest().mean(dim=1).tolist(), strict=True))
+            if self._bar is not None:
+                self._bar.set_postfix(distance=f"{means['distance']:.3f}", px=schedule["size"], refresh=False)
+        if self._callback is not None:
+            report = {"step": self.done - 1, "num_steps": self.num_steps, "image": step.image.detach()}
+            report |= {"latent": step.point.latent.detach()}
+            report |= {"noise": {name: buffer.detach() for name, buffer in step.point.noise.items()}}
+            if self._callback(report | means | schedule) is True:
+                raise StopSearch
+
+    def _latest(self) -> Tensor:
+        """The terms of the latest step, [terms, N], on the host, after those before it: in one transfer."""
+        first = len(self._read)
+        steps = torch.stack([values for values, _ in self._rows[first:]]).cpu()  # [steps, terms, N]
+        for step, values in enumerate(steps, start=first):
+            check_finite(values[0], step)
+        self._read += steps
+        return steps[-1]
+
+    def result(self) -> Projection:
+        """The Projection of the last state or, of a search that was stopped, of the best one for each photo.
+
+        Raises:
+            DivergedError: if the loss there is NaN or infinite.
+        """
+        state = self._state
+        image, ws, terms = self.search.evaluate(state)
+        if self.stopped and self._best.state is not None:
+            best = self._best.state
+            best_image, best_ws, best_terms = self.search.evaluate(best)
+            better = ~(terms["score"] <= best_terms["score"])  # also where the last step diverged
+            noise = {name: where(better, best.noise[name], buffer) for name, buffer in state.noise.items()}
+            state = State(state.space, where(better, best.latent, state.latent), noise, state.tied_from)
+            image, ws = where(better, best_image, image), where(better, best_ws, ws)
+            terms = {name: where(better, best_terms[name], value) for name, value in terms.items()}
+        if len(self._read) < self.done:
+            self._latest()
+        check_finite(terms["loss"].cpu(), self.done)
+        if self.done in self._marks or self.stopped:
+            self.snapshots[self.done] = image.cpu().clone()
+        rows = np.array([values.tolist() for values in self._read]).reshape(-1, len(TERMS), len(ws))
+        schedule = np.array([numbers for _, numbers in self._rows]).reshape(-1, len(SCHEDULE))
+        found = {name: parameter.tolist() for name, parameter in self.search.unknown.items()}
+        settings = self.search.settings | {"space": state.space, "tied_from": state.tied_from, "found": found}
+        return Projection(
+            ws=ws.cpu().clone(),
+            latent=state.latent.detach().cpu().clone(),
+            noise={name: buffer.detach().cpu().clone() for name, buffer in state.noise.items()},
+            image=image.cpu().clone(),
+            target=self.search.exact.target.cpu().clone(),
+            snapshots=self.snapshots,
+            terms={name: rows[:, i] for i, name in enumerate(TERMS)},
+            schedule={name: schedule[:, i] for i, name in enumerate(SCHEDULE)},
+            distances=np.array(terms["distance"].tolist()),
+            latent_distances=np.array(latent_distance(ws, self.search.statistics.w_avg).tolist()),
+            settings=settings,
+            seed=settings["seed"],
+            seconds=time.perf_counter() - self._began,
+            stopped=self.stopped,
+        )
+
+
+class Best:
+    """The best point that the present stage has evaluated for each photo.
+
+    Attributes:
+        state: that point; None before the first step.
+    """
+
+    def __init__(self):
+        self.state: State | None = None
+        self._stage, self._score = None, None
+
+    @torch.no_grad()
+    def update(self, step: Step) -> None:
+        """Replace the point of each photo whose score is lower than before. Scores of two stages do not compare."""
+        point, score, before = step.point, step.terms["score"], self.state
+        if step.stage is not self._stage:
+            before, self._score = point, torch.full_like(score, math.inf)
+        better = score < self._score
+        noise = {
+            name: where(better, buffer, before.noise[name]) if buffer.requires_grad else buffer
+            for name, buffer in point.noise.items()
+        }
+        state = State(point.space, where(better, point.latent, before.latent), noise, point.tied_from)
+        self.state, self._stage, self._score = state, step.stage, where(better, score, self._score)
+
+
+def check_finite(losses: Tensor, step: int) -> None:
+    """Raise DivergedError, naming the photo and the step, unless every loss [N] is finite."""
+    for i, loss in enumerate(losses.tolist()):
+        if not math.isfinite(loss):
+            photo = f" of photo {i}" if len(losses) > 1 else ""
+            raise DivergedError(
+                f"The loss{photo} became {loss} at step {step}: lower the learning rate or the weights."
+            )

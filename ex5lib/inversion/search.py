@@ -1,0 +1,290 @@
+"""A search, prepared: everything that ``projector.descend`` needs to run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ex5lib.degradations.unknown import unknown_parameters, with_found
+from ex5lib.devices import check_compiler, compiled, on_device, pick_device, pick_dtype
+from ex5lib.errors import SettingError
+from ex5lib.images.tensors import checked_target
+from ex5lib.inversion.float16 import ScaledBackward
+from ex5lib.inversion.latents import (
+    LatentStatistics,
+    for_preview,
+    latent_statistics,
+    seeded,
+    starting_latent,
+    tied,
+    to_ws,
+    widened,
+)
+from ex5lib.inversion.losses import Objective, PerceptualDistance
+from ex5lib.inversion.plan import Plan, plan_search, preview_size, tied_layers
+from ex5lib.inversion.projection import Projection
+from ex5lib.inversion.recipes import Recipe, Start
+from ex5lib.inversion.stages import Stage
+from ex5lib.inversion.warm_start import load_warm_start
+from stylegan2_ada.generator import Generator
+
+UNKNOWN_RATE = 0.05  # Adam's, for parameters of the degradation that are found with w
+UNKNOWN_BETAS = (0.9, 0.95)
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a search stands: all that an image is made from. It is replaced as a whole.
+
+    Attributes:
+        space: that of the latent.
+        latent: z [N, z_dim], w [N, 1, w_dim] or w+ [N, num_ws, w_dim].
+        noise: {name: [N, 1, h, w]}.
+        tied_from: as in ``Plan``.
+    """
+
+    space: str
+    latent: Tensor
+    noise: dict[str, Tensor]
+    tied_from: int
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of a search, before its update.
+
+    Attributes:
+        stage: that it belongs to.
+        rate: the learning rate.
+        state: where the search stands.
+        point: the state whose image was compared: with noise on its latent.
+        image: [N, 3, R, R], of that point.
+        terms: of the objective, [N] each.
+    """
+
+    stage: Stage
+    rate: float
+    state: State
+    point: State
+    image: Tensor
+    terms: dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A search with all that it needs.
+
+    Attributes:
+        G: the generator; ``synthesis`` is its own, or compiled for the steps.
+        plan: what follows from the recipe for this photo.
+        statistics: w̄ and σ_w.
+        objective: L, in the type of the steps; ``exact`` is the same in float32.
+        dtype: in which the networks compute a step.
+        unknown: parameters of the degradation that are found with w, by name.
+        random: draws the noise on w.
+        settings: all of this in words and numbers, JSON-ready.
+    """
+
+    G: Generator
+    synthesis: nn.Module
+    plan: Plan
+    statistics: LatentStatistics
+    objective: Objective
+    exact: Objective
+    dtype: torch.dtype
+    backward: Callable[..., None]
+    unknown: dict[str, nn.Parameter]
+    random: torch.Generator
+    settings: dict
+
+    def enter(self, state: State, stage: Stage) -> State:
+        """The state at which a stage begins: the same image, of fresh variables, w widened to w+ if the stage says so.
+
+        What a partly unknown degradation hides is clearer by then, and so is which layers move together.
+        """
+        tied_from = state.tied_from
+        if self.unknown:
+            tied_from = tied_layers(self.plan.recipe, self.G, self.objective.degradation)
+        latent = widened(state.latent, stage.space, self.G.num_ws).requires_grad_()
+        return State(stage.space, latent, state.noise, tied_from)
+
+    def searched_noise(self, state: State, size: int | None = None) -> dict[str, Tensor]:
+        """The noise buffers that are searched along with the latent: those of a preview of that size, or none."""
+        if not self.plan.recipe.optimize_noise:
+            return {}
+        return {name: state.noise[name].requires_grad_() for name in self.G.noise_buffers(size)}
+
+    def optimizer(self, variables: Sequence[Tensor]) -> torch.optim.Adam:
+        """Adam: the variables at a rate that the loop sets, what is unknown of the degradation at a fixed one."""
+        groups = [{"params": variables, "betas": self.plan.recipe.betas}]
+        if self.unknown:
+            groups.append({"params": list(self.unknown.values()), "lr": UNKNOWN_RATE, "betas": UNKNOWN_BETAS})
+        return torch.optim.Adam(groups)
+
+    def latent_noise(self, state: State, stage: Stage) -> Tensor:
+        """The noise on the latent at every step of a stage, [num_steps, 1, …]: the same for every photo."""
+        shape, statistics = state.latent[:1].shape, self.statistics
+        sigma = statistics.z_std if state.space == "z" else statistics.w_std * self.plan.sigma_scale
+        drawn = torch.stack([torch.randn(shape, generator=self.random) for _ in range(stage.num_steps)])
+        # At once: a copy from the host at every step would wait for the device.
+        amounts = [stage.latent_noise(step / stage.num_steps, sigma) for step in range(stage.num_steps)]
+        return (torch.tensor(amounts).view(-1, *[1] * len(shape)) * drawn).to(state.latent.device)
+
+    def generate(
+        self,
+        state: State,
+        size: int | None = None,
+        *,
+        synthesis: nn.Module | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """x = G(w, n) [N, 3, R, R], or a preview of ``size`` px, and the ws [N, num_ws, w_dim] that made it."""
+        ws = tied(to_ws(self.G, state.latent, state.space, self.statistics.label), state.tied_from)
+        if state.space == "w+":
+            ws = for_preview(ws, self.G, size)
+        return (synthesis or self.synthesis)(ws, noise=state.noise, size=size, dtype=dtype or self.dtype), ws
+
+    @torch.no_grad()
+    def show(self, state: State) -> Tensor:
+        """The image of a state at full size, as quickly as a step makes it."""
+        return self.generate(state, synthesis=self.G.synthesis)[0]  # only the steps are worth compiling
+
+    @torch.no_grad()
+    def evaluate(self, state: State, size: int | None = None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Image, ws and terms of a state, in float32."""
+        image, ws = self.generate(state, size, synthesis=self.G.synthesis, dtype=torch.float32)
+        return image, ws, self.exact(image, ws, self.searched_noise(state, size))
+
+
+def prepare(
+    G: Generator,
+    target: Tensor,
+    degradation: nn.Module | None,
+    recipe: Recipe,
+    *,
+    start: Start = None,
+    seed: int = 0,
+    statistics: LatentStatistics | None = None,
+    distance: PerceptualDistance | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    compile: bool | str = False,
+) -> tuple[Search, State]:
+    """Check what a search is given, bring it to the device, plan, and find where to begin; arguments as ``project``."""
+    device, target = pick_device(device), checked_target(target)
+    dtype = pick_dtype(dtype, device)
+    _check_fit(G, target, recipe, statistics)
+    if compile:
+        check_compiler(device)
+    runs = _continued(start)
+    G, D = on_device(device, G), on_device(device, degradation or nn.Identity())
+    if unknown_parameters(D):  # the copy is the search's own
+        D = with_found(D, runs[0].settings["found"] if runs else {})
+    distance = on_device(device, distance or PerceptualDistance(device=device))
+    statistics = (statistics or latent_statistics(G, num_samples=recipe.w_avg_samples, seed=seed)).to(device)
+    plan = plan_search(recipe, G, D)
+    exact = Objective(
+        target.to(device), D, distance, statistics.w_avg, plan.latent_weights.to(device),
+        color_weight=recipe.color_weight, noise_weight=recipe.noise_weight, clamp=recipe.clamp,
+        mean_absolute=recipe.mean_absolute,
+    )  # fmt: skip
+    objective = exact if dtype == torch.float32 else replace(exact, distance=distance.in_precision(dtype))
+    synthesis = G.synthesis
+    if compile:
+        synthesis, compiled_distance = compiled((synthesis, objective.distance), device, compile)
+        objective = replace(objective, distance=compiled_distance)
+    search = Search(
+        G, synthesis, plan, statistics, objective, exact, dtype,
+        backward=ScaledBackward(device) if dtype == torch.float16 else torch.autograd.backward,
+        unknown=unknown_parameters(D), random=seeded(seed),
+        settings=_settings(plan, G, D, distance, statistics)
+        | {"start": "projection" if runs else "latent" if isinstance(start, Tensor) else recipe.start}
+        | {"seed": seed, "device": str(device), "compile": compile, "dtype": str(dtype).removeprefix("torch.")},
+    )  # fmt: skip
+    return search, _first_state(search, runs or start)
+
+
+def _check_fit(G: Generator, target: Tensor, recipe: Recipe, statistics: LatentStatistics | None) -> None:
+    sizes = [preview_size(G, stage.size) or G.img_resolution for stage in recipe.stages]
+    smallest = min(*sizes, target.shape[3])
+    if smallest < 16:
+        raise SettingError(f"Images are compared at 16 px or more, not {smallest}: VGG16 halves them four times.")
+    if recipe.stages[0].space == "z" and G.c_dim and (statistics is None or statistics.label is None):
+        raise SettingError("A search in z of a class-conditional generator needs the statistics of one class.")
+
+
+def _continued(start: Start) -> list[Projection]:
+    """The projections that a search continues; none if it begins elsewhere."""
+    if start is None or isinstance(start, Tensor | str):
+        return []
+    runs = [start] if isinstance(start, Projection) else list(start) if isinstance(start, Sequence) else []
+    if not runs or not all(isinstance(run, Projection) for run in runs):
+        raise SettingError(f'A search starts at a Projection, a tensor, "mean" or "warm", not {type(start).__name__}.')
+    return runs
+
+
+def _first_state(search: Search, start: list[Projection] | Tensor | str | None) -> State:
+    """Where the search begins: the start that was given, or what the recipe says: w̄, or a regressed w."""
+    target, space = search.exact.target, search.plan.stages[0].space
+    noise = _first_noise(search, start if isinstance(start, list) else [])
+    tied_from = search.plan.tied_from
+    if isinstance(start, list):
+        start = torch.cat([run.latent if space == "z" else run.ws for run in start])
+    if isinstance(start, Tensor):
+        return State(space, starting_latent(search.G, start, space, len(target)), noise, tied_from)
+    mean = search.statistics.central_z if space == "z" else search.statistics.w_avg
+    state = State(space, starting_latent(search.G, mean, space, len(target)), noise, tied_from)
+    warm = space != "z" and search.plan.recipe.start == "warm" and search.exact.distance.fits_warm_start
+    if not warm or (regression := load_warm_start(search.G)) is None:
+        return state
+    regressed = regression(target, search.exact.distance)[:, None]  # [N, 1, w_dim]
+    regressed = replace(state, latent=starting_latent(search.G, regressed, space, len(target)))
+    size = search.plan.stages[0].size
+    of_mean, of_regressed = (search.evaluate(each, size)[2]["score"] for each in (state, regressed))
+    return replace(state, latent=where(of_regressed < of_mean, regressed.latent, state.latent))
+
+
+def _first_noise(search: Search, runs: list[Projection]) -> dict[str, Tensor]:
+    """Noise buffers [N, 1, h, w]: those of projections that are continued, or standard normal ones, the same for all.
+
+    They are drawn in any case, so that what is drawn after them does not depend on the start.
+    """
+    count, target = len(search.exact.target), search.exact.target
+    drawn = {
+        name: torch.randn(buffer.shape, generator=search.random) for name, buffer in search.G.noise_buffers().items()
+    }
+    if not runs:
+        return {name: buffer.repeat(count, 1, 1, 1).to(target.device) for name, buffer in drawn.items()}
+    if sum(map(len, runs)) != count:
+        raise SettingError(
+            f"The start holds {sum(map(len, runs))} photos and the target {count}: give as many targets."
+        )
+    shapes = {name: buffer.shape[1:] for name, buffer in drawn.items()}
+    if any({name: buffer.shape[1:] for name, buffer in run.noise.items()} != shapes for run in runs):
+        raise SettingError("The start is a projection by another generator: its noise buffers do not fit.")
+    return {name: torch.cat([run.noise[name] for run in runs]).to(target.device) for name in drawn}
+
+
+def _settings(
+    plan: Plan, G: Generator, degradation: nn.Module, distance: PerceptualDistance, statistics: LatentStatistics
+) -> dict:
+    """The settings as they are used: the recipe's, and what the plan makes of them."""
+    fields = asdict(replace(plan.recipe, stages=plan.stages))
+    return {
+        "recipe": fields.pop("name"),
+        "num_steps": plan.num_steps,
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()},
+        "latent_weight": plan.latent_weights[0].item(),
+        "latent_weights": plan.latent_weights.tolist(),
+        "w_avg_samples": statistics.origin["num_samples"],
+        "statistics": statistics.origin,
+        "degradation": repr(degradation),
+        "distance": distance.kind,
+        "img_resolution": G.img_resolution,
+    }
+
+
+def where(photos: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Choose between two tensors [N, …], photo by photo, by booleans [N]."""
+    return torch.where(photos.view(-1, *[1] * (yes.ndim - 1)), yes, no)
