@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 import ex5lib
 from ex5lib import devices
-from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import compositor
 from ex5lib.degradations.probe import hidden_region, hides_color, visible_resolution
+from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
 from ex5lib.errors import DeviceError
 from ex5lib.explorer.choices import Choice
 from ex5lib.explorer.searching import LIVE_SIZE, Searcher

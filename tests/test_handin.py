@@ -11,6 +11,7 @@ import ex5lib
 from ex5lib.course import handin
 from ex5lib.errors import FileError
 from ex5lib.images.loading import load_image
+from ex5lib.inversion.recipes import pick_recipe
 from ex5lib.restoration.pipeline import TASKS, restore_faces
 
 
@@ -20,8 +21,8 @@ def done(tiny_generator, astronaut, distance):
     found = {}
     for task, degradation in TASKS.items():
         (found[task],) = restore_faces(
-            [astronaut], degradation, generator=tiny_generator, distance=distance, recipe="smoke", num_steps=2,
-            space="w+", device="cpu", progress=False,
+            [astronaut], degradation, pick_recipe("smoke", num_steps=2, space="w+"), generator=tiny_generator,
+            distance=distance, device="cpu", progress=False,
         )  # fmt: skip
     return found
 

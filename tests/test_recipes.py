@@ -13,10 +13,11 @@ from ex5lib import errors as e
 from ex5lib import project
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import Downsample, Noise
-from ex5lib.degradations.probe import hidden_share
+from ex5lib.degradations.probe import hidden_share, visible_resolution
 from ex5lib.images.tensors import resize_area
 from ex5lib.inversion.latents import latent_statistics
-from ex5lib.inversion.recipes import COURSE, FAST, RECIPES, Recipe
+from ex5lib.inversion.plan import latent_weights, plan_search, tied_layers
+from ex5lib.inversion.recipes import COURSE, FAST, RECIPES, Recipe, pick_recipe
 from ex5lib.inversion.stages import Stage, scaled
 from ex5lib.inversion.warm_start import load_warm_start
 from ex5lib.restoration.pipeline import TASKS
@@ -139,12 +140,14 @@ def test_stepping_scales_with_the_stages():
     assert sum(stage.num_steps for stage in scaled(stages, 77)) == 77
 
 
-def test_a_space_for_all_stages_or_for_the_last(generator):
-    planned = FAST.planned(generator)
-    assert [(stage.size, stage.space) for stage in planned.stages] == [(128, "w"), (256, "w+"), (None, "w+")]
+def test_a_space_for_all_stages_or_for_the_last():
+    assert [(stage.size, stage.space) for stage in FAST.stages] == [(128, "w"), (256, "w+"), (None, "w+")]
     for space in ("z", "w"):
-        assert {stage.space for stage in FAST.planned(generator, {"space": space}).stages} == {space}
-    assert FAST.planned(generator, {"space": "w+"}) == planned
+        assert {stage.space for stage in pick_recipe("fast", space=space).stages} == {space}
+    assert pick_recipe("fast", space="w+") == FAST
+    assert [stage.space for stage in pick_recipe(replace(FAST, stages=(Stage(1), Stage(1))), space="w+").stages] == [
+        "w", "w+",
+    ]  # fmt: skip
 
 
 class Sepia(torch.nn.Module):
@@ -176,42 +179,43 @@ class Overexposed(torch.nn.Module):
     ],
 )
 def test_the_layers_that_make_colours_are_held_where_they_are_hidden(generator, skip_generator, degradation, hidden):
-    planned = FAST.planned(generator, degradation=degradation)
-    weights = planned.layer_weights(16)
-    if hidden:
-        assert generator.synthesis.layer_resolutions[6:8] == (32, 64)
-        np.testing.assert_allclose(planned.latent_weight * weights, [1e-3] * 7 + [0.4] * 9, rtol=1e-6)
-    else:
-        assert weights is None
-    given = FAST.planned(generator, {"latent_weight": 0.5}, degradation=degradation)  # of all layers
-    assert (given.latent_weight, given.layer_weights(16)) == (0.5, None)
-    both = FAST.planned(generator, {"latent_weight": 0.5, "colorless_weight": 1.0}, degradation=degradation)
-    assert (both.layer_weights(16) is None) != hidden
-    of_ones_own = replace(FAST, color_layers=3).planned(generator, degradation=degradation)
-    held = of_ones_own.latent_weight * of_ones_own.layer_weights(16)[2:4]
-    assert held.tolist() == pytest.approx([of_ones_own.latent_weight, 0.4])
-    for name in ("karras2020", "course", "robust2023"):  # as published
-        assert RECIPES[name].planned(skip_generator, degradation=degradation).layer_weights(10) is None
+    assert generator.synthesis.layer_resolutions[6:8] == (32, 64)
+    detail = 0.02 if visible_resolution(degradation) < 256 else 1e-3
+    held = [detail] * 7 + [0.4 if hidden else detail] * 9
+    np.testing.assert_allclose(latent_weights(FAST, generator, degradation), held, rtol=1e-6)
+    for name in ("karras2020", "course"):  # as published
+        assert set(latent_weights(RECIPES[name], skip_generator, degradation).tolist()) == {1e-3}
+
+
+def test_a_latent_weight_that_is_typed_holds_for_all_layers_unless_what_is_hidden_is_typed_too(generator):
+    grey, blur, hole = ex5lib.Grayscale(), ex5lib.GaussianBlur(9), _hole(80)
+    for degradation in (grey, blur, hole):
+        weights = latent_weights(pick_recipe("fast", latent_weight=0.5), generator, degradation)
+        assert set(weights.tolist()) == {0.5}
+    both = latent_weights(pick_recipe("fast", latent_weight=0.5, colorless_weight=1.0), generator, grey)
+    assert both.tolist() == [0.5] * 7 + [1.0] * 9
+    none = latent_weights(pick_recipe("fast", latent_weight=0.0), generator, grey)
+    assert not none.any()
+    assert latent_weights(replace(FAST, latent_weight=0.0), generator, grey)[-1] == 0.4  # a recipe says all
 
 
 @pytest.mark.parametrize(
     ("degradation", "first"),
     [
-        (ex5lib.Identity(), None), (ex5lib.Grayscale(), None), (ex5lib.Inpaint(64, 64, 32, 32), None), (Jpeg(10), None),
+        (ex5lib.Identity(), 16), (ex5lib.Grayscale(), 16), (ex5lib.Inpaint(64, 64, 32, 32), 16), (Jpeg(10), 16),
         (ex5lib.GaussianBlur(9), 11), (ex5lib.GaussianBlur(25), 9), (ex5lib.GaussianBlur(41), 7), (Downsample(16), 7),
         (torch.nn.Sequential(Downsample(8), ex5lib.Grayscale()), 9),
     ],
 )  # fmt: skip
 def test_layers_far_finer_than_what_is_visible_are_tied(generator, skip_generator, degradation, first):
     recipe = Recipe("mine", (Stage(1, space="w+"),), tied_beyond=2.0)
-    planned = recipe.planned(generator, degradation=degradation)
-    assert planned.tied_from == first
-    if first is not None:
+    assert tied_layers(recipe, generator, degradation) == first
+    if first < 16:
         resolutions = generator.synthesis.layer_resolutions
         assert resolutions[first - 1] < resolutions[first]
-    assert recipe.planned(generator, {"tied_from": 5}, degradation=degradation).tied_from == 5
-    coarse = recipe.planned(skip_generator, degradation=degradation).tied_from
-    assert coarse == (None if first is None or first > 7 else 7)  # at 64 px there is little that is so fine
+    coarse = tied_layers(recipe, skip_generator, degradation)
+    assert coarse == (7 if first <= 7 else 10)  # at 64 px there is little that is so fine
+    assert tied_layers(replace(recipe, tied_beyond=None), generator, degradation) == 16
 
 
 def _hole(face_rows: int, around: bool = False) -> ex5lib.Inpaint:
@@ -225,98 +229,86 @@ def test_w_is_held_to_the_mean_where_much_of_the_face_is_hidden(generator):
     for around in (False, True):
         assert hidden_share(_hole(29, around)) == pytest.approx(29 / 145)
     for little in (TASKS["inpainting"], _hole(36), _hole(36, True), ex5lib.Inpaint(mask=background)):
-        assert FAST.planned(generator, degradation=little).latent_weight == 1e-3
+        assert _weights(FAST, generator, little) == {1e-3}
     blur = ex5lib.GaussianBlur(9)
     eyes, left = ex5lib.Inpaint(92, 40, 44, 176), ex5lib.Inpaint(0, 0, 256, 128)
-    for much in (_hole(37), _hole(37, True), eyes, left, torch.nn.Sequential(blur, _hole(80))):
-        assert FAST.planned(generator, degradation=much).latent_weight == 0.1
-        assert FAST.planned(generator, {"latent_weight": 0.02}, degradation=much).latent_weight == 0.02
-        assert RECIPES["karras2020"].planned(generator, degradation=much).latent_weight == 1e-3
-    assert FAST.planned(generator, {"hole_weight": 0.5}, degradation=_hole(80)).latent_weight == 0.5
     both = torch.nn.Sequential(blur, _hole(80))
-    assert FAST.planned(generator, {"blurred_weight": 0.5}, degradation=both).latent_weight == 0.5
-    grey = FAST.planned(generator, degradation=torch.nn.Sequential(_hole(80), ex5lib.Grayscale()))
-    np.testing.assert_allclose(grey.latent_weight * grey.layer_weights(16), [0.1] * 7 + [0.4] * 9, rtol=1e-6)
+    for much in (_hole(37), _hole(37, True), eyes, left, both):
+        assert _weights(FAST, generator, much) == {0.1}
+        assert _weights(RECIPES["karras2020"], generator, much) == {1e-3}
+    for other in (replace(FAST, hole_weight=0.5), replace(FAST, blurred_weight=0.5), replace(FAST, latent_weight=0.5)):
+        assert max(_weights(other, generator, both)) == (0.5 if other.latent_weight < 0.5 else 0.1)
+    grey = torch.nn.Sequential(_hole(80), ex5lib.Grayscale())
+    assert _weights(FAST, generator, grey) == {0.1, 0.4}
+
+
+def _weights(recipe: Recipe, G, degradation) -> set[float]:
+    return set(latent_weights(recipe, G, degradation).tolist())
 
 
 def test_w_is_held_nearer_to_the_mean_where_detail_is_hidden(generator):
     blur, grey = ex5lib.GaussianBlur(9), ex5lib.Grayscale()
-    for degradation in (ex5lib.Identity(), grey, Jpeg(10), ex5lib.Inpaint(64, 64, 32, 32), Noise(0.2)):
-        assert FAST.planned(generator, degradation=degradation).latent_weight == 1e-3
+    for degradation in (ex5lib.Identity(), Jpeg(10), ex5lib.Inpaint(64, 64, 32, 32), Noise(0.2)):
+        assert _weights(FAST, generator, degradation) == {1e-3}
     for degradation in (blur, Downsample(4), torch.nn.Sequential(ex5lib.Inpaint(64, 64, 32, 32), blur)):
-        planned = FAST.planned(generator, degradation=degradation)
-        assert (planned.latent_weight, planned.layer_weights(16)) == (0.02, None)
-    both = FAST.planned(generator, degradation=torch.nn.Sequential(blur, grey))
-    np.testing.assert_allclose(both.latent_weight * both.layer_weights(16), [0.02] * 7 + [0.4] * 9, rtol=1e-6)
-    assert FAST.planned(generator, {"latent_weight": 1e-4}, degradation=blur).latent_weight == 1e-4
-    assert RECIPES["karras2020"].planned(generator, degradation=blur).latent_weight == 1e-3
+        assert _weights(FAST, generator, degradation) == {0.02}
+    assert _weights(FAST, generator, torch.nn.Sequential(blur, grey)) == {0.02, 0.4}
+    assert _weights(RECIPES["karras2020"], generator, blur) == {1e-3}
 
 
 def test_tied_layers_move_together_and_keep_their_differences(skip_generator, settings):
     start = ex5lib.sample_ws(skip_generator, 1).repeat(1, 1, 1)
-    start[:, 7] += 0.5
-    recipe = Recipe("mine", (Stage(5, space="w+"),), tied_from=6, latent_weight=0.1)
-    run = project(skip_generator, _target(skip_generator, 4), recipe=recipe, start=start, **settings)
+    start[:, 8] += 0.5
+    blur, recipe = ex5lib.GaussianBlur(41), Recipe("mine", (Stage(5, space="w+"),), tied_beyond=2.0, latent_weight=0.1)
+    run = project(skip_generator, blur(_target(skip_generator, 4)), blur, recipe, start=start, **settings)
+    assert run.settings["tied_from"] == 7
     moved = run.ws - start
-    for layer in range(7, skip_generator.num_ws):
-        torch.testing.assert_close(moved[:, layer], moved[:, 6], rtol=1e-4, atol=1e-5)
-    for layer in range(6):
-        assert (moved[:, layer] - moved[:, 6]).norm() > 0.1
-    assert moved.norm(dim=2).min() > 0.1
-    assert run.settings["tied_from"] == 6
+    for layer in range(8, skip_generator.num_ws):
+        torch.testing.assert_close(moved[:, layer], moved[:, 7], rtol=1e-4, atol=1e-5)
+    for layer in range(7):
+        assert (moved[:, layer] - moved[:, 7]).norm() > 0.01
+    assert moved.norm(dim=2).min() > 0.01
 
 
 def test_tied_layers_that_a_preview_skips_follow_the_one_that_it_shows(skip_generator, settings):
     """Else the layers that are tied would come apart at the first stage, of which they see nothing."""
-    shown = skip_generator.synthesis.styles_shared(16)
-    recipe = Recipe("mine", (Stage(5, 16, "w+"),), tied_from=shown - 1, latent_weight=0.0, optimize_noise=False)
-    run = project(skip_generator, _target(skip_generator, 4), recipe=recipe, **settings)
+    blur, shown = ex5lib.GaussianBlur(41), skip_generator.synthesis.styles_shared(32)
+    recipe = Recipe("mine", (Stage(5, 32, "w+"),), tied_beyond=1.0, latent_weight=0.0, optimize_noise=False)
+    run = project(skip_generator, blur(_target(skip_generator, 4)), blur, recipe, **settings)
+    assert run.settings["tied_from"] < shown < skip_generator.num_ws
     mean = latent_statistics(skip_generator, num_samples=200, seed=0).w_avg
     moved = run.ws - mean
     assert moved[:, shown - 1].norm() > 0.1
     for layer in range(shown, skip_generator.num_ws):
         torch.testing.assert_close(moved[:, layer], moved[:, shown - 1], rtol=1e-4, atol=1e-5)
-    free = project(skip_generator, run.target, recipe=replace(recipe, tied_from=None), **settings)
+    free = project(skip_generator, run.target, blur, replace(recipe, tied_beyond=None), **settings)
     assert (free.ws[:, shown:] == mean).all()
 
 
-@pytest.mark.parametrize("name", ["course", "robust2023"])
-def test_a_published_search_comes_nearer_to_a_damaged_photo(tiny_generator, settings, name):
+def test_the_courses_search_comes_nearer_to_a_damaged_photo(tiny_generator, settings):
     degradation = torch.nn.Sequential(ex5lib.GaussianBlur(9), ex5lib.Inpaint(64, 64, 64, 64), ex5lib.Grayscale())
     target = degradation(_target(tiny_generator, 4))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the course's noise on w is not for this network
-        run = project(
-            tiny_generator,
-            target,
-            degradation=degradation,
-            recipe=name,
-            num_steps=30,
-            **settings | {"w_avg_samples": 200},
-        )
+    with pytest.warns(UserWarning, match="does not demodulate"):  # noise of all layers is not for this network
+        run = project(tiny_generator, target, degradation, "course", num_steps=30, **settings)
     assert run.history["distance"][-1] < 0.9 * run.history["distance"][0]
-    assert run.settings["space"] == RECIPES[name].stages[-1].space
-    assert run.settings["tied_from"] is None
+    assert (run.settings["space"], run.settings["tied_from"]) == ("w+", tiny_generator.num_ws)
 
 
-def test_noise_of_all_layers_is_only_for_a_generator_that_stands_it(generator, skip_generator):
-    statistics = latent_statistics(skip_generator, num_samples=100)
+def test_noise_of_all_layers_is_only_for_a_generator_that_tolerates_it(generator, skip_generator):
+    identity = ex5lib.Identity()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        planned = COURSE.planned(skip_generator)
-    of_all = planned.sigma(statistics, "w+", skip_generator)
-    assert of_all == pytest.approx(statistics.w_std * skip_generator.num_ws**0.5)
+        assert plan_search(COURSE, skip_generator, identity).sigma_scale == pytest.approx(skip_generator.num_ws**0.5)
     with pytest.warns(UserWarning, match="does not demodulate"):
-        planned = COURSE.planned(generator)
-    assert planned.sigma(statistics, "w+", generator) == statistics.w_std
-    assert planned.sigma(statistics, "z", generator) == statistics.z_std
+        assert plan_search(COURSE, generator, identity).sigma_scale == 1
+    assert plan_search(FAST, skip_generator, identity).sigma_scale == 1
 
 
 @pytest.mark.parametrize(("recipe", "as_seen"), [("fast", True), ("smoke", True), ("karras2020", False)])
 def test_a_contrast_beyond_white_counts_only_where_the_paper_lets_it(skip_generator, settings, recipe, as_seen):
     target, images = _target(skip_generator, 4), []
     run = project(
-        skip_generator, target, recipe=recipe, num_steps=4, initial_noise=None, **settings,
+        skip_generator, target, recipe=recipe, num_steps=4, **settings,
         callback=lambda report: images.append(report["image"].clone()),
     )  # fmt: skip
     assert images[0].abs().max() > 1.05
@@ -329,28 +321,39 @@ def test_a_contrast_beyond_white_counts_only_where_the_paper_lets_it(skip_genera
 
 def test_a_stage_takes_the_next_larger_preview(generator, skip_generator):
     recipe = Recipe("mine", (Stage(1, 24), Stage(1, 100), Stage(1, 200)))
-    assert [stage.size for stage in recipe.planned(generator).stages] == [128, 128, 256]
-    assert [stage.size for stage in recipe.planned(skip_generator).stages] == [32, None, None]
+    for G, sizes in ((generator, [128, 128, 256]), (skip_generator, [32, None, None])):
+        assert [stage.size for stage in plan_search(recipe, G, ex5lib.Identity()).stages] == sizes
 
 
 def test_every_recipe_is_recorded_as_it_was_used(skip_generator, settings):
     target = _target(skip_generator, 4)
-    for name in RECIPES:
+    for name, recipe in RECIPES.items():
         run = project(skip_generator, target, recipe=name, num_steps=6, betas=(0.8, 0.9), **settings)
-        planned = RECIPES[name].planned(skip_generator, {"num_steps": 6})
+        plan = plan_search(pick_recipe(name, num_steps=6), skip_generator, ex5lib.Identity())
         assert (run.settings["recipe"], run.settings["num_steps"]) == (name, 6)
         assert run.settings["betas"] == [0.8, 0.9]
-        assert run.settings["stages"] == [vars(stage) for stage in planned.stages]
-        for field in ("start", "clamp", "noise_weight", "optimize_noise", "color_weight", "optimizer", "fill"):
-            assert run.settings[field] == getattr(RECIPES[name], field)
+        assert run.settings["stages"] == [vars(stage) for stage in plan.stages]
+        assert run.settings["latent_weights"] == plan.latent_weights.tolist()
+        for field in ("start", "clamp", "noise_weight", "optimize_noise", "color_weight", "hole_weight"):
+            assert run.settings[field] == getattr(recipe, field)
 
 
-def test_a_search_that_goes_on_adds_no_noise_to_w_unless_asked(generator):
-    karras = RECIPES["karras2020"]
-    assert karras.planned(generator).stages[0].initial_noise == 0.05
-    assert karras.planned(generator, continued="w").stages[0].initial_noise == 0
-    changed = karras.planned(generator, {"initial_noise": 0.1}, continued="w")
-    assert changed.stages[0].initial_noise == 0.1
+def test_a_search_that_goes_on_adds_no_noise_to_w_and_keeps_layers_that_differ(skip_generator, settings):
+    assert pick_recipe("karras2020").stages[0].initial_noise == 0.05
+    target = _target(skip_generator, 4)
+    in_w, in_w_plus = (project(skip_generator, target, num_steps=2, space=space, **settings) for space in ("w", "w+"))
+    differing = ex5lib.sample_ws(skip_generator, 1) + torch.arange(skip_generator.num_ws).view(1, -1, 1)
+    for start, space in ((in_w, "w"), ([in_w, in_w_plus], "w+"), (in_w_plus, "w+"), (differing, "w+")):
+        recipe = pick_recipe("karras2020", start=start)
+        assert (recipe.stages[0].initial_noise, recipe.stages[0].space) == (0, space)
+        assert pick_recipe(recipe, start=start) == recipe
+        with pytest.raises(e.SettingError, match="leave out initial_noise"):
+            pick_recipe("karras2020", start=start, initial_noise=0.1)
+    with pytest.raises(e.SettingError, match="use w\\+"):
+        pick_recipe("karras2020", start=in_w_plus, space="w")
+    for start in (None, "mean", ex5lib.sample_ws(skip_generator, 1)):
+        assert pick_recipe("karras2020", start=start).stages == RECIPES["karras2020"].stages
+    assert pick_recipe("fast", start="mean") == replace(FAST, start="mean")
 
 
 def test_noise_that_is_not_searched_stays_as_drawn(skip_generator, settings):
@@ -370,7 +373,7 @@ def test_noise_that_is_not_searched_stays_as_drawn(skip_generator, settings):
         ({"recipe": "fast", "learning_rate": 0.1}, e.SettingError, "Each of the 3 stages of fast has its own learning"),
         ({"recipe": "fast", "num_steps": 2}, e.SettingError, "at least 3 steps, one for each stage, not 2"),
         ({"recipe": "karras2020", "learning_rat": 0.1}, e.SettingError, 'did you mean "learning_rate"'),
-        ({"recipe": "karras2020", "stages": ()}, e.SettingError, 'no keyword of project\\(\\) "stages"'),
+        ({"recipe": "karras2020", "stages": ()}, e.SettingError, 'no setting of a search "stages"'),
         ({"start": "median"}, e.SettingError, "mean, warm"),
         ({"target": torch.zeros(0, 3, 64, 64)}, e.SettingError, "at least one photo"),
     ],
@@ -384,7 +387,7 @@ def test_bad_recipes_are_refused_in_one_sentence(skip_generator, settings, keywo
 def test_bad_stages_are_refused_in_one_sentence():
     for keywords, sentence in (
         ({"num_steps": 0}, "at least 1 step"),
-        ({"num_steps": 1, "space": "y"}, "Known: s, w, w\\+, z"),
+        ({"num_steps": 1, "space": "y"}, "Known: w, w\\+, z"),
         ({"num_steps": 1, "learning_rate": -1.0}, "learning_rate must be 0 or a positive number"),
         ({"num_steps": 1, "noise_ramp": 0.0}, "a positive share"),
     ):
@@ -393,20 +396,16 @@ def test_bad_stages_are_refused_in_one_sentence():
     for stages, sentence in (
         ((), "at least one stage"),
         ((Stage(1, space="z"), Stage(1, space="w+")), "cannot be combined"),
-        ((Stage(1, space="w+"), Stage(1, space="w")), "narrower space cannot follow"),
+        ((Stage(1, space="w+"), Stage(1, space="w")), "in w cannot follow"),
     ):
         with pytest.raises(e.SettingError, match=sentence):
             Recipe("mine", stages)
     for keywords in (
         {"betas": (0.9,)},
         {"w_avg_samples": 1},
-        {"comparison_sizes": ()},
-        {"comparison_sizes": (8,)},
-        {"optimizer": "adma"},
-        {"optimizer": "normalized"},
         {"start": "median"},
         {"tied_beyond": -1.0},
-        {"color_layers": 7},  # without a weight of their own
+        {"hole_weight": -1.0},
     ):
         with pytest.raises(e.SettingError):
             Recipe("mine", (Stage(1),), **keywords)
@@ -421,7 +420,7 @@ def test_other_features_than_the_warm_starts_own_begin_at_the_mean(generator, as
     class AnotherDistance(ex5lib.PerceptualDistance):
         def __init__(self):
             super().__init__(device="cpu")
-            self.kind = "another"
+            self.kind, self.fits_warm_start = "another", False
 
     first = {}
     for d in (distance, AnotherDistance()):

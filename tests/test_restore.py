@@ -13,6 +13,7 @@ from ex5lib.degradations.known import compositor
 from ex5lib.errors import SettingError
 from ex5lib.faces import alignment
 from ex5lib.images.tensors import from_uint8, resize, resize_area, to_uint8
+from ex5lib.inversion.recipes import SMOKE, pick_recipe
 from ex5lib.restoration import metrics, results
 from ex5lib.restoration.paste import paste
 from ex5lib.restoration.pipeline import TASKS, pick_task, restore_faces
@@ -76,9 +77,11 @@ def test_every_photo_of_a_batch_gets_a_generator_of_its_own(quick, small, astron
     with torch.no_grad():
         other = small.synthesis(ex5lib.sample_ws(small, 1)).clamp(-1, 1)
     faces = [alignment.load_face(image, aligned=True, size=32) for image in (astronaut.image, resize(other, 64))]
-    both = restore_faces(faces, tune=2, **quick)
+    searched = {"generator": small, "distance": quick["distance"], "device": "cpu", "progress": False, "tune": 2}
+    recipe = pick_recipe("fast", num_steps=3)
+    both = restore_faces(faces, None, recipe, **searched)
     for face, together in zip(faces, both, strict=True):
-        (alone,) = restore_faces([face], tune=2, **quick)
+        (alone,) = restore_faces([face], None, recipe, **searched)
         assert (together.result - alone.result).abs().mean() < 0.02
     weights = [one.tuned.synthesis.blocks[0].conv1.weight for one in both]
     assert not torch.equal(*weights)
@@ -120,14 +123,14 @@ def test_a_users_own_degradation_has_no_composite(quick, astronaut):
     assert done.composite is None
     assert torch.equal(done.target, done.original.flip(3))
     settings = done.run.settings  # a mirror hides nothing
-    assert (settings["latent_weight"], settings["tied_from"]) == (1e-3, None)
+    assert (set(settings["latent_weights"]), settings["tied_from"]) == ({1e-3}, 8)
 
 
 def test_faces_at_once_are_told_apart(quick, small, distance):
     with torch.no_grad():
         made = [small.synthesis(ex5lib.sample_ws(small, seed)).clamp(-1, 1) for seed in (1, 2)]
     faces = [ex5lib.restore(resize(image, 64), aligned=True, **quick).face for image in made]
-    done = restore_faces(faces, recipe="smoke", **quick)
+    done = restore_faces(faces, None, SMOKE, generator=small, distance=distance, device="cpu", progress=False)
     assert [torch.equal(one.target, face.image) for one, face in zip(done, faces, strict=True)] == [True, True]
     assert (done[0].result != done[1].result).any()
     assert len(done[0].run) == 1
@@ -181,7 +184,7 @@ def test_bad_requests_are_refused_in_one_sentence(quick, astronaut):
             astronaut, ex5lib.GaussianBlur(9), already_degraded=True, degraded_by=ex5lib.GaussianBlur(25), **quick
         )
     with pytest.raises(e.SettingError, match="no face to restore"):
-        restore_faces([], **quick)
+        restore_faces([], None, SMOKE, generator=quick["generator"])
 
 
 def test_a_composition_is_undone_from_its_last_member(astronaut, samples):
@@ -205,7 +208,7 @@ def test_several_answers_are_kept_apart(tiny_generator, astronaut, distance, tmp
     settings = {"distance": distance, "device": "cpu", "progress": False, "w_avg_samples": 100, "num_steps": 6}
     steps = []
     done = ex5lib.restore(
-        astronaut, hole, generator=tiny_generator, samples=3, latent_weight=0.1,
+        astronaut, hole, generator=tiny_generator, answers=3, latent_weight=0.1,
         callback=lambda report: steps.append(report["step"]), **settings,
     )  # fmt: skip
     assert steps == [0, 1, 2, 3, 4, 5]  # those of the first search only: an animation shows one
@@ -230,10 +233,10 @@ def test_several_answers_are_kept_apart(tiny_generator, astronaut, distance, tmp
 
     with monkeypatch.context() as patch:
         patch.setattr(distance, "forward", interrupted)
-        early = ex5lib.restore(astronaut, hole, generator=tiny_generator, samples=3, latent_weight=0.1, **settings)
+        early = ex5lib.restore(astronaut, hole, generator=tiny_generator, answers=3, latent_weight=0.1, **settings)
     assert (len(early.others), early.run.stopped, early.stopped, done.stopped) == (1, False, True, False)
     early.save(tmp_path / "early", request={"asked": 3})
     assert results.finished_request(tmp_path / "early") is None
     for count in (0, 9, 2.5):
         with pytest.raises(SettingError, match="1 to 8 answers"):
-            ex5lib.restore(astronaut, hole, generator=tiny_generator, samples=count, **settings)
+            ex5lib.restore(astronaut, hole, generator=tiny_generator, answers=count, **settings)

@@ -22,12 +22,11 @@ def settings() -> dict:
     return {"distance": SquaredError(), "device": "cpu", "progress": False}
 
 
-def _searched(G, settings, *, seeds=(4,), degradation=None, space="w") -> Projection:
+def _searched(G, settings, *, seeds=(4,), degradation=None) -> Projection:
     degradation = degradation or torch.nn.Identity()
     with torch.no_grad():
         target = degradation(torch.cat([G.synthesis(ex5lib.sample_ws(G, seed)).clamp(-1, 1) for seed in seeds]))
-    stages = (Stage(4),) if space == "w" else (Stage(4), Stage(2, space=space, learning_rate=0.01))
-    recipe = Recipe("short", stages, clamp=True, optimize_noise=False, w_avg_samples=100)
+    recipe = Recipe("short", (Stage(4),), clamp=True, optimize_noise=False, w_avg_samples=100)
     return project(G, target, degradation=degradation, recipe=recipe, snapshots=(), **settings)
 
 
@@ -37,13 +36,12 @@ def stylegan2():
 
 
 @pytest.mark.parametrize("kind", ["mobile", "stylegan2"])
-@pytest.mark.parametrize("space", ["w", "s"])
-def test_tuning_gives_the_photo_and_leaves_the_generator_alone(tiny_generator, stylegan2, settings, kind, space):
+def test_tuning_gives_the_photo_and_leaves_the_generator_alone(tiny_generator, stylegan2, settings, kind):
     G = tiny_generator if kind == "mobile" else stylegan2
     if kind == "mobile":
         G.synthesis.to_img_conv.weight.mul_(0.05)  # images in about [−1, 1]
     before = {name: tensor.clone() for name, tensor in G.state_dict().items()}
-    run, reports = _searched(G, settings, seeds=(4, 5), space=space), []
+    run, reports = _searched(G, settings, seeds=(4, 5)), []
     rate = 1e-4 if kind == "mobile" else 3e-3  # the weights of the former are small
     tuned, done = tune(G, run, num_steps=30, learning_rate=rate, callback=reports.append, **settings)
     assert all(torch.equal(tensor, before[name]) for name, tensor in G.state_dict().items())
@@ -53,9 +51,8 @@ def test_tuning_gives_the_photo_and_leaves_the_generator_alone(tiny_generator, s
     assert errors[1] < 0.9 * errors[0]
     assert len(reports) == 30
     np.testing.assert_allclose(reports[0]["distance"], run.distance, rtol=1e-3)
-    latent = run.latent if space == "s" else run.ws
     with torch.no_grad():
-        torch.testing.assert_close(tuned.synthesis(latent, run.noise), done.image)
+        torch.testing.assert_close(tuned.synthesis(run.ws, run.noise), done.image)
     assert torch.equal(done.ws, run.ws)
     assert done.settings["tune"] == {"num_steps": 30, "learning_rate": rate, "pixel_weight": 1.0, "done": 30}
     assert "tune" not in run.settings
@@ -110,7 +107,7 @@ def test_the_first_step_is_a_small_one(tiny_generator, settings):
 def test_images_are_compared_as_in_the_search(tiny_generator, settings):
     hole = ex5lib.Inpaint(64, 64, 128, 128)
     target = hole(tiny_generator.synthesis(ex5lib.sample_ws(tiny_generator, 4)).clamp(-1, 1))
-    recipe = Recipe("two", (Stage(2),), clamp=True, fill=True, comparison_sizes=(64, 32), w_avg_samples=100)
+    recipe = Recipe("two", (Stage(2),), clamp=True, w_avg_samples=100)
     run, reports = project(tiny_generator, target, degradation=hole, recipe=recipe, **settings), []
     tune(tiny_generator, run, degradation=hole, num_steps=1, callback=reports.append, **settings)
     assert reports[0]["distance"] == pytest.approx(run.distance, rel=1e-4)

@@ -11,13 +11,14 @@ from torch import nn
 
 import ex5lib
 from ex5lib import GaussianBlur, Grayscale, Identity, Inpaint, project
-from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters, with_found
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import Downsample, Noise, compositor
 from ex5lib.degradations.probe import hides_color
+from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters, with_found
 from ex5lib.errors import SettingError
 from ex5lib.faces.alignment import load_face
 from ex5lib.images.tensors import from_uint8, resize_area, to_uint8
+from ex5lib.inversion.plan import latent_weights, tied_layers
 from ex5lib.inversion.recipes import FAST, Recipe
 from ex5lib.inversion.stages import Stage
 from ex5lib.restoration.diagnosis import blur_sigma, examine, proposed
@@ -116,8 +117,8 @@ def test_what_can_tint_a_grey_image_hides_its_colours(generator):
     assert hides_color(UnknownColors())
     assert hides_color(nn.Sequential(UnknownBlur(), UnknownColors()))
     assert not hides_color(UnknownBlur())
-    assert FAST.planned(generator, degradation=UnknownColors()).color_layers is not None
-    assert FAST.planned(generator, degradation=UnknownBlur()).color_layers is None
+    assert latent_weights(FAST, generator, UnknownColors())[-1] == FAST.colorless_weight
+    assert latent_weights(FAST, generator, UnknownBlur())[-1] == FAST.blurred_weight
 
 
 def test_layers_are_tied_by_what_is_known_of_the_blur_when_a_stage_begins(generator, distance):
@@ -130,8 +131,8 @@ def test_layers_are_tied_by_what_is_known_of_the_blur_when_a_stage_begins(genera
         generator, GaussianBlur(41)(image), degradation=UnknownBlur(2.2), recipe=recipe, distance=distance,
         device="cpu", progress=False, snapshots=(), w_avg_samples=100,
     )  # fmt: skip
-    begun = FAST.planned(generator, degradation=UnknownBlur(2.2)).tied_from
-    ended = FAST.planned(generator, degradation=with_found(UnknownBlur(), run.settings["found"])).tied_from
+    begun = tied_layers(FAST, generator, UnknownBlur(2.2))
+    ended = tied_layers(FAST, generator, with_found(UnknownBlur(), run.settings["found"]))
     assert ended < begun
     assert run.settings["tied_from"] == ended
 

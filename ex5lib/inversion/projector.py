@@ -58,7 +58,7 @@ def project(
         seed: of the noise buffers, the noise on w and the statistics.
         statistics: w̄ and σ_w of another class or distribution (``latent_statistics``).
         distance: d; by default the project's VGG16 distance. One of your own needs what PerceptualDistance has:
-            features, forward and, for bfloat16, in_precision; ``kind``, its name; ``fits_warm_start``.
+            features, forward and, for bfloat16, in_precision; and ``kind``, its name.
         snapshots: steps whose image is kept; None means 0, 10, 20, 40 and 100 % of them.
         device: "auto", "cuda", "mps", "cpu" or a torch.device. What is elsewhere is copied there.
         dtype: in which the networks compute: "auto" (``devices.pick_dtype``), float32, bfloat16 or float16. Latents,

@@ -141,8 +141,9 @@ class Recorder:
         schedule = np.array([numbers for _, numbers in self._rows]).reshape(-1, len(SCHEDULE))
         found = {name: parameter.tolist() for name, parameter in self.search.unknown.items()}
         settings = self.search.settings | {"space": state.space, "tied_from": state.tied_from, "found": found}
+        settings["degradation"] = repr(self.search.exact.degradation)
         return Projection(
-            ws=ws.cpu().clone(),
+            ws=ws.detach().cpu().clone(),
             latent=state.latent.detach().cpu().clone(),
             noise={name: buffer.detach().cpu().clone() for name, buffer in state.noise.items()},
             image=image.cpu().clone(),

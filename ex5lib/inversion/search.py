@@ -185,7 +185,7 @@ def prepare(
     statistics = (statistics or latent_statistics(G, num_samples=recipe.w_avg_samples, seed=seed)).to(device)
     plan = plan_search(recipe, G, D)
     exact = Objective(
-        target.to(device), D, distance, statistics.w_avg, plan.latent_weights.to(device),
+        target.to(device), D, distance, statistics.w_avg, plan.latent_weights.float().to(device),
         color_weight=recipe.color_weight, noise_weight=recipe.noise_weight, clamp=recipe.clamp,
         mean_absolute=recipe.mean_absolute,
     )  # fmt: skip
@@ -198,7 +198,7 @@ def prepare(
         G, synthesis, plan, statistics, objective, exact, dtype,
         backward=ScaledBackward(device) if dtype == torch.float16 else torch.autograd.backward,
         unknown=unknown_parameters(D), random=seeded(seed),
-        settings=_settings(plan, G, D, distance, statistics)
+        settings=_settings(plan, G, distance, statistics)
         | {"start": "projection" if runs else "latent" if isinstance(start, Tensor) else recipe.start}
         | {"seed": seed, "device": str(device), "compile": compile, "dtype": str(dtype).removeprefix("torch.")},
     )  # fmt: skip
@@ -235,7 +235,8 @@ def _first_state(search: Search, start: list[Projection] | Tensor | str | None) 
         return State(space, starting_latent(search.G, start, space, len(target)), noise, tied_from)
     mean = search.statistics.central_z if space == "z" else search.statistics.w_avg
     state = State(space, starting_latent(search.G, mean, space, len(target)), noise, tied_from)
-    warm = space != "z" and search.plan.recipe.start == "warm" and search.exact.distance.fits_warm_start
+    fits = getattr(search.exact.distance, "fits_warm_start", False)
+    warm = space != "z" and search.plan.recipe.start == "warm" and fits
     if not warm or (regression := load_warm_start(search.G)) is None:
         return state
     regressed = regression(target, search.exact.distance)[:, None]  # [N, 1, w_dim]
@@ -266,9 +267,7 @@ def _first_noise(search: Search, runs: list[Projection]) -> dict[str, Tensor]:
     return {name: torch.cat([run.noise[name] for run in runs]).to(target.device) for name in drawn}
 
 
-def _settings(
-    plan: Plan, G: Generator, degradation: nn.Module, distance: PerceptualDistance, statistics: LatentStatistics
-) -> dict:
+def _settings(plan: Plan, G: Generator, distance: PerceptualDistance, statistics: LatentStatistics) -> dict:
     """The settings as they are used: the recipe's, and what the plan makes of them."""
     fields = asdict(replace(plan.recipe, stages=plan.stages))
     return {
@@ -279,7 +278,6 @@ def _settings(
         "latent_weights": plan.latent_weights.tolist(),
         "w_avg_samples": statistics.origin["num_samples"],
         "statistics": statistics.origin,
-        "degradation": repr(degradation),
         "distance": distance.kind,
         "img_resolution": G.img_resolution,
     }

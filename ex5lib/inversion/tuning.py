@@ -97,7 +97,8 @@ def tune(
     def evaluate(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         image = tuned.synthesis(ws, noise, dtype=dtype)
         x = image.clamp(-1, 1) if run.settings["clamp"] else image
-        d = distance.in_precision(dtype)(D(resize_area(x, low)), features)
+        compare = distance if dtype == torch.float32 else distance.in_precision(dtype)
+        d = compare(D(resize_area(x, low)), features)
         error = (D(resize_area(image, high)) - pixels).square().mean(dim=(1, 2, 3))
         return image, d, error
 

@@ -246,7 +246,8 @@ def restore(
         raise SettingError(f'A degradation is a module, or "auto", not "{degradation}".')
     recipe = pick_recipe(recipe, start=start, **settings)
     G = generator if isinstance(generator, Generator) else weights.load_generator(generator, device)
-    subject = load_face(photo, face=face, aligned=aligned, size=crop_size(G))
+    size = crop_size(G) if degradation == "auto" else G.img_resolution
+    subject = load_face(photo, face=face, aligned=aligned, size=size)
     if degradation == "auto":
         degradation, already_degraded = proposed(examine(subject)), True
     (done,) = restore_faces(
@@ -258,7 +259,7 @@ def restore(
 
 
 def crop_size(G: Generator) -> int:
-    """The side in px of a face to restore: a generator that makes smaller images would hide what it suffers from."""
+    """The side in px of a face to examine: the crop of a small generator would hide what is wrong with the photo."""
     return max(G.img_resolution, REFERENCE_SIZE)
 
 
