@@ -1,4 +1,5 @@
 # make demo: from a bare clone to a gallery of restorations. make test: the same set-up, then the tests.
+# make check: style, types and the core's tests, in a minute. make lint: style and types alone.
 # make report: runs the five notebooks and builds one report from them.
 # make assignment: writes assignment/: the notebooks as students get them, the solution, the teacher's guide.
 # make test-browser: tests explorer and sliders in the Chromium on this machine (or the one that EX5_CHROMIUM names).
@@ -6,10 +7,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# The exact versions that were tested. CONSTRAINTS= takes the newest instead.
+CONSTRAINTS ?= constraints.txt
+
 # Two processes of one thread each finish sooner than one of two, and need 6 GB of memory.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test report assignment test-browser lint clean
+# What a change in the networks, the degradations or the search can break.
+CORE := $(addprefix tests/test_,ops.py networks.py degradations.py losses.py latents.py recipes.py projector.py \
+	loop.py unknown.py tuning.py repository.py package.py)
+
+.PHONY: demo test check report assignment test-browser lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch
@@ -33,15 +41,20 @@ test-browser: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch
 	$(BIN)/python -m pytest tests/browser
 
+check: lint
+	$(BIN)/python -m ex5lib fetch
+	$(TEST) -m "not slow" $(CORE)
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
-$(VENV)/installed: requirements.txt requirements-dev.txt pyproject.toml
+$(VENV)/installed: requirements.txt requirements-dev.txt pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "This project needs Python 3.11 or later. Name one, for example: make PYTHON=python3.12 demo" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -e ".[dev]"
 	touch $@
 
 clean:
