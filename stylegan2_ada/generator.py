@@ -6,7 +6,6 @@ The mapping network is that of StyleGAN (Karras et al. 2019, arXiv 1812.04948).
 
 import itertools
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -117,8 +116,8 @@ class Generator(nn.Module):
 
     ``synthesis`` is any module with the attributes ``num_ws``, ``img_resolution``, ``img_channels``, ``preview_sizes``,
     ``layer_resolutions`` (of each w) and ``demodulates`` (whether it normalises each sample's features, so that it
-    stands styles far from those of W), and the methods ``noise_buffers(size=None)``, ``styles_shared(size=None)``,
-    ``styles(ws)``, ``style_scales()`` and ``forward(ws or styles, noise=None, size=None, *, dtype=None)``.
+    stands styles far from those of W), and the methods ``noise_buffers(size=None)``, ``styles_shared(size=None)`` and
+    ``forward(ws, noise=None, size=None, *, dtype=None)``.
 
     Raises:
         ValueError: if the two disagree on the number of styles.
@@ -150,28 +149,6 @@ class Generator(nn.Module):
     def forward(self, z: Tensor, c: Tensor | None = None, *, noise: Noise = None, **truncation) -> Tensor:
         """Image [N, img_channels, R, R] in about [−1, 1] of z [N, z_dim]."""
         return self.synthesis(self.mapping(z, c, **truncation), noise=noise)
-
-
-def layer_styles(latent: Tensor, affines: Sequence[tuple[int, nn.Linear]], num_ws: int, w_dim: int) -> Sequence[Tensor]:
-    """The style of each layer, [N, C] each: made of ws [N, num_ws, w_dim], or cut from all styles [N, S].
-
-    Args:
-        latent: ws or styles.
-        affines: for each layer, the index of its w and the affine map from w to its style.
-        num_ws, w_dim: the shape of ws.
-
-    Raises:
-        ValueError: if the latent is neither.
-    """
-    if latent.ndim == 3 and latent.shape[1:] == (num_ws, w_dim):
-        w = latent.unbind(dim=1)  # num_ws × [N, w_dim]
-        return [affine(w[i]) for i, affine in affines]
-    widths = [affine.out_features for _, affine in affines]
-    if latent.ndim != 2 or latent.shape[1] != sum(widths):
-        raise ValueError(
-            f"ws must have the shape [N, {num_ws}, {w_dim}], or styles [N, {sum(widths)}], not {list(latent.shape)}."
-        )
-    return latent.split(widths, dim=1)
 
 
 def layer_noise(noise: Noise, name: str, built_in: Tensor) -> Tensor | None:

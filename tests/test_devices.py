@@ -154,10 +154,9 @@ def test_generators_run_on_a_device(name, dtype, place):
         def image(ws: Tensor, *buffers: Tensor) -> Tensor:
             return network.synthesis(ws, dict(zip(names, buffers, strict=True)), size, dtype=dtype)
 
-        styles = network.synthesis.styles(ws.to(here)) * network.synthesis.style_scales().clamp(1, 1)
         return [
             *_with_gradients(image, ws.to(here), *(noise[name].to(here) for name in names)),
-            *_with_gradients(lambda s: network.synthesis(s, "none", dtype=dtype), styles),
+            *_with_gradients(lambda ws: network.synthesis(ws, "none", size, dtype=dtype), ws.to(here)),
         ]
 
     for size in (*G.preview_sizes[-1:], None):

@@ -96,18 +96,6 @@ def test_every_layer_listens_to_its_own_style(tiny_generator):
         assert (G.synthesis(changed) - image).abs().max() > 1e-4, f"layer {layer} has no effect"
 
 
-def test_styles_can_be_given_in_place_of_ws(tiny_generator):
-    synthesis = tiny_generator.synthesis
-    ws = tiny_generator.mapping(torch.randn(1, 32))
-    styles = synthesis.styles(ws)
-    assert torch.equal(synthesis(styles), synthesis(ws))
-    scales = synthesis.style_scales()
-    jacobian = torch.autograd.functional.jacobian(lambda w: synthesis.styles(w)[0], ws)[:, 0]  # [S, num_ws, w_dim]
-    torch.testing.assert_close(scales, jacobian.flatten(1).norm(dim=1))
-    with pytest.raises(ValueError, match=r"or styles \[N, "):
-        synthesis(styles[:, 1:])
-
-
 def test_features_in_bfloat16_are_close_to_the_full_ones(generator):
     ws = generator.mapping(torch.randn(1, 512, generator=torch.Generator().manual_seed(3)), truncation_psi=0.7)
     ws.requires_grad_()

@@ -199,10 +199,10 @@ def test_a_block_in_half_precision_is_close_to_the_full_one(skip):
     torch.manual_seed(0)
     block = SynthesisBlock(8, 6, 5, 16, 3, skip=skip, to_rgb=True, use_noise=False).requires_grad_(False)
     x, img = torch.randn(1, 6, 8, 8), torch.randn(1, 3, 8, 8)
-    styles = [torch.randn(1, channels) for channels in (6, 5, 5)]
+    ws = torch.randn(3, 1, 8).unbind()
     noise, f = [None, None], fir_filter((1, 3, 3, 1))
-    full = block(x, img, styles, noise, f, dtype=torch.float32, clamp=256.0)
-    half = block(x, img, styles, noise, f, dtype=torch.bfloat16, clamp=256.0)
+    full = block(x, img, ws, noise, f, dtype=torch.float32, clamp=256.0)
+    half = block(x, img, ws, noise, f, dtype=torch.bfloat16, clamp=256.0)
     assert [t.dtype for t in half] == [torch.bfloat16, torch.float32]
     assert relative(half[0], full[0]) < 2e-2
     assert relative(half[1], full[1]) < 2e-2
@@ -224,20 +224,6 @@ def test_synthesis_computes_in_float64_when_asked():
     ws = random_ws(G).double()
     assert relative(small_generator().synthesis(ws.float()), G.synthesis(ws)) < 1e-5
     assert G.synthesis(ws).dtype == torch.float64
-
-
-@pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
-def test_styles_can_be_given_in_place_of_ws(architecture):
-    G = small_generator(architecture=architecture)
-    ws = random_ws(G)
-    styles = G.synthesis.styles(ws)
-    assert torch.equal(G.synthesis(styles), G.synthesis(ws))
-    for i in range(styles.shape[1]):  # each of them counts
-        assert not torch.equal(G.synthesis(styles + torch.eye(styles.shape[1])[i]), G.synthesis(ws))
-    jacobian = torch.autograd.functional.jacobian(lambda w: G.synthesis.styles(w)[0], ws)[:, 0]  # [S, num_ws, w_dim]
-    torch.testing.assert_close(G.synthesis.style_scales(), jacobian.flatten(1).norm(dim=1))
-    with pytest.raises(ValueError, match=rf"or styles \[N, {styles.shape[1]}\]"):
-        G.synthesis(styles[:, 1:])
 
 
 @pytest.mark.parametrize("architecture", ["skip", "resnet"])
