@@ -260,7 +260,7 @@ def test_shares_are_parts_of_the_sorted_names_that_leave_nothing_out(call, album
     assert "0 done, 3 done before" in call("invert", album, "--aligned", *quick).stdout
     assert len(_rows("results/album-inversion/summary.csv")) == 3
     assert "0 done, 0 done before" in call("invert", album, "--aligned", *quick, "--shard", "7/9").stdout
-    assert "Only a folder has shares" in call("invert", faces[0], "--aligned", *quick, "--shard", "1/2").stderr
+    assert "--shard needs a folder" in call("invert", faces[0], "--aligned", *quick, "--shard", "1/2").stderr
     for text in ("0/2", "3/2", "1", "1/0", "a/2", "1/2/3", "-1/2", "½/2"):
         with pytest.raises(e.SettingError, match="is no share"):
             parse_share(text)
