@@ -325,7 +325,7 @@ def test_fetch_names_the_files(call):
             "https://example.org/a/me.jpg is an address: download the file first",
         ),
         (["restore", "PHOTO", "--degradation", "inpaint", "--mask", "ftp://a/m.png"], "ftp://a/m.png is an address"),
-        (["align", "~nobody-known-here/me.jpg"], "no such home directory"),
+        (["align", "~nobody-known-here/me.jpg"], "no home directory"),
         (["invert", ""], "A path is empty"),
         (["invert", "PHOTO", "--out", "x" * 256], "(File name too long): choose another --out"),
         (["invert", "PHOTO", "--all-faces", "--face", "1"], "leave out --all-faces"),

@@ -223,7 +223,7 @@ def _search(options: dict[str, Any], task: str, degradation: nn.Module | None, a
         recipe=pick_recipe(options["recipe"], start=latent, **asked), start=latent, degradation=degradation,
         already_degraded=already_degraded, mask=load_mask(mask) if mask else None, mask_on=options.get("mask_on"),
         share=parse_share(options["shard"]) if options["shard"] else None, request=request,
-        inputs=[Path(path) for path in (options["generator"], mask, start) if _is_file(path)], say=o.say,
+        inputs=_files(options["generator"], mask, start), say=o.say,
     )  # fmt: skip
     outcome = job.run(photo, options["out"] or _default_out(photo, task))
     if outcome.stopped and (photo.is_dir() or job.all_faces):  # a single search keeps the best image so far
@@ -259,9 +259,9 @@ def _default_out(photo: Path, task: str) -> Path:
     return Path("results", f"{path.name if photo.is_dir() else path.stem}-{task}")
 
 
-def _is_file(path: str | Path | None) -> bool:
-    """Whether there is such a file; a generator may be a name."""
-    return path is not None and path not in GENERATORS and Path(path).is_file()
+def _files(*paths: str | Path | None) -> list[Path]:
+    """Those of the paths that are files; a generator may be a name."""
+    return [Path(path) for path in paths if path and path not in GENERATORS and Path(path).is_file()]
 
 
 def _request(options: dict[str, Any]) -> dict[str, Any]:
@@ -269,7 +269,7 @@ def _request(options: dict[str, Any]) -> dict[str, Any]:
     asked = {name: value for name, value in options.items() if name not in ("photo", "out", "batch", "shard")}
     if asked["landmarks"] is not None:
         asked["landmarks"] = asked["landmarks"].tolist()
-    return asked | {name: content(asked[name]) for name in ("mask", "generator", "start") if _is_file(asked.get(name))}
+    return asked | {name: content(asked[name]) for name in ("mask", "generator", "start") if _files(asked.get(name))}
 
 
 for command in (explore, sample, fetch, weights, convert, demo, report, submit):
