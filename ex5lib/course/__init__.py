@@ -1,4 +1,4 @@
-"""What the notebooks use besides the library: sections, sliders, uploads, a student's checks, and the report."""
+"""What the notebooks use besides the library: sections, sliders, uploads, checks of a student's work, the report."""
 
 from ex5lib.course.checks import check
 from ex5lib.course.live import Live

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ex5lib import weights
-from ex5lib.degradations.known import Grayscale
+from ex5lib.degradations.known import REFERENCE_SIZE, Grayscale
 from ex5lib.errors import SettingError
 from ex5lib.faces.landmarks import aligned_box, aligned_landmarks
 from ex5lib.images.tensors import check_image, resize_area, to_uint8
@@ -67,13 +67,13 @@ def _chosen(mask: Tensor, pixels: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def gradient_energy(image: Tensor, size: int = 256) -> float:
-    """Sharpness: the mean squared difference between neighbouring pixels of the luma at ``size`` px.
+def gradient_energy(image: Tensor) -> float:
+    """Sharpness: the mean squared difference between neighbouring pixels of the luma at 256 px.
 
     Args:
         image: [1, 3, S, S] in [−1, 1].
     """
-    luma = Grayscale()(resize_area(image, size).clamp(-1, 1))[:, :1]
+    luma = Grayscale()(resize_area(image, REFERENCE_SIZE).clamp(-1, 1))[:, :1]
     return sum(luma.diff(dim=axis).square().mean().item() for axis in (2, 3))
 
 
@@ -145,22 +145,19 @@ def identity_distance(face: Tensor, original: Tensor) -> float:
     return float(np.linalg.norm(face_descriptor(face) - face_descriptor(original)))
 
 
-def compare(
-    image: Tensor, original: Tensor, distance: PerceptualDistance | None = None, size: int = 256
-) -> dict[str, float]:
-    """PSNR, SSIM and perceptual distance at ``size`` px, and identity distance, between a result and the original.
+def compare(image: Tensor, original: Tensor, distance: PerceptualDistance | None = None) -> dict[str, float]:
+    """PSNR, SSIM and perceptual distance at 256 px, and identity distance, between a result and the original.
 
     Args:
-        image, original: aligned faces [1, 3, S, S], each of any size.
+        image, original: aligned faces [1, 3, S, S], each of any size; a smaller one is compared at its own size.
         distance: d; by default the project's VGG16 distance.
-        size: px at which they are compared; a smaller image is compared at its own size.
     """
-    return compare_all({"image": image}, original, distance, size)["image"]
+    return compare_all({"image": image}, original, distance)["image"]
 
 
 @torch.no_grad()
 def compare_all(
-    images: dict[str, Tensor], original: Tensor, distance: PerceptualDistance | None = None, size: int = 256
+    images: dict[str, Tensor], original: Tensor, distance: PerceptualDistance | None = None
 ) -> dict[str, dict[str, float]]:
     """Like ``compare``, for several images of one original."""
     distance = distance or PerceptualDistance()
@@ -170,7 +167,7 @@ def compare_all(
     found: dict[str, dict[str, float]] = {}
     for name, image in images.items():
         image = image.clamp(-1, 1)  # as displayed: values beyond white would lower the distance but cannot be seen
-        side = min(size, image.shape[-1], original.shape[-1])
+        side = min(REFERENCE_SIZE, image.shape[-1], original.shape[-1])
         small, small_original = resize_area(image, side), resize_area(original, side)
         if side not in features:
             features[side] = distance.features(small_original.to(device))
