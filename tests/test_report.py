@@ -23,12 +23,12 @@ CELLS = [
     ("markdown", "## What is *done*\n\nThe report has this.", "report"),
     (
         "code",
-        "import torch\nimport ex5lib\nfrom ex5lib import figures, notebook\n"
+        "import torch\nimport ex5lib\nfrom ex5lib import figures\nfrom ex5lib.course import sweep_html\n"
         "section = ex5lib.Section('3.9', photo, generator=generator, recipe=recipe, out=out)\n"
         "section.show('one', figures.plot_images([section.face.image], ['the face']), 'A <face>.')\n"
         "section.table([{'n': 1.5}], 'Numbers.')\n"
         "section.check_claim('water is wet', True, wetness=1)\nsection.check_claim('pigs fly', False)\n"
-        "notebook.sweep_html([1, 2], [section.face.image] * 2, label='nothing')",
+        "sweep_html([1, 2], [section.face.image] * 2, label='nothing')",
         None,
     ),
     ("markdown", "Her eyes are brown.", "seen"),

@@ -116,7 +116,7 @@ def submit(folder: str | Path, notebooks: str | Path, out: str | Path) -> Path:
     """
     page, lacks = report(folder), missing(folder, notebooks)
     if page is None or lacks:
-        raise FileError(f"Nothing was handed in: missing in {folder}, or unfinished: {'; '.join(lacks)}.")
+        raise FileError(f"Nothing was handed in: missing in {folder} or unfinished: {'; '.join(lacks)}.")
     files = {f"notebooks/{name}.ipynb": Path(notebooks, f"{name}.ipynb") for name in NOTEBOOKS}
     for task in TASKS:
         place = task_folder(folder, task)
