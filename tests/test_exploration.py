@@ -289,7 +289,7 @@ def test_a_choice_that_makes_no_sense_is_said_and_leaves_nothing_stale_undimmed(
         ({"do": "save"}, "no result to save yet"),
         ({"do": "pick", "face": 3}, "no such face"),
         ({"do": "choose", "name": "nobody.png"}, 'no sample photo "nobody.png"'),
-        ({"do": "_cancel"}, "something that there is not"),
+        ({"do": "_cancel"}, "something unknown"),
         ({"do": "upload", "name": "a.png", "size": 10**9, "at": 0}, "larger than 100 MB"),
     ],
 )

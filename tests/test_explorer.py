@@ -209,7 +209,7 @@ def test_what_a_page_should_not_send_does_no_harm(server):
     ("settings", "message"),
     [
         ({"degradation": "blurr"}, 'did you mean "blur"'),
-        ({"latent_weight": 0.0}, "from 1e-07 to 10"),
+        ({"latent_weight": 0.0}, "between 1e-07 and 10"),
         ({"kernel_size": 24}, "odd number"),
         ({"rectangle": (0, 200, 10, 100)}, "does not lie inside"),
         ({"recipe": "fasst"}, 'did you mean "fast"'),
