@@ -250,7 +250,7 @@ def own_weight(weights: Sequence[float]) -> tuple[float, str]:
     coarse, fine = weights[0], weights[-1]
     if coarse == fine:
         return fine, f"the task's own: {fine:g}"
-    return fine, f"the task's own: {fine:g} for the layers that make colours, {coarse:g} for all others"
+    return fine, f"the task's own: {fine:g} for the colours' layers, {coarse:g} for all other layers"
 
 
 def about(recipes: Iterable[str]) -> dict:
