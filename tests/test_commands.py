@@ -152,7 +152,7 @@ def test_how_blurred_a_photo_is_is_found_and_told(call, aligned, quick):
         (("--sigma", 2), "--sigma only works with"),
         (("--mask", "mask.png"), "--mask says where a hole is"),
         (("--mask-on", "crop"), "--mask-on says where a hole is"),
-        (("--already-degraded", "--samples", 9), "1 to 8 answers"),
+        (("--already-degraded", "--samples", 9), "answers must be 1 to 8"),
         (("--already-degraded", "--batch", 2), "set --batch 1"),
     ):
         result = call(*blurred, *options)

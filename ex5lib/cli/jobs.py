@@ -216,9 +216,7 @@ class Job:
         )  # fmt: skip
         if not self.all_faces:
             return [Search(photo, photo.name, folder, found, self._degradation_of(found) or Identity(), request)]
-        # A photo that was used as the aligned crop has no detections.
-        sure = [found.another(i) for i, detection in enumerate(found.detections) if detection.sure] or [found]
-        faces = [(face, D) for face in sure if (D := self._degradation_of(face)) is not None]
+        faces = [(face, D) for face in every_face(found) if (D := self._degradation_of(face)) is not None]
         if not faces:
             raise SettingError(
                 f"No damage was found in the faces of {photo}: name it by --degradation if you see some."
@@ -304,6 +302,12 @@ class Job:
         request = searches[0].request | {"face": None}
         results.finish(folder, names, {"faces": faces, "request": request})
         self.say(f"  {'the face is' if len(faces) == 1 else f'all {len(faces)} faces are'} done, in {folder}")
+
+
+def every_face(found: AlignedFace) -> list[AlignedFace]:
+    """All certain faces of a photo, given one of them, the best first, in crops of the same size."""
+    faces = [found.another(i) for i, detection in enumerate(found.detections) if detection.sure]
+    return faces or [found]  # a photo that was used as the aligned crop has no detections
 
 
 class Film:
