@@ -118,26 +118,6 @@ def test_half_precision_features_are_close_to_the_full_ones(taps, rng):
     assert relative(*gradients) < 0.1  # as far as the plain form is in bfloat16
 
 
-def test_operators_compile_without_graph_breaks(rng):
-    weight, bias, f = randn(3, 2, 3, 3, rng=rng), randn(3, rng=rng), fir_filter((1, 3, 3, 1))
-
-    def network(x, styles, noise):
-        y = styled_conv2d(downsample2d(x, f), weight, styles, bias, noise, up=f, clamp=2.0)
-        return bias_act(upsample2d(y, f), bias, clamp=2.0)
-
-    inputs = [randn(1, 2, 8, 8, rng=rng), randn(1, 2, rng=rng), randn(1, 1, 8, 8, rng=rng)]
-    inputs = [tensor.requires_grad_() for tensor in inputs]
-    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
-    expected, found = network(*inputs), compiled(*inputs)
-    torch.testing.assert_close(found, expected)
-    for a, b in zip(
-        torch.autograd.grad(found.square().sum(), inputs),
-        torch.autograd.grad(expected.square().sum(), inputs),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b)
-
-
 @pytest.mark.parametrize("pointwise", [False, True])
 def test_sums_over_the_pixels_of_float16_do_not_overflow(pointwise, rng):
     """Scaled gradients times features soon exceed 65,504, and the sums in the styles' gradients do so anyway."""
