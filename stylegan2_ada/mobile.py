@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan2_ada.generator import Generator, MappingNetwork, Noise, layer_noise, layer_styles
+from stylegan2_ada.generator import Generator, MappingNetwork, Noise, Synthesis, layer_noise, layer_styles
 from stylegan2_ada.ops import SLOPE, styled_pointwise
 
 FFHQ_CHANNELS = (512, 512, 512, 512, 256, 128, 64)
@@ -67,16 +67,19 @@ class StyledConv(nn.Module):
         separable: a depthwise and a pointwise convolution instead of a full one.
     """
 
+    noise: Tensor
+    conv: Sequence[nn.Conv2d | Pointwise]
+
     def __init__(self, w_dim: int, in_channels: int, out_channels: int, resolution: int, *, separable: bool = True):
         super().__init__()
         self.modulation = Modulation(w_dim, in_channels)
+        convs: list[nn.Module]
         if separable:
-            self.conv = nn.Sequential(
-                nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False),
-                Pointwise(in_channels, out_channels),
-            )
+            depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+            convs = [depthwise, Pointwise(in_channels, out_channels)]
         else:
-            self.conv = nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False))
+            convs = [nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)]
+        self.conv = nn.Sequential(*convs)  # type: ignore[assignment]  # it does not know what its modules are
         self.bias = nn.Parameter(torch.zeros(1, out_channels, 1, 1))
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise", torch.randn(1, 1, resolution, resolution))
@@ -146,11 +149,12 @@ class PreviewHead(nn.Module):
         inner, outer = (self.mix @ ws).unbind(dim=1)  # each [N, w_dim]
         style = self.modulation.affine(inner)
         x = styled_pointwise(x, self.squeeze.weight, style, self.bias.flatten(), slope=SLOPE)
-        x = F.leaky_relu(F.conv2d(x, self.conv.weight.to(x.dtype), self.conv.bias.to(x.dtype), padding=1), SLOPE)
+        bias = self.conv.bias.to(x.dtype)  # type: ignore[union-attr]  # this convolution has one
+        x = F.leaky_relu(F.conv2d(x, self.conv.weight.to(x.dtype), bias, padding=1), SLOPE)
         return to_image(x, self.to_img_conv.weight, self.to_img.affine(outer), self.to_img_bias)
 
 
-class MobileSynthesis(nn.Module):
+class MobileSynthesis(Synthesis):
     """ws [N, num_ws, w_dim] → image [N, 3, R, R].
 
     A learned 4 × 4 constant, one full convolution, blocks at 8, 16, … R/2 px, and a head whose twelve channels are
@@ -166,6 +170,7 @@ class MobileSynthesis(nn.Module):
 
     img_channels = 3
     demodulates = False  # by a constant: styles far from those of W make stripes, not faces
+    blocks: Sequence[Block]
 
     def __init__(
         self,
@@ -179,10 +184,13 @@ class MobileSynthesis(nn.Module):
         self.w_dim, self.preview_sizes = w_dim, preview_sizes
         self.num_ws = 2 * len(channels) + 2
         self.img_resolution = 2 ** (len(channels) + 3)
+        resolutions = [8 * 2**i for i in range(len(channels))]
+        self.layer_resolutions = (4, *(r for r in resolutions for _ in range(2)), self.img_resolution // 2)
         self.const = nn.Parameter(torch.randn(1, const_channels, 4, 4))
         self.conv = StyledConv(w_dim, const_channels, const_channels, 4, separable=False)
         widths = (const_channels, *channels)
-        self.blocks = nn.ModuleList(Block(w_dim, widths[i], widths[i + 1], 8 * 2**i) for i in range(len(channels)))
+        blocks = (Block(w_dim, widths[i], widths[i + 1], resolutions[i]) for i in range(len(channels)))
+        self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]  # it does not know what its modules are
         self.to_img = Modulation(w_dim, channels[-1])
         self.to_img_conv = Pointwise(channels[-1], 4 * self.img_channels)
         self.to_img_bias = nn.Parameter(torch.zeros(1, 4 * self.img_channels, 1, 1))
@@ -197,38 +205,24 @@ class MobileSynthesis(nn.Module):
 
     def _blocks_for(self, size: int | None) -> int:
         """The number of blocks that an image of that size goes through."""
-        if size in (None, self.img_resolution):
+        if size is None or size == self.img_resolution:
             return len(self.blocks)
         if size not in self.preview_sizes:
             raise ValueError(f"This network makes images of {self.img_resolution} px and has no preview of {size} px.")
         return size.bit_length() - 4
 
-    @property
-    def layer_resolutions(self) -> tuple[int, ...]:
-        """For each w of ws: the height and width, in px, of the finest features that it styles."""
-        return (4, *(8 * 2**i for i in range(len(self.blocks)) for _ in range(2)), self.img_resolution // 2)
-
     def styles_shared(self, size: int | None = None) -> int:
-        """The number of styles, from the first, that act on an image of that size as on the full one.
-
-        A preview head only approximates the effect of the rest.
-        """
         used = self._blocks_for(size)
         return self.num_ws if used == len(self.blocks) else 2 * used + 1
 
-    def _noisy_layers(self, size: int | None) -> dict[str, StyledConv]:
-        layers = {"conv": self.conv}
+    def _noise(self, size: int | None) -> dict[str, Tensor]:
+        buffers = {"conv": self.conv.noise}
         for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
-            layers |= {f"block{i}.conv1": block.conv1, f"block{i}.conv2": block.conv2}
-        return layers
+            buffers |= {f"block{i}.conv1": block.conv1.noise, f"block{i}.conv2": block.conv2.noise}
+        return buffers
 
     def noise_buffers(self, size: int | None = None) -> dict[str, Tensor]:
-        """Copies of the built-in noise, about standard normal: {name: [1, 1, h, w]}, 4 px to R/2 px.
-
-        Args:
-            size: return only those that a preview of this size uses.
-        """
-        return {name: layer.noise.clone() for name, layer in self._noisy_layers(size).items()}
+        return {name: buffer.clone() for name, buffer in self._noise(size).items()}
 
     def _affines(self, size: int | None = None) -> list[tuple[int, nn.Linear]]:
         """For each modulation on the way to an image of that size, in order: which w it takes, and its affine map."""
@@ -240,11 +234,9 @@ class MobileSynthesis(nn.Module):
         return [*found, (self.num_ws - 1, self.to_img.affine)] if whole else found
 
     def styles(self, ws: Tensor) -> Tensor:
-        """The styles [N, S] that all modulations make of ws [N, num_ws, w_dim]; ``forward`` takes them, too."""
         return torch.cat([affine(ws[:, i]) for i, affine in self._affines()], dim=1)
 
     def style_scales(self) -> Tensor:
-        """[S]: how far each style moves when w moves by 1 in the direction that moves it most."""
         return torch.cat([affine.weight.norm(dim=1) for _, affine in self._affines()])
 
     def forward(
@@ -265,7 +257,7 @@ class MobileSynthesis(nn.Module):
         Raises:
             ValueError: if ws or a noise buffer has the wrong shape, or there is no preview of that size.
         """
-        n = {name: layer_noise(noise, name, layer.noise) for name, layer in self._noisy_layers(size).items()}
+        n = {name: layer_noise(noise, name, buffer) for name, buffer in self._noise(size).items()}
         styles = layer_styles(ws, self._affines(size), self.num_ws, self.w_dim)
         const = self.const.to(dtype or ws.dtype).expand(len(ws), -1, -1, -1)
         x = self.conv(const.contiguous(memory_format=torch.channels_last), styles[0], n["conv"])  # [N, 512, 4, 4]

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_weight
 
 SLOPE = 0.2
 
@@ -245,9 +246,9 @@ def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _weight_gradient(x: Tensor, grad_a: Tensor, shape: torch.Size, up: Tensor | None) -> Tensor:
     """The gradient [O, I, k, k] of a layer's folded weights, from one sample's input and output gradient."""
     if up is None:
-        return torch.nn.grad.conv2d_weight(x, shape, grad_a, padding=shape[-1] // 2)
+        return conv2d_weight(x, shape, grad_a, padding=shape[-1] // 2)
     outputs, inputs, *kernel = shape  # a transposed convolution is a convolution from the output's side
-    return torch.nn.grad.conv2d_weight(grad_a, (inputs, outputs, *kernel), x, stride=2).transpose(0, 1)
+    return conv2d_weight(grad_a, (inputs, outputs, *kernel), x, stride=2).transpose(0, 1)
 
 
 def _depthwise(f: Tensor, x: Tensor) -> Tensor:

@@ -163,6 +163,8 @@ def test_wrong_inputs_are_named(tiny_generator, call, sentence):
             b"12",
             "unsupported type u4",
         ),
+        (b'<net><layers/><edges><edge to-layer="1" from-layer="0"/></edges></net>', b"", "no 'to-port'"),
+        (b'<net><layers><layer id="0" name="a" type="Const"/></layers><edges/></net>', b"", "a has no data"),
     ],
 )
 def test_openvino_files_that_are_none_are_refused(xml, weights, sentence):

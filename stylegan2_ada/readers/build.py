@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -140,7 +141,7 @@ def equalised(fan_in: torch.Size) -> float:
     return 1 / math.sqrt(max(fan_in.numel(), 1))
 
 
-def check_tensors(tensors: dict[str, object], max_bytes: int):
+def check_tensors(tensors: Mapping[str, object], max_bytes: int):
     """Make sure that a file's values are dense floating-point tensors, no larger in sum than the file itself.
 
     Raises:
@@ -148,8 +149,12 @@ def check_tensors(tensors: dict[str, object], max_bytes: int):
     """
     total = 0
     for name, tensor in tensors.items():
-        dense = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
-        if not dense or tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        if not (
+            isinstance(tensor, Tensor)
+            and tensor.layout == torch.strided
+            and tensor.device.type == "cpu"
+            and tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+        ):
             raise CheckpointError(f"its {str(name)[:100]} is not a tensor of weights.")
         total += tensor.nbytes
     if total > max_bytes:

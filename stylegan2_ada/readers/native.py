@@ -25,7 +25,7 @@ def save_generator(generator: Generator, path: str | Path):
     """
     synthesis = generator.synthesis
     if isinstance(synthesis, SynthesisNetwork):
-        config = {"conv_clamp": synthesis.conv_clamp}
+        config: dict[str, object] = {"conv_clamp": synthesis.conv_clamp}
     elif isinstance(synthesis, MobileSynthesis):
         config = {"preview_sizes": list(synthesis.preview_sizes)}
     else:

@@ -14,11 +14,13 @@ instructions and memo indices stops LONG_BINPUT, and wrapping every tensor and f
 stops the keys: only the stack tells what becomes one, so the first pass would have to be this machine.
 """
 
+import contextlib
 import io
 import math
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +33,7 @@ MAX_INSTRUCTIONS = 1_000_000
 
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"}
 _NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
-_MAKERS = {
+_MAKERS: dict[str, Callable[[], object]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
@@ -75,7 +77,7 @@ class TensorFlowNetwork:
 
     state: dict = field(default_factory=dict, init=False)
 
-    def build(self, state: object):
+    def build(self, state: Any):
         _require(isinstance(state, dict), "a network")
         self.state = state
 
@@ -87,7 +89,7 @@ class NumpyArray:
     take: Callable[[bytes], None]
     tensor: Tensor | None = None
 
-    def build(self, state: object):
+    def build(self, state: Any):
         _require(isinstance(state, tuple) and len(state) == 5, "an array")
         _, shape, dtype, columns_first, data = state
         _require(isinstance(shape, tuple) and isinstance(dtype, _NumpyDtype) and isinstance(data, bytes), "an array")
@@ -114,7 +116,7 @@ class _NumpyDtype:
     def size(self) -> int:
         return int(self.code[1])
 
-    def build(self, state: object):
+    def build(self, state: Any):
         _require(isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|"), "a numpy dtype")
         self.byte_order = state[1].replace("|", "<")
 
@@ -143,7 +145,7 @@ class _SnapshotReader:
     def __init__(self, data: bytes):
         self._data = data
         self._bytes_left = len(data)
-        self._names = {
+        self._names: dict[str, Callable | None] = {  # None: a name that is never called
             "collections.OrderedDict": _empty_dict,
             "dnnlib.util.EasyDict": _empty_dict,
             "builtins.set": _ignored_set,
@@ -190,11 +192,12 @@ class _SnapshotReader:
         return torch.frombuffer(elements, dtype=storage.dtype) if elements else torch.empty(0, dtype=storage.dtype)
 
 
-def _run(stream: io.BytesIO, names: dict[str, Callable], persistent: Callable | None = None) -> object:
+def _run(stream: io.BytesIO, names: Mapping[str, Callable | None], persistent: Callable | None = None) -> Any:
     """Run one pickle, up to its STOP: a stack of values, the stacks below the marks, a memo of values by number."""
     stack: list = []
     marks: list[list] = []
     memo: dict[int, object] = {}
+    arg: Any  # of an instruction: a number, a string or nothing
     try:
         for count, (opcode, arg, _) in enumerate(pickletools.genops(stream)):
             if count == MAX_INSTRUCTIONS:
@@ -263,17 +266,17 @@ def _require(condition: bool, what: str):
         raise CheckpointError(f"it is damaged: {what} in it is malformed")
 
 
-def _lookup(names: dict[str, Callable], name: str) -> _Name:
+def _lookup(names: Mapping[str, Callable | None], name: str) -> _Name:
     if name not in names:
         raise ForbiddenNameError(name)
     return _Name(name)
 
 
-def _call(function: Callable, args: tuple, what: str) -> object:
-    try:
-        return function(*args)
-    except TypeError:  # the wrong number of arguments
-        raise CheckpointError(f"it is damaged: {what} in it is malformed") from None
+def _call(function: Callable | None, args: tuple, what: str) -> object:
+    if function is not None:
+        with contextlib.suppress(TypeError):  # the wrong number of arguments
+            return function(*args)
+    raise CheckpointError(f"it is damaged: {what} in it is malformed")
 
 
 def _extend(container: object, items: list):

@@ -43,10 +43,10 @@ def load_rosinality(path: Path) -> Generator:
         _check_unconditional(state)
         taps = theirs.get("convs.0.conv.blur.kernel")
         mean = checkpoint.get("latent_avg")
-        has_mean = isinstance(mean, Tensor) and mean.ndim == 1
-        state["mapping.w_avg"] = mean.float() if has_mean else torch.zeros_like(state["mapping.layers.0.bias"])
+        mean = mean.float() if isinstance(mean, Tensor) and mean.ndim == 1 else None
+        state["mapping.w_avg"] = torch.zeros_like(state["mapping.layers.0.bias"]) if mean is None else mean
         generator = build_generator(state, taps, conv_clamp=None)
-        if not has_mean:
+        if mean is None:
             generator.w_avg.copy_(estimate_w_avg(generator.mapping))
     return generator
 
