@@ -192,8 +192,8 @@ def prepare(
     objective = exact if dtype == torch.float32 else replace(exact, distance=distance.in_precision(dtype))
     synthesis = G.synthesis
     if compile:
-        synthesis, compiled_distance = compiled((synthesis, objective.distance), device, compile)
-        objective = replace(objective, distance=compiled_distance)
+        synthesis = compiled(synthesis, device, compile)
+        objective = replace(objective, distance=compiled(objective.distance, device, compile))
     search = Search(
         G, synthesis, plan, statistics, objective, exact, dtype,
         backward=ScaledBackward(device) if dtype == torch.float16 else torch.autograd.backward,
