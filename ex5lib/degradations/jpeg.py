@@ -34,6 +34,11 @@ class Jpeg(nn.Module):
         SettingError: if the quality is not a whole number from 1 to 100.
     """
 
+    steps: Tensor
+    dct: Tensor
+    to_ycc: Tensor
+    to_rgb: Tensor
+
     def __init__(self, quality: int):
         super().__init__()
         if not isinstance(quality, int) or not 1 <= quality <= 100:

@@ -98,8 +98,8 @@ def compositor(degradation: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | N
     if not isinstance(degradation, nn.Sequential):
         return getattr(degradation, "composite", None)
     members = [member for member in degradation if not isinstance(member, nn.Identity)]
-    composites = [compositor(member) for member in members]
-    if not members or None in composites:
+    composites = [part for part in map(compositor, members) if part is not None]
+    if not members or len(composites) < len(members):
         return None
 
     @torch.no_grad()
@@ -154,6 +154,8 @@ class Inpaint(nn.Module):
         True
     """
 
+    mask: Tensor
+
     def __init__(
         self,
         top: int | None = None,
@@ -164,11 +166,11 @@ class Inpaint(nn.Module):
         mask: Tensor | None = None,
     ):
         super().__init__()
-        rectangle = (top, left, height, width)
-        if (mask is None) == all(value is None for value in rectangle):
+        if (mask is None) == all(value is None for value in (top, left, height, width)):
             raise SettingError("Inpainting needs either a rectangle (top, left, height, width) or a mask.")
+        self.rectangle: tuple[int, int, int, int] | None = None
         if mask is None:
-            if None in rectangle:
+            if top is None or left is None or height is None or width is None:
                 raise SettingError("A rectangle needs all of top, left, height and width.")
             size = REFERENCE_SIZE
             if height < 1 or width < 1 or top < 0 or left < 0 or top + height > size or left + width > size:
@@ -178,7 +180,7 @@ class Inpaint(nn.Module):
                 )
             mask = torch.zeros(1, 1, size, size)
             mask[:, :, top : top + height, left : left + width] = 1
-        self.rectangle = None if None in rectangle else rectangle
+            self.rectangle = top, left, height, width
         self.register_buffer("mask", _check_mask(mask))
 
     def mask_for(self, image: Tensor) -> Tensor:
@@ -274,6 +276,8 @@ class Noise(nn.Module):
     Raises:
         SettingError: if sigma is negative or not a number.
     """
+
+    field: Tensor
 
     def __init__(self, sigma: float, seed: int = 0):
         super().__init__()

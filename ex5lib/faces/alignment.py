@@ -87,11 +87,11 @@ def crop_quad(image: Tensor, quad: np.ndarray, size: int = 1024) -> Tensor:
         [1, 3, size, size].
     """
     picture, quad = Image.fromarray(to_uint8(image)), np.array(quad, dtype=np.float64)
-    side = np.linalg.norm(quad[3] - quad[0])
+    side = float(np.linalg.norm(quad[3] - quad[0]))
 
     shrink = int(side / size * 0.5)
     if shrink > 1:
-        smaller = tuple(round(length / shrink) for length in picture.size)
+        smaller = round(picture.width / shrink), round(picture.height / shrink)
         quad *= np.array(smaller) / picture.size
         picture = picture.resize(smaller, Image.Resampling.LANCZOS)
         side /= shrink

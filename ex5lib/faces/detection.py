@@ -243,7 +243,7 @@ def _filled(picture: Image.Image, mask: Tensor) -> Image.Image:
         )
     hole = Image.fromarray(((mask[0, 0] > 0).numpy() * 255).astype(np.uint8))
     scale = min(1.0, _FILL_SIDE / max(picture.size))
-    size = tuple(max(round(side * scale), 1) for side in picture.size)
+    size = max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)
     small_hole = np.asarray(hole.resize(size, Image.Resampling.BOX)) > 0
     if small_hole.all():
         raise SettingError("The mask is white all over, so there is no face to find: leave something of the photo.")

@@ -53,7 +53,7 @@ def read_photo(path: str | Path) -> Image.Image:
             lower = None
             if tiles := _tiles_of_lower_bytes(source):
                 lower = _opened(io.BytesIO(path.read_bytes()))
-                lower.tile = tiles
+                lower.tile = tiles  # type: ignore[attr-defined]  # a picture that was opened has them
             return normalized(source, name, lower)
 
 
@@ -71,7 +71,7 @@ def normalized(source: Image.Image, name: str, lower: Image.Image | None = None)
     picture = _loaded(source)
     if picture.mode == "F":
         raise FileError(f"{name} has floating-point pixels: save it as JPEG or PNG.")
-    kept = {key: value for key, value in source.info.items() if key in ("icc_profile", "transparency")}
+    kept: dict = {key: value for key, value in source.info.items() if key in ("icc_profile", "transparency")}
     if lower is not None or picture.mode.startswith("I"):
         values = np.asarray(picture)
         if lower is not None:
@@ -99,12 +99,12 @@ def readable(name: str) -> Iterator[None]:
         raise FileError(f"{name} cannot be read: its permissions do not allow it.") from None
     except Image.DecompressionBombError:
         raise FileError(
-            f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels: scale it down first."
+            f"{name} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels: scale it down first."
         ) from None
     except UnidentifiedImageError:
         raise FileError(f"{name} is not an image that can be read: save it as JPEG or PNG.") from None
     except Exception as error:  # decoders raise nearly anything on damaged files
-        if getattr(error, "errno", None):  # from the system, not from a decoder
+        if isinstance(error, OSError) and error.errno:  # from the system, not from a decoder
             raise FileError(f"{name} cannot be read ({error.strerror}): check the name and the disk.") from None
         reason = f" ({' '.join(str(error).split())})" if str(error) else ""
         raise FileError(f"{name} is damaged or truncated{reason}: save or download it again.") from None
@@ -154,7 +154,7 @@ def _loaded(picture: Image.Image) -> Image.Image:
 def _turn(picture: Image.Image) -> Image.Transpose | None:
     for _ in range(2):  # when a damaged tag makes Pillow fail, a second call finds those before it
         try:
-            return _TURNS.get(picture.getexif().get(_ORIENTATION))
+            return _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
         except Exception:  # on damaged tags, too, Pillow raises nearly anything
             continue
     return None
@@ -178,7 +178,7 @@ def _from_profile(picture: Image.Image, profile: bytes) -> Image.Image:
         mode = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}[source.profile.xcolor_space.strip()]
         if mode == "RGB" and picture.mode == "L":  # common: a grey photo with the profile of a screen
             picture = picture.convert("RGB")
-        return ImageCms.profileToProfile(
+        return ImageCms.profileToProfile(  # type: ignore[return-value]  # None only if it works in place
             picture,
             source,
             ImageCms.createProfile("sRGB"),

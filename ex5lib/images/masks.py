@@ -28,10 +28,12 @@ def load_mask(path: str | Path) -> Tensor:
     path = str(path)
     picture = read_photo(path)
     with readable(path):
-        opacity = np.asarray(picture.convert("RGBA").getchannel("A")) if picture.has_transparency_data else None
         colors = np.asarray(to_rgb(picture, "black"))
+        opacity = np.full(colors.shape[:2], 255, np.uint8)
+        if picture.has_transparency_data:
+            opacity = np.asarray(picture.convert("RGBA").getchannel("A"))
     grey = np.asarray(Image.fromarray(colors).convert("L"))
-    opaque = opacity is None or opacity.min() >= 128
+    opaque = opacity.min() >= 128
     if opaque:
         grey = _stretched(grey)
     r, g, b = np.moveaxis(colors, 2, 0)
@@ -42,7 +44,7 @@ def load_mask(path: str | Path) -> Tensor:
     elif not opaque and opacity.max() >= 128 and _has_two_values(opacity):
         hole = 255 - opacity
     else:
-        found = "transparent all over" if not opaque and opacity.max() < 128 else "not black and white"
+        found = "transparent all over" if opacity.max() < 128 else "not black and white"
         raise FileError(
             f"{path} is no mask, because it is {found}: paint white what is to be filled in on a black picture of the "
             "photo's size, or erase it from a copy of the photo to transparency, and save that as PNG."

@@ -39,12 +39,16 @@ class PerceptualDistance(nn.Module):
         >>> loss = d(image, target)  # [N], as often as needed
     """
 
+    scale: Tensor
+    offset: Tensor
+
     def __init__(self, kind: str = "vgg16", device: str | torch.device = "auto", *, vgg: nn.Sequential | None = None):
         super().__init__()
         if kind == "vgg16":
             self.vgg = vgg or weights.load_vgg16("vgg16", device)
             heads = None
-            scale, offset = 127.5, [127.5 - mean for mean in (123.68, 116.779, 103.939)]  # to 0 … 255, minus the mean
+            scale = torch.tensor(127.5)  # to 0 … 255, minus the mean
+            offset = torch.tensor([127.5 - mean for mean in (123.68, 116.779, 103.939)])
         elif kind == "lpips":
             self.vgg = weights.load_vgg16("vgg16-imagenet", device)
             heads = weights.load_lpips_heads()
@@ -54,25 +58,30 @@ class PerceptualDistance(nn.Module):
             raise unknown_name("perceptual distance", kind, ["vgg16", "lpips"])
         self.kind = kind
         self.fits_warm_start = heads is None  # the warm start was fitted to these features and knows no others
-        weight = next(self.vgg.parameters())
-        self.register_buffer("scale", torch.as_tensor(scale).to(weight))
-        self.register_buffer("offset", torch.as_tensor(offset).view(1, 3, 1, 1).to(weight))
+        weight = self._weight
+        self.register_buffer("scale", scale.to(weight))
+        self.register_buffer("offset", offset.view(1, 3, 1, 1).to(weight))
         # The plain squared distance of (√head · feature) is the head-weighted squared distance of the feature.
         roots = [None] * len(VGG16_TAPS) if heads is None else [h.clamp(min=0).sqrt().view(1, -1, 1, 1) for h in heads]
         for i, root in enumerate(roots):
             self.register_buffer(f"head{i}", None if root is None else root.to(weight))
         self._others: dict[tuple[torch.dtype, torch.device], PerceptualDistance] = {}
 
+    @property
+    def _weight(self) -> Tensor:
+        """One of VGG16's, which says in which type and where it computes."""
+        return next(self.vgg.parameters())
+
     def in_precision(self, dtype: torch.dtype) -> "PerceptualDistance":
         """The same distance with VGG16's convolutions in another type; made once. Features and sums stay in float32."""
-        weight = self.vgg[0].weight
+        weight = self._weight
         if dtype == weight.dtype:
             return self
         key = dtype, weight.device
         if key not in self._others:
             other = copy.copy(self)  # shares everything but VGG16
             # In half precision a GPU, too, is fastest with the channels innermost.
-            vgg = copy.deepcopy(self.vgg).to(dtype, memory_format=torch.channels_last)
+            vgg = copy.deepcopy(self.vgg).to(dtype).to(memory_format=torch.channels_last)
             other._modules = self._modules | {"vgg": vgg}
             other._others = {(weight.dtype, weight.device): self}
             self._others[key] = other
@@ -88,8 +97,8 @@ class PerceptualDistance(nn.Module):
             SettingError: if it is not an image tensor.
         """
         check_image(image)
-        x = (image * self.scale + self.offset).to(self.vgg[0].weight.dtype)
-        found = []
+        x = (image * self.scale + self.offset).to(self._weight.dtype)
+        found: list[Tensor] = []
         for i, layer in enumerate(self.vgg):
             x = layer(x)
             if i in VGG16_TAPS:
@@ -107,7 +116,8 @@ class PerceptualDistance(nn.Module):
             with torch.no_grad():
                 target = self.features(target)
         pairs = zip(self.features(image), target, strict=True)
-        return sum((a - b).square().sum(dim=1).mean(dim=(1, 2)) for a, b in pairs)
+        first, *others = ((a - b).square().sum(dim=1).mean(dim=(1, 2)) for a, b in pairs)
+        return sum(others, start=first)
 
 
 def color_distance(image: Tensor, target: Tensor) -> Tensor:

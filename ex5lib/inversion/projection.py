@@ -124,7 +124,7 @@ class Projection:
         arrays |= {"image": to_uint8(self.image), "target": to_uint8(self.target)}
         plain = {name: getattr(self, name) for name in ("settings", "seed", "seconds", "stopped")}
         with replacing(folder / "projection.npz") as temporary:
-            np.savez(temporary, about=np.array(json.dumps(plain)), **arrays)
+            np.savez(temporary, about=np.array(json.dumps(plain)), **arrays)  # type: ignore[arg-type]  # all are arrays
         save_image(self.image, folder / "result.png")
         return folder / "projection.npz"
 

@@ -12,6 +12,7 @@ from ex5lib.errors import DivergedError
 from ex5lib.inversion.losses import latent_distance
 from ex5lib.inversion.projection import SCHEDULE, TERMS, Projection
 from ex5lib.inversion.search import Search, State, Step, where
+from ex5lib.inversion.stages import Stage
 
 _READ_EVERY = 10  # steps: a GPU that is asked for numbers at every one idles while the next is prepared
 
@@ -169,21 +170,23 @@ class Best:
 
     def __init__(self):
         self.state: State | None = None
-        self._stage, self._score = None, None
+        self._stage: Stage | None = None
+        self._score = torch.tensor(math.inf)  # [N] after the first step
 
     @torch.no_grad()
     def update(self, step: Step) -> None:
         """Replace the point of each photo whose score is lower than before. Scores of two stages do not compare."""
-        point, score, before = step.point, step.terms["score"], self.state
-        if step.stage is not self._stage:
-            before, self._score = point, torch.full_like(score, math.inf)
-        better = score < self._score
+        point, score = step.point, step.terms["score"]
+        before, best = self.state, self._score
+        if before is None or step.stage is not self._stage:
+            before, best = point, torch.full_like(score, math.inf)
+        better = score < best
         noise = {
             name: where(better, buffer, before.noise[name]) if buffer.requires_grad else buffer
             for name, buffer in point.noise.items()
         }
         state = State(point.space, where(better, point.latent, before.latent), noise, point.tied_from)
-        self.state, self._stage, self._score = state, step.stage, where(better, score, self._score)
+        self.state, self._stage, self._score = state, step.stage, where(better, score, best)
 
 
 def check_finite(losses: Tensor, step: int) -> None:

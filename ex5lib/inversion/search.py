@@ -27,7 +27,7 @@ from ex5lib.inversion.projection import Projection
 from ex5lib.inversion.recipes import Recipe, Start
 from ex5lib.inversion.stages import Stage
 from ex5lib.inversion.warm_start import load_warm_start
-from stylegan2_ada.generator import Generator
+from stylegan2_ada.generator import Generator, Synthesis
 
 UNKNOWN_RATE = 0.05  # Adam's, for parameters of the degradation that are found with w
 UNKNOWN_BETAS = (0.9, 0.95)
@@ -87,7 +87,7 @@ class Search:
     """
 
     G: Generator
-    synthesis: nn.Module
+    synthesis: Synthesis
     plan: Plan
     statistics: LatentStatistics
     objective: Objective
@@ -117,7 +117,7 @@ class Search:
 
     def optimizer(self, variables: Sequence[Tensor]) -> torch.optim.Adam:
         """Adam: the variables at a rate that the loop sets, what is unknown of the degradation at a fixed one."""
-        groups = [{"params": variables, "betas": self.plan.recipe.betas}]
+        groups: list[dict[str, object]] = [{"params": variables, "betas": self.plan.recipe.betas}]
         if self.unknown:
             groups.append({"params": list(self.unknown.values()), "lr": UNKNOWN_RATE, "betas": UNKNOWN_BETAS})
         return torch.optim.Adam(groups)
@@ -136,7 +136,7 @@ class Search:
         state: State,
         size: int | None = None,
         *,
-        synthesis: nn.Module | None = None,
+        synthesis: Synthesis | None = None,
         dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, Tensor]:
         """x = G(w, n) [N, 3, R, R], or a preview of ``size`` px, and the ws [N, num_ws, w_dim] that made it."""
@@ -202,7 +202,7 @@ def prepare(
         | {"start": "projection" if runs else "latent" if isinstance(start, Tensor) else recipe.start}
         | {"seed": seed, "device": str(device), "compile": compile, "dtype": str(dtype).removeprefix("torch.")},
     )  # fmt: skip
-    return search, _first_state(search, runs or start)
+    return search, _first_state(search, runs, start if isinstance(start, Tensor) else None)
 
 
 def _check_fit(G: Generator, target: Tensor, recipe: Recipe, statistics: LatentStatistics | None) -> None:
@@ -218,20 +218,21 @@ def _continued(start: Start) -> list[Projection]:
     """The projections that a search continues; none if it begins elsewhere."""
     if start is None or isinstance(start, Tensor | str):
         return []
-    runs = [start] if isinstance(start, Projection) else list(start) if isinstance(start, Sequence) else []
-    if not runs or not all(isinstance(run, Projection) for run in runs):
+    given: Sequence[object] = [start] if isinstance(start, Projection) else start if isinstance(start, Sequence) else []
+    runs = [run for run in given if isinstance(run, Projection)]
+    if not runs or len(runs) < len(given):
         raise SettingError(f'A search starts at a Projection, a tensor, "mean" or "warm", not {type(start).__name__}.')
     return runs
 
 
-def _first_state(search: Search, start: list[Projection] | Tensor | str | None) -> State:
-    """Where the search begins: the start that was given, or what the recipe says: w̄, or a regressed w."""
+def _first_state(search: Search, runs: list[Projection], start: Tensor | None) -> State:
+    """Where the search begins: at the results that it continues, at a given latent, or where the recipe says."""
     target, space = search.exact.target, search.plan.stages[0].space
-    noise = _first_noise(search, start if isinstance(start, list) else [])
+    noise = _first_noise(search, runs)
     tied_from = search.plan.tied_from
-    if isinstance(start, list):
-        start = torch.cat([run.latent if space == "z" else run.ws for run in start])
-    if isinstance(start, Tensor):
+    if runs:
+        start = torch.cat([run.latent if space == "z" else run.ws for run in runs])
+    if start is not None:
         return State(space, starting_latent(search.G, start, space, len(target)), noise, tied_from)
     mean = search.statistics.central_z if space == "z" else search.statistics.w_avg
     state = State(space, starting_latent(search.G, mean, space, len(target)), noise, tied_from)

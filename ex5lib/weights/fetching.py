@@ -173,7 +173,7 @@ def _locked_cache(name: str) -> Iterator[Path]:
 def _installed_path(filename: str) -> Path | None:
     # find_spec does not import the package, whose __init__ needs a module that newer Pythons lack.
     spec = importlib.util.find_spec("face_recognition_models")
-    folders = spec.submodule_search_locations if spec else []
+    folders = (spec.submodule_search_locations if spec else None) or []
     return next((path for f in folders if (path := Path(f, "models", filename)).is_file()), None)
 
 
