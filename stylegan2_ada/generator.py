@@ -1,4 +1,4 @@
-"""What every generator shares: the mapping network, the noise argument and the interface of a generator.
+"""What all generators share: the mapping network, the noise argument and the interface.
 
 A synthesis network, StyleGAN2's in ``networks.py`` or MobileStyleGAN's in ``mobile.py``, plugs in behind ``Generator``.
 The mapping network is that of StyleGAN (Karras et al. 2019, arXiv 1812.04948).
@@ -31,7 +31,7 @@ class MappingNetwork(nn.Module):
     Args:
         z_dim: width of z.
         w_dim: width of w.
-        num_ws: number of layers of the synthesis network that take a w of their own.
+        num_ws: number of w that the synthesis network takes, one for each layer.
         c_dim: number of classes, 0 for an unconditional network.
         num_layers: number of fully connected layers.
         embed_features: width of the class embedding; ``w_dim`` if None.
@@ -142,7 +142,7 @@ class Synthesis(nn.Module):
         raise NotImplementedError
 
     def styles(self, ws: Tensor) -> Tensor:
-        """The styles [N, S] that all layers make of ws [N, num_ws, w_dim]; ``forward`` takes them, too."""
+        """The styles [N, S] that all layers make of ws [N, num_ws, w_dim]; ``forward`` also takes these."""
         raise NotImplementedError
 
     def style_scales(self) -> Tensor:
@@ -186,7 +186,7 @@ class Generator(nn.Module):
 
 
 def layer_styles(latent: Tensor, affines: Sequence[tuple[int, nn.Linear]], num_ws: int, w_dim: int) -> Sequence[Tensor]:
-    """The style of each layer, [N, C] each: made of ws [N, num_ws, w_dim], or cut from all styles [N, S].
+    """The style of each layer, [N, C]: computed from ws [N, num_ws, w_dim], or split off from all styles [N, S].
 
     Args:
         latent: ws or styles.

@@ -19,17 +19,17 @@ FFHQ_CHANNELS = (512, 512, 512, 512, 256, 128, 64)
 
 
 def haar_matrix(channels: int, like: Tensor) -> Tensor:
-    """[C, C]: what one level of the inverse orthonormal Haar transform does to the C = ``channels`` of each pixel.
+    """The matrix [C, C] of one level of the inverse orthonormal Haar transform, for the C = ``channels`` of a pixel.
 
-    From the bands LL (C/4 channels) and LH, HL and HH (of one colour after the other, as (C/4, 3)) to the four new
-    pixels, top left, top right, bottom left and bottom right, of C/4 channels each. It has the type and the device of
-    ``like``, where it is made, without a copy from the host.
+    It takes LL (C/4 channels), then LH, HL and HH of one colour after the other, and gives the four new pixels: top
+    left, top right, bottom left, bottom right, C/4 channels each. It has the type of ``like`` and is made on its
+    device, without a copy from the host.
     """
-    out, place = channels // 4, like.device
-    pixel = torch.arange(4, device=place)
+    out, device = channels // 4, like.device
+    pixel = torch.arange(4, device=device)
     rows, columns = 1 - 2 * (pixel // 2), 1 - 2 * (pixel % 2)  # +1 in the upper or left half, −1 in the other
-    each = torch.arange(out, device=place)
-    matrix = torch.zeros(4, out, channels, device=place)  # [pixel, new channel, old channel]
+    each = torch.arange(out, device=device)
+    matrix = torch.zeros(4, out, channels, device=device)  # [pixel, new channel, old channel]
     matrix[:, each, each] = 0.5
     for band, signs in enumerate((rows, columns, rows * columns)):
         matrix[:, each, out + 3 * each + band] = 0.5 * signs[:, None]
@@ -37,14 +37,14 @@ def haar_matrix(channels: int, like: Tensor) -> Tensor:
 
 
 def spread(x: Tensor) -> Tensor:
-    """[N, 4C, H, W] → [N, C, 2H, 2W]: the four new pixels, one after the other in the channels, to their places."""
+    """[N, 4C, H, W] → [N, C, 2H, 2W]: moves the four new pixels from the channels to their places."""
     n, channels, height, width = x.shape
     x = x.permute(0, 2, 3, 1).reshape(n, height, width, 2, 2, channels // 4).transpose(2, 3)
     return x.reshape(n, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
 
 class Modulation(nn.Module):
-    """The style s = A w + b of a layer, one factor per channel. A module for the sake of the weights' names."""
+    """The style s = A w + b of a layer, one factor per channel. A module only so that the weights keep their names."""
 
     def __init__(self, w_dim: int, channels: int):
         super().__init__()
@@ -52,7 +52,7 @@ class Modulation(nn.Module):
 
 
 class Pointwise(nn.Module):
-    """The weights of a 1 × 1 convolution. A module for the sake of their names."""
+    """The weights of a 1 × 1 convolution. A module only so that they keep their names."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -113,7 +113,7 @@ class Block(nn.Module):
 def to_image(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor) -> Tensor:
     """Features x [N, C, R/2, R/2] → the image [N, 3, R, R], whose Haar bands are a styled product with weight [12, C].
 
-    The transform is linear, and so part of the weight and of the bias [1, 12, 1, 1].
+    The transform is linear, so it is folded into the weight and the bias [1, 12, 1, 1].
     """
     haar = haar_matrix(len(weight), weight)
     return spread(styled_pointwise(x, haar @ weight, style, haar @ bias.flatten()))
@@ -200,7 +200,7 @@ class MobileSynthesis(Synthesis):
             self.previews[str(size)] = PreviewHead(w_dim, channels[used - 1], self.num_ws - 2 * used - 1)
 
     def drop_previews(self) -> None:
-        """Remove the preview heads, which stand in for this network's layers as they were when the heads were made."""
+        """Remove the preview heads, which no longer fit when the layers that they stand in for have changed."""
         self.previews, self.preview_sizes = nn.ModuleDict(), ()
 
     def _blocks_for(self, size: int | None) -> int:
@@ -212,7 +212,7 @@ class MobileSynthesis(Synthesis):
         return size.bit_length() - 4
 
     def styles_shared(self, size: int | None = None) -> int:
-        used = self._blocks_for(size)
+        used = self._blocks_for(size)  # a preview's head only approximates what the other styles do
         return self.num_ws if used == len(self.blocks) else 2 * used + 1
 
     def _noise(self, size: int | None) -> dict[str, Tensor]:
@@ -225,7 +225,7 @@ class MobileSynthesis(Synthesis):
         return {name: buffer.clone() for name, buffer in self._noise(size).items()}
 
     def _affines(self, size: int | None = None) -> list[tuple[int, nn.Linear]]:
-        """For each modulation on the way to an image of that size, in order: which w it takes, and its affine map."""
+        """For each modulation on the way to an image of that size: the index of its w, and its affine map."""
         found = [(0, self.conv.modulation.affine)]
         for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
             found += [(2 * i + 1, block.up.affine), (2 * i + 1, block.conv1.modulation.affine)]

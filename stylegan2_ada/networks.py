@@ -63,7 +63,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, *, clamp: float | None = None) -> Tensor:
         weight = (self.weight * style[:, None])[..., None, None]  # [N, img_channels, C, 1, 1]
-        y = per_sample(F.conv2d, x, weight.to(x.dtype))  # not as a product, whose gradient has another layout than x
+        y = per_sample(F.conv2d, x, weight.to(x.dtype))  # a product's gradient would have another layout than x
         y = y.to(style.dtype, memory_format=torch.contiguous_format)
         return bias_act(y, self.bias, slope=1.0, gain=1.0, clamp=clamp)
 
@@ -153,7 +153,7 @@ class SynthesisNetwork(Synthesis):
     """ws [N, num_ws, w_dim] → image [N, img_channels, R, R]: a learned 4 × 4 constant, then one block per resolution.
 
     StyleGAN2, figures 2 and 7. As in ``MappingNetwork``, run-time gains are folded into the weights. Every
-    convolution has a w of its own; the colours of a block share that of the convolution after them.
+    convolution has its own w; the colours of a block share the w of the convolution after them.
 
     Args:
         w_dim: width of w.
@@ -193,7 +193,7 @@ class SynthesisNetwork(Synthesis):
     ):
         super().__init__()
         if architecture not in ARCHITECTURES:
-            raise ValueError(f"The architecture is one of {', '.join(ARCHITECTURES)}, not {architecture}.")
+            raise ValueError(f"The architecture must be one of {', '.join(ARCHITECTURES)}, not {architecture}.")
         if not 2 <= len(channels) <= 9:
             raise ValueError(f"The resolution must be 8 to 1024 px, not {2 ** (len(channels) + 1)}.")
         self.w_dim, self.img_channels = w_dim, img_channels
@@ -236,7 +236,7 @@ class SynthesisNetwork(Synthesis):
         return {name: buffer.clone() for name, buffer in self._noise(size).items()}
 
     def _affines(self, size: int | None = None) -> list[list[tuple[int, nn.Linear]]]:
-        """For each block on the way to an image of that size: of each layer, its w's index and its affine map."""
+        """For each layer of each block on the way to an image of that size: the index of its w, and its affine map."""
         found = []
         for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
             layers = [layer for layer in (block.conv0, block.conv1, block.to_rgb) if layer is not None]
@@ -271,7 +271,7 @@ class SynthesisNetwork(Synthesis):
         styles = layer_styles(ws, [layer for block in affines for layer in block], self.num_ws, self.w_dim)
         n = {name: layer_noise(noise, name, buffer) for name, buffer in self._noise(size).items()}
         x = img = None
-        first = 0  # style of the block
+        first = 0  # index of the block's first style
         for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
             half = ws.is_cuda and i >= max(len(self.blocks) - self.num_fp16_res, 1)
             x, img = block(
@@ -299,7 +299,7 @@ def random_generator(
     mapping_layers: int = 8,
     **synthesis,
 ) -> Generator:
-    """An untrained StyleGAN2-ADA generator, initialised as for training but frozen; by default StyleGAN2's config F.
+    """An untrained, frozen StyleGAN2-ADA generator, initialised as for training; by default StyleGAN2's config F.
 
     Args:
         rng: draws the weights and the noise.

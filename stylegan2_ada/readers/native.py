@@ -52,8 +52,8 @@ def load_safetensors(path: Path) -> Generator:
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                # Tensors lie unaligned in the file, and PyTorch's kernels then round differently: a copy, which is
-                # aligned, makes the images equal those of the saved generator to the bit.
+                # Tensors are unaligned in the file, and PyTorch's kernels then round differently. An aligned copy makes
+                # the same images as the saved generator, to the bit.
                 state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
         except safetensors.SafetensorError as error:
             raise CheckpointError(f"it is damaged ({error}).") from None

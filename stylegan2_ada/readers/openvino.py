@@ -135,8 +135,8 @@ def read_mobilestylegan(mapping: IRGraph, synthesis: IRGraph) -> dict[str, Tenso
     """The state dict for ``mobile.mobile_generator``, from the two OpenVINO graphs in the package random-face.
 
     Two things change on the way. The run-time gains of the styles are folded into their affine layers. The noise,
-    which the export stores already scaled, is split into a strength and a buffer of unit variance, so that a
-    projector can put any standard normal buffer in its place.
+    which the export stores scaled, is split into a strength and a buffer of unit variance, so that any standard normal
+    buffer can replace it.
 
     The graphs hold no w̄: ``mapping.w_avg`` is zero here, and the caller estimates it from mapped z.
 

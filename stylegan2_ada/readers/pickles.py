@@ -2,16 +2,9 @@
 
 A pickle is a program for a small stack machine, and the dangerous instructions are those that import and call. This
 machine imports nothing: a name in the stream is a key into a table of our own functions, and any other name is
-refused. What a stream can allocate is bounded by its length: an instruction makes at most one small object, or one
-string of its own bytes, and a tensor is never larger than the bytes that it is made from.
-
-Why not ``pickle.Unpickler`` with a ``find_class`` over the same table? We tried: it guards the names, and nothing
-else. A dict key of nested tuples that share their parts, 247 bytes in all, takes 2 ** 60 steps to hash, inside a C
-call that no exception ends. LONG_BINPUT, in nine bytes, grows the memo by gigabytes. BUILD calls
-``Tensor.__setstate__``, which makes 400 kB into a tensor of 10 ** 10 elements, and overwrites ``__defaults__`` of the
-functions in the table; ADDITEMS calls ``Tensor.add``. A first pass with ``pickletools.genops`` that refuses
-instructions and memo indices stops LONG_BINPUT, and wrapping every tensor and function would stop the calls. Nothing
-stops the keys: only the stack tells what becomes one, so the first pass would have to be this machine.
+refused. The length of a stream bounds what it can allocate: an instruction makes at most one small object, or one
+string of its own bytes, and a tensor is never larger than the bytes that it is made from. ``pickle.Unpickler`` with
+such a table would guard only the names (docs/experiments.md).
 """
 
 import contextlib
@@ -73,7 +66,7 @@ class PersistentObject:
 
 @dataclass
 class TensorFlowNetwork:
-    """An object of NVIDIA's ``dnnlib.tflib.network``. Its state holds source text, too, at which nothing looks."""
+    """An object of NVIDIA's ``dnnlib.tflib.network``. Its state also holds source text, which nothing reads."""
 
     state: dict = field(default_factory=dict, init=False)
 
@@ -84,7 +77,7 @@ class TensorFlowNetwork:
 
 @dataclass
 class NumpyArray:
-    """A numpy array, as a tensor from its BUILD on; ``take`` counts the bytes that the stream uses."""
+    """A NumPy array, which BUILD makes into a tensor; ``take`` counts the bytes that the stream uses."""
 
     take: Callable[[bytes], None]
     tensor: Tensor | None = None
@@ -132,7 +125,7 @@ class _StorageKey:
 def read_snapshot(data: bytes) -> object:
     """The object in a pickle of NVIDIA's training loops, of PyTorch or TensorFlow.
 
-    It is made of dicts, lists, tuples, numbers, strings, tensors and the three classes above.
+    It consists of dicts, lists, tuples, numbers, strings, tensors and the three classes above.
 
     Raises:
         CheckpointError: if it is damaged, or describes more data than it holds.
