@@ -293,7 +293,7 @@ def test_fetch_names_the_files(call):
         (["align", "PHOTO", "--size", "5"], "64 to 4096 px"),
         (["invert", "PHOTO", "--generator", "mobile-fhq"], 'did you mean "mobile-ffhq"'),
         (["invert", "PHOTO", "--device", "gpu"], "use auto, cuda, mps or cpu"),
-        (["invert", "ALIGNED", "--aligned", "--num-steps", "0"], "at least 1 step"),
+        (["invert", "ALIGNED", "--aligned", "--num-steps", "0"], "whole number from 1 up"),
         (["invert", "ALIGNED", "--aligned", "--space", "y"], "Known: s, w, w+, z"),
         (["invert", "OFFICER", "--aligned"], "is not square"),
         (["restore", "PHOTO", "--degradation", "greyscale"], 'did you mean "grayscale"'),

@@ -319,8 +319,8 @@ def test_a_search_can_start_from_a_truncated_seed(search, tiny_generator):
 @pytest.mark.parametrize(
     ("keywords", "error", "sentence"),
     [
-        ({"num_steps": 0}, e.SettingError, "at least 1 step"),
-        ({"num_steps": 5.0}, e.SettingError, "whole number of steps"),
+        ({"num_steps": 0}, e.SettingError, "whole number from 1 up, not 0"),
+        ({"num_steps": 5.0}, e.SettingError, "whole number from 1 up, not 5.0"),
         ({"start": [1]}, e.SettingError, "starts at a Projection"),
         ({"latent_wieght": 1}, e.SettingError, 'did you mean "latent_weight"'),
         ({"target": torch.zeros(1, 3, 64, 64, dtype=torch.uint8)}, e.SettingError, "x / 127.5 − 1"),

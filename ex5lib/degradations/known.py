@@ -82,7 +82,7 @@ def blurred(image: Tensor, taps: Tensor) -> Tensor:
 def _reflected(image: Tensor, radius: int, axis: int) -> Tensor:
     """An image continued by ``radius`` pixels at either end of an axis, by reflection, without the edge's own pixels.
 
-    As by ``F.pad``, whose gradient is not the same twice on CUDA.
+    Like ``F.pad``, whose gradient is not deterministic on CUDA.
     """
     before = image.narrow(axis, 1, radius).flip(axis)
     after = image.narrow(axis, image.shape[axis] - 1 - radius, radius).flip(axis)
@@ -90,7 +90,7 @@ def _reflected(image: Tensor, radius: int, axis: int) -> Tensor:
 
 
 def compositor(degradation: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """What combines the known part of a photo with a generated image, from ``composite`` methods; None without one.
+    """A function that combines the known part of a photo with a generated image, if there are ``composite`` methods.
 
     A ``Sequential`` is undone from its last member to its first: each member's composite completes the photo from what
     the members before it make of the generated image.
@@ -251,7 +251,7 @@ class Downsample(nn.Module):
     def __init__(self, factor: int):
         super().__init__()
         if not isinstance(factor, int) or not 1 <= factor <= REFERENCE_SIZE // 4:
-            raise SettingError(f"A face is shrunk by a whole factor from 1 to {REFERENCE_SIZE // 4}, not {factor}.")
+            raise SettingError(f"The factor must be a whole number from 1 to {REFERENCE_SIZE // 4}, not {factor}.")
         self.factor = factor
 
     def forward(self, image: Tensor) -> Tensor:
@@ -266,8 +266,8 @@ class Downsample(nn.Module):
 class Noise(nn.Module):
     """Additive Gaussian noise, the same field at every call, so that a search has a fixed objective.
 
-    Two photos that are to be compared get fields of different seeds: what the noise does to the features is then the
-    same on average, and painting grain gains nothing.
+    Two images that are to be compared need different seeds: noise then changes the features of both in the same way on
+    average, and painting grain gains nothing.
 
     Args:
         sigma: standard deviation, for images in [−1, 1], of a pixel at 256 px.
@@ -304,7 +304,7 @@ def rescaled(image: Tensor, size: int) -> Tensor:
     source = image.shape[-1]
     if source >= size:
         return resize_area(image, size)
-    # The gradient of F.interpolate is not the same twice on CUDA.
+    # The gradient of F.interpolate is not deterministic on CUDA.
     old, new = torch.arange(source, device=image.device), torch.arange(size, device=image.device)[:, None]
     position = ((new + 0.5) * (source / size) - 0.5).clamp(0, source - 1)
     weights = (1 - (position - old).abs()).clamp(min=0).to(image.dtype)  # [size, source]

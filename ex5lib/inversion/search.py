@@ -99,9 +99,9 @@ class Search:
     settings: dict
 
     def enter(self, state: State, stage: Stage) -> State:
-        """The state at which a stage begins: the same image, of fresh variables, w widened to w+ if the stage says so.
+        """The state at which a stage begins: the same latent as a new variable, widened to w+ if the stage is in w+.
 
-        What a partly unknown degradation hides is clearer by then, and so is which layers move together.
+        An unknown degradation is better known by then, so which layers are tied is decided again.
         """
         tied_from = state.tied_from
         if self.unknown:
@@ -116,7 +116,7 @@ class Search:
         return {name: state.noise[name].requires_grad_() for name in self.G.noise_buffers(size)}
 
     def optimizer(self, variables: Sequence[Tensor]) -> torch.optim.Adam:
-        """Adam: the variables at a rate that the loop sets, what is unknown of the degradation at a fixed one."""
+        """Adam, at a rate that the loop sets; for unknown parameters of the degradation it is fixed."""
         groups: list[dict[str, object]] = [{"params": variables, "betas": self.plan.recipe.betas}]
         if self.unknown:
             groups.append({"params": list(self.unknown.values()), "lr": UNKNOWN_RATE, "betas": UNKNOWN_BETAS})
@@ -127,7 +127,7 @@ class Search:
         shape, statistics = state.latent[:1].shape, self.statistics
         sigma = statistics.z_std if state.space == "z" else statistics.w_std * self.plan.sigma_scale
         drawn = torch.stack([torch.randn(shape, generator=self.random) for _ in range(stage.num_steps)])
-        # At once: a copy from the host at every step would wait for the device.
+        # All steps' in one copy: a copy from the host at every step would wait for the device.
         amounts = [stage.latent_noise(step / stage.num_steps, sigma) for step in range(stage.num_steps)]
         return (torch.tensor(amounts).view(-1, *[1] * len(shape)) * drawn).to(state.latent.device)
 
@@ -209,7 +209,9 @@ def _check_fit(G: Generator, target: Tensor, recipe: Recipe, statistics: LatentS
     sizes = [preview_size(G, stage.size) or G.img_resolution for stage in recipe.stages]
     smallest = min(*sizes, target.shape[3])
     if smallest < 16:
-        raise SettingError(f"Images are compared at 16 px or more, not {smallest}: VGG16 halves them four times.")
+        raise SettingError(
+            f"VGG16 halves images four times, so they need 16 px or more, not {smallest}: choose a larger size."
+        )
     if recipe.stages[0].space == "z" and G.c_dim and (statistics is None or statistics.label is None):
         raise SettingError("A search in z of a class-conditional generator needs the statistics of one class.")
 
@@ -250,7 +252,7 @@ def _first_state(search: Search, runs: list[Projection], start: Tensor | None) -
 def _first_noise(search: Search, runs: list[Projection]) -> dict[str, Tensor]:
     """Noise buffers [N, 1, h, w]: those of projections that are continued, or standard normal ones, the same for all.
 
-    They are drawn in any case, so that what is drawn after them does not depend on the start.
+    They are drawn in any case, so that later random numbers do not depend on the start.
     """
     count, target = len(search.exact.target), search.exact.target
     drawn = {
@@ -260,7 +262,7 @@ def _first_noise(search: Search, runs: list[Projection]) -> dict[str, Tensor]:
         return {name: buffer.repeat(count, 1, 1, 1).to(target.device) for name, buffer in drawn.items()}
     if sum(map(len, runs)) != count:
         raise SettingError(
-            f"The start holds {sum(map(len, runs))} photos and the target {count}: give as many targets."
+            f"The start holds {sum(map(len, runs))} photos and the target {count}: give one target for each."
         )
     shapes = {name: buffer.shape[1:] for name, buffer in drawn.items()}
     if any({name: buffer.shape[1:] for name, buffer in run.noise.items()} != shapes for run in runs):
