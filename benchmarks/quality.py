@@ -14,8 +14,9 @@ import io
 import json
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from benchmarks.faces import bench_face
+from benchmarks.robust2023 import robust2023
 from ex5lib import weights
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import Downsample, GaussianBlur, Grayscale, Identity, Inpaint, Noise
@@ -37,7 +39,7 @@ from ex5lib.images.loading import save_image
 from ex5lib.images.tensors import from_uint8, resize_area, to_uint8
 from ex5lib.inversion.losses import PerceptualDistance
 from ex5lib.inversion.projector import project
-from ex5lib.inversion.recipes import BEST, COURSE, FAST, KARRAS2020, ROBUST2023, Recipe
+from ex5lib.inversion.recipes import BEST, COURSE, FAST, KARRAS2020, Recipe
 from ex5lib.inversion.stages import Stage
 from ex5lib.restoration.metrics import color_difference, compare, face_mask, gradient_energy
 from stylegan2_ada.generator import Generator
@@ -89,12 +91,12 @@ class Method:
     """A way to search.
 
     Attributes:
-        recipe: what is run.
-        degraded: what is run instead if the photo is degraded.
+        recipe: what is run: a recipe of ``project``, or a search of its own that takes the same keywords.
+        degraded: the recipe that is run instead if the photo is degraded.
         num_steps: None means the recipe's own.
     """
 
-    recipe: Recipe
+    recipe: Recipe | Callable
     degraded: Recipe | None = None
     num_steps: int | None = None
 
@@ -108,6 +110,8 @@ def _as_set(settings: object) -> object:
     """Settings without those that are at their defaults, so that a new one does not make all methods others."""
     if isinstance(settings, tuple):
         return tuple(map(_as_set, settings))
+    if callable(settings):
+        return settings.__name__, settings.__kwdefaults__
     if not is_dataclass(settings):
         return settings
     values = ((field.name, getattr(settings, field.name), field.default) for field in fields(settings))
@@ -147,11 +151,11 @@ METHODS = {
     "best": Method(BEST),
     "karras2020": Method(KARRAS2020),
     "course": Method(COURSE),
-    "robust2023": Method(ROBUST2023),
+    "robust2023": Method(robust2023),
     # Cut to the time that fast takes, on a CPU.
     "karras2020, short": Method(KARRAS2020, num_steps=105),
     "course, short": Method(COURSE, num_steps=105),
-    "robust2023, short": Method(ROBUST2023, num_steps=99),
+    "robust2023, short": Method(robust2023, num_steps=99),
 }
 
 
@@ -165,15 +169,15 @@ def run_cell(
     """
     degradation, degraded_by = TASKS[task]
     recipe = method.recipe if task == "inversion" else method.degraded or method.recipe
-    if recipe.colorless_weight is None and hides_color(degradation):
+    search = partial(project, recipe=recipe, snapshots=(), progress=False) if isinstance(recipe, Recipe) else recipe
+    if method.num_steps is not None:
+        changes["num_steps"] = method.num_steps
+    if getattr(recipe, "colorless_weight", None) is None and hides_color(degradation):
         changes.setdefault("latent_weight", 0.1)  # the report's choice for a grey photo
     with torch.no_grad():
         target = (degraded_by or degradation)(face)
     began = time.process_time()
-    run = project(
-        G, target, degradation=degradation, distance=distance, recipe=recipe, num_steps=method.num_steps, seed=seed,
-        snapshots=(), progress=False, **changes,
-    )  # fmt: skip
+    run = search(G, target, degradation=degradation, distance=distance, seed=seed, **changes)
     original, result = resize_area(face, 256), resize_area(run.image.clamp(-1, 1), 256)
     pictures = {"target": resize_area(target, 256).clamp(-1, 1), "result": result}
     if hasattr(degradation, "composite"):

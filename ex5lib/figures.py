@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,32 +21,33 @@ if TYPE_CHECKING:  # imported where it is used: a command's help and its errors 
     from matplotlib.figure import Figure
 
 _PANEL = 512  # px of an image in a figure; more would only make files large
-_SIDE = 2.8  # inches of an image in a figure
+SIDE = 2.8  # inches of an image in a figure
 _COLUMNS = 4  # images side by side: a page has room for that many of 256 px
 _LETTERS = 34  # in a line of the title above an image
-_INK = "#1f2933"
+INK = "#1f2933"
 # The colours of Okabe and Ito, which everybody can tell apart, and a line style for each, for print in grey.
-_COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
+COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 # Where an aligned face has its eyes and its mouth: top, bottom, left, right as shares of the side.
-_EYES = (0.41, 0.55, 0.24, 0.76)
-_DETAILS = (_EYES, (0.60, 0.80, 0.27, 0.73))
+EYES = (0.41, 0.55, 0.24, 0.76)
+_DETAILS = (EYES, (0.60, 0.80, 0.27, 0.73))
 
 
-def _figure(width: float, height: float) -> Figure:
+def empty_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _show(ax: Axes, image: Tensor, title: str = "", *, size: int = _PANEL) -> None:
-    ax.imshow(to_uint8(resize_area(image, size) if image.shape[2] == image.shape[3] else image))
-    ax.set_title(title, fontsize=10, color=_INK)
+def show_image(ax: Axes, image: Tensor, title: str = "") -> None:
+    """Draw an image [1, 3, H, W] without axes, at 512 px if it is square."""
+    ax.imshow(to_uint8(resize_area(image, _PANEL) if image.shape[2] == image.shape[3] else image))
+    ax.set_title(title, fontsize=10, color=INK)
     ax.set_axis_off()
 
 
-def _part(image: Tensor, box: tuple[float, float, float, float]) -> Tensor:
+def part_of(image: Tensor, box: tuple[float, float, float, float]) -> Tensor:
     """The part of a square image [1, 3, S, S] that a box of shares names."""
     top, bottom, left, right = (round(share * image.shape[2]) for share in box)
     return image[:, :, top:bottom, left:right]
@@ -69,19 +69,19 @@ def plot_images(
     titles = ["\n".join(textwrap.fill(line, round(letters)) for line in title.split("\n")) for title in titles]
     boxes = _DETAILS if details else ()
     shares = [(bottom - top) / (right - left) for top, bottom, left, right in boxes]
-    heights = [_SIDE * max(image.shape[2] / image.shape[3] for image in images), *(_SIDE * share for share in shares)]
+    heights = [SIDE * max(image.shape[2] / image.shape[3] for image in images), *(SIDE * share for share in shares)]
     lines = max(title.count("\n") for title in titles) + 1
     height = sum(heights) + 0.1 + 0.18 * lines + 0.05 * len(boxes)
-    figure = _figure(_SIDE * columns, height * rows)
+    figure = empty_figure(SIDE * columns, height * rows)
     axes = figure.subplots(rows * len(heights), columns, squeeze=False, height_ratios=heights * rows)
     for ax in axes.flatten():
         ax.set_axis_off()
     for i, (image, title) in enumerate(zip(images, titles, strict=True)):
         row, column = divmod(i, columns)
         face, *below = axes[row * len(heights) : (row + 1) * len(heights), column]
-        _show(face, image, title)
+        show_image(face, image, title)
         for ax, box in zip(below, boxes, strict=True):
-            ax.imshow(to_uint8(_part(image, box)))
+            ax.imshow(to_uint8(part_of(image, box)))
     return figure
 
 
@@ -118,15 +118,15 @@ def plot_losses(run) -> Figure:
         "noise: λ$_n$ R(n)": (settings["noise_weight"] * history["noise_regularization"], 4),
     }
     others = {label: line for label, line in others.items() if np.any(line[0] > 0)}  # 0 has no logarithm
-    figure = _figure(9, 5.4 if others else 3.4)
+    figure = empty_figure(9, 5.4 if others else 3.4)
     panels = figure.subplots(2 if others else 1, sharex=True, squeeze=False, height_ratios=(3, 2) if others else (1,))
     top, *below = panels.flatten()
-    top.plot(history["distance"], color=_COLOURS[1], linewidth=1.8)
+    top.plot(history["distance"], color=COLOURS[1], linewidth=1.8)
     top.set(ylabel="perceptual distance d", ylim=(0, None), xlim=(0, max(run.num_steps - 1, 1)))
     for ax in below:
         for label, (values, i) in others.items():
             drawn = np.where(values > 0, values, np.nan)
-            ax.plot(drawn, label=label, color=_COLOURS[i], linestyle=_STYLES[i], linewidth=1.6)
+            ax.plot(drawn, label=label, color=COLOURS[i], linestyle=STYLES[i], linewidth=1.6)
         ax.set(yscale="log", ylabel="added to it")
         ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     panels[-1, 0].set_xlabel("step")
@@ -137,7 +137,7 @@ def plot_losses(run) -> Figure:
             ax.axvline(first - 0.5, color="#9aa5b1", linewidth=1, linestyle=":")
         top.annotate(
             f"{sizes[first]:.0f} px", (first, 1), (3, -3), ("data", "axes fraction"), "offset points", va="top",
-            fontsize=8, color=_INK,
+            fontsize=8, color=INK,
         )  # fmt: skip
     for ax in panels.flatten():
         ax.grid(which="major", alpha=0.3)
@@ -147,11 +147,11 @@ def plot_losses(run) -> Figure:
 
 def plot_alignment(face) -> Figure:
     """The photo with every detected face (dashed if unsure), the landmarks and the square; beside it the crop."""
-    figure = _figure(9.6, 5.1)
+    figure = empty_figure(9.6, 5.1)
     left, right = figure.subplots(1, 2)
     sure = [detection.sure for detection in face.detections]
     origin = "given by hand" if not sure else "detected face" if sure[face.index] else "perhaps a face"
-    _show(left, face.photo, f"{origin}, {len(face.landmarks)} landmarks, FFHQ crop")
+    show_image(left, face.photo, f"{origin}, {len(face.landmarks)} landmarks, FFHQ crop")
     for i, detection in enumerate(face.detections):
         colour = "#e69f00" if i == face.index else "#9aa5b1"
         corners = np.vstack([detection.box, detection.box[:1]])
@@ -170,144 +170,24 @@ def plot_alignment(face) -> Figure:
     # The square may extend beyond the photo; show all of it.
     left.set_xlim(min(0, face.quad[:, 0].min()) - 0.5, max(width, face.quad[:, 0].max()) - 0.5)
     left.set_ylim(max(height, face.quad[:, 1].max()) - 0.5, min(0, face.quad[:, 1].min()) - 0.5)
-    _show(right, face.image, f"aligned, {face.image.shape[2]} × {face.image.shape[3]} px")
+    show_image(right, face.image, f"aligned, {face.image.shape[2]} × {face.image.shape[3]} px")
     return figure
 
 
 def plot_gallery(rows: Sequence[tuple[str, Sequence[tuple[str, Tensor]]]]) -> Figure:
     """Rows of captioned images: (name of the row, [(title, image), …]), all of one length."""
     columns = max(len(cells) for _, cells in rows)
-    figure = _figure((_SIDE + 0.05) * columns + 0.4, (_SIDE + 0.25) * len(rows))
+    figure = empty_figure((SIDE + 0.05) * columns + 0.4, (SIDE + 0.25) * len(rows))
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, cells) in zip(axes, rows, strict=True):
         for ax in line:
             ax.set_axis_off()
         for ax, (title, image) in zip(line, cells, strict=False):
-            _show(ax, image, title)
+            show_image(ax, image, title)
         line[0].text(
-            -0.06, 0.5, name, rotation=90, va="center", ha="right", fontsize=12, color=_INK,
+            -0.06, 0.5, name, rotation=90, va="center", ha="right", fontsize=12, color=INK,
             transform=line[0].transAxes,
         )  # fmt: skip
-    return figure
-
-
-def plot_curves(
-    curves: dict[str, tuple[Sequence[float], Sequence[float]]],
-    *,
-    xlabel: str,
-    ylabel: str,
-    log: str = "",
-) -> Figure:
-    """Lines {label: (x, y)} in one plot; ``log`` names the logarithmic axes, "x", "y" or "xy"."""
-    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
-
-    figure = _figure(9, 4.2)
-    ax = figure.subplots()
-    for (label, (x, y)), colour, style in zip(curves.items(), cycle(_COLOURS), cycle(_STYLES)):
-        ax.plot(x, y, label=label, color=colour, linestyle=style, linewidth=1.8)
-    ax.set(
-        xlabel=xlabel, ylabel=ylabel, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear"
-    )
-    for axis in (getattr(ax, f"{name}axis") for name in log):  # enough labels to read values within one decade
-        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-        axis.set_major_formatter(ScalarFormatter())
-        axis.set_minor_locator(NullLocator())
-    ax.grid(alpha=0.25)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
-
-
-def plot_histograms(values: dict[str, np.ndarray], *, xlabel: str) -> Figure:
-    """Histograms {label: values} on one axis, each normalised to area 1."""
-    figure = _figure(9, 3.4)
-    ax = figure.subplots()
-    for (label, numbers), colour, hatch in zip(values.items(), cycle(_COLOURS[1:]), cycle(("", "////"))):
-        ax.hist(numbers, bins=80, density=True, alpha=0.6, color=colour, hatch=hatch, label=label)
-    ax.set(xlabel=xlabel, ylabel="density")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
-
-
-def plot_gan(generated: Tensor, photo: Tensor) -> Figure:
-    """A style-based GAN as boxes and arrows, with a generated image and a photo [1, 3, S, S]."""
-    from matplotlib.patches import FancyBboxPatch
-
-    figure = _figure(10.5, 3.2)
-    ax = figure.subplots()
-    ax.set_axis_off()
-    boxes = {
-        "z\n~ N(0, I)": (0.1, 1.1, 0.9, 0.9, "#eef2f5"),
-        "mapping\nnetwork": (1.5, 1.1, 1.2, 0.9, "#cfe8f3"),
-        "w": (3.2, 1.1, 0.6, 0.9, "#eef2f5"),
-        "synthesis\nnetwork": (4.3, 1.1, 1.3, 0.9, "#cfe8f3"),
-        "noise n": (4.4, 2.6, 1.1, 0.45, "#eef2f5"),
-        "discriminator": (7.9, 1.1, 1.35, 0.9, "#f8d9dc"),
-        "real?": (9.7, 1.25, 0.7, 0.6, "#eef2f5"),
-    }
-    for text, (x, y, width, height, colour) in boxes.items():
-        ax.add_patch(FancyBboxPatch((x, y), width, height, "round,pad=0.02,rounding_size=0.1", fc=colour, ec=_INK))
-        ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=9, color=_INK)
-    for image, bottom, title in ((generated, 1.75, "generated"), (photo, 0.1, "photo")):
-        ax.imshow(to_uint8(resize_area(image, 256)), extent=(6.1, 7.35, bottom, bottom + 1.25), zorder=2)
-        ax.text(6.05, bottom + 0.6, title, ha="right", va="center", fontsize=8, color=_INK, rotation=90)
-    arrows = [
-        ((1.0, 1.55), (1.5, 1.55)), ((2.7, 1.55), (3.2, 1.55)), ((3.8, 1.55), (4.3, 1.55)), ((4.95, 2.6), (4.95, 2.0)),
-        ((5.6, 1.75), (5.95, 2.1)), ((7.35, 2.3), (7.9, 1.75)), ((7.35, 0.7), (7.9, 1.35)), ((9.25, 1.55), (9.7, 1.55)),
-    ]  # fmt: skip
-    for start, end in arrows:
-        ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": _INK})
-    ax.set(xlim=(0, 10.5), ylim=(0, 3.2), aspect="equal")  # set last, because imshow changes them
-    return figure
-
-
-def plot_discriminator() -> Figure:
-    """Densities of photos and of generated images along one axis, and the discriminator that tells them apart best."""
-    x = np.linspace(-4, 4, 400)
-    figure = _figure(9, 2.8)
-    axes = figure.subplots(1, 2, sharey=True)
-    photos = _bell(x, 0.8, 0.8)
-    for ax, title, (mean, width) in zip(
-        axes, ("early in training", "at the end"), ((-1.2, 0.7), (0.7, 0.84)), strict=True
-    ):
-        generated = _bell(x, mean, width)
-        ax.plot(x, photos, color=_COLOURS[1], label="p(x), photos")
-        ax.plot(x, generated, color=_COLOURS[2], linestyle="-.", label="q(x), generated images")
-        ax.plot(x, photos / (photos + generated), color=_COLOURS[0], linestyle="--", label="D*(x) = p / (p + q)")
-        ax.set(title=title, xlabel="x")
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
-
-
-def _bell(x: np.ndarray, mean: float, width: float) -> np.ndarray:
-    return np.exp(-0.5 * ((x - mean) / width) ** 2) / (width * np.sqrt(2 * np.pi))
-
-
-def plot_eyes(strips: dict[str, Tensor], colours: dict[str, np.ndarray]) -> Figure:
-    """The eyes of aligned faces [1, 3, S, S], each beside the colours [2, 3] of its irises, sRGB in [0, 1]."""
-    figure = _figure(10, 2.1 * len(strips))
-    axes = figure.subplots(len(strips), 2, width_ratios=(4.6, 1), squeeze=False)
-    for (left, right), (title, face) in zip(axes, strips.items(), strict=True):
-        left.imshow(to_uint8(_part(face, _EYES)))
-        left.set_title(title, fontsize=10, color=_INK, loc="left")
-        right.imshow(colours[title][None], aspect="auto")
-        right.set_title("irises", fontsize=10, color=_INK)
-        left.set_axis_off()
-        right.set_axis_off()
-    return figure
-
-
-def plot_map(values: Tensor, title: str, image: Tensor, image_title: str) -> Figure:
-    """An image [1, 3, S, S] beside a map of values [S, S] with its colour scale."""
-    figure = _figure(2 * _SIDE + 0.8, _SIDE + 0.3)
-    left, right = figure.subplots(1, 2)
-    _show(left, image, image_title)
-    drawn = right.imshow(values.numpy(), cmap="magma")
-    right.set_title(title, fontsize=10, color=_INK)
-    right.set_axis_off()
-    figure.colorbar(drawn, ax=right, shrink=0.85)
     return figure
 
 

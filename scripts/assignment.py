@@ -1,13 +1,12 @@
-"""Make the assignment of the notebooks, and mark what comes back.
+"""Make the assignment from the notebooks, and mark the hand-ins.
 
     python scripts/assignment.py make                    write assignment/: the students' copy, the solution, the guide,
                                                          and the source for nbgrader
     python scripts/assignment.py grade FOLDER            mark the notebooks in FOLDER
 
-The notebooks in notebooks/ are the one source, and carry nbgrader's markers and metadata: what stands between
-``### BEGIN SOLUTION`` and ``### END SOLUTION`` is the student's to write, and what stands between
-``### BEGIN HIDDEN TESTS`` and ``### END HIDDEN TESTS`` only the marker sees. A course that has nbgrader can use it
-instead of this script.
+The notebooks in notebooks/ are the only source, with nbgrader's markers and metadata: students write what is between
+``### BEGIN SOLUTION`` and ``### END SOLUTION``, and do not see what is between ``### BEGIN HIDDEN TESTS`` and
+``### END HIDDEN TESTS``. A course that has nbgrader can use it instead of this script.
 """
 
 import copy
@@ -54,12 +53,12 @@ def student_copy(source: NotebookNode) -> NotebookNode:
 
 
 def nbgrader_source(source: NotebookNode) -> NotebookNode:
-    """A notebook of which nbgrader makes the students' copy: with solutions, hidden checks and their markers."""
+    """A notebook from which nbgrader makes the students' copy: with solutions, hidden checks and their markers."""
     return _handed_out(copy.deepcopy(source))
 
 
 def solution_copy(source: NotebookNode) -> NotebookNode:
-    """A notebook with its solutions and all checks, without the markers; its outputs stay."""
+    """A notebook with its solutions and all checks, but without markers; the outputs stay."""
     notebook = copy.deepcopy(source)
     for cell in notebook.cells:
         cell.source = _OF_TESTS.sub("", _MARKERS.sub("", cell.source)).rstrip("\n")
@@ -79,12 +78,12 @@ def _handed_out(notebook: NotebookNode) -> NotebookNode:
 
 @dataclass(frozen=True)
 class Mark:
-    """What a check of a notebook gave.
+    """The mark for one check.
 
     Attributes:
         check: its grade_id.
-        points, of: given, and possible.
-        said: what the student is told.
+        points, of: given and possible.
+        said: the message to the student.
     """
 
     check: str
@@ -94,10 +93,10 @@ class Mark:
 
 
 def grade(pairs: Iterable[tuple[NotebookNode, NotebookNode]]) -> list[Mark]:
-    """Mark one student's notebooks, given as pairs of the source and what was handed in.
+    """Mark one student's notebooks, given as pairs of source and hand-in.
 
-    Only the student's solutions are taken from what was handed in; setting up and checking is the source's, hidden
-    checks included. Everything runs in one kernel, which is emptied between two notebooks.
+    Only the solutions are taken from the hand-in; the set-up and the checks, hidden ones included, are the source's.
+    Everything runs in one kernel, which is reset between two notebooks.
     """
     run = nbformat.v4.new_notebook()
     for source, submission in pairs:
@@ -111,7 +110,7 @@ def grade(pairs: Iterable[tuple[NotebookNode, NotebookNode]]) -> list[Mark]:
                     needed.source = written.get(about["grade_id"], "")
                 run.cells.append(needed)
     run.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
-    # In the folder of the notebooks, whose paths lead to the photos from there.
+    # In the notebooks' folder, because their paths to the photos are relative to it.
     resources = {"metadata": {"path": str(SOURCES)}}
     NotebookClient(run, timeout=TIMEOUT, allow_errors=True, resources=resources).execute()
     return [_mark(cell) for cell in run.cells if _about(cell).get("grade")]
@@ -129,7 +128,7 @@ def _mark(cell: NotebookNode) -> Mark:
 
 
 def teachers_guide(notebooks: dict[str, NotebookNode]) -> str:
-    """The guide as Markdown: the fixed text, and the marking scheme as the notebooks' metadata has it."""
+    """The guide as Markdown: a fixed text, and the marking scheme from the notebooks' metadata."""
     rows, sums = [], {True: 0, False: 0}
     for name, notebook in notebooks.items():
         for cell in notebook.cells:
@@ -168,17 +167,17 @@ def make(folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """What the module's docstring says."""
+    """Run the script, as described at the top of this file."""
     match arguments:
         case ["make"]:
             make(ROOT / "assignment")
             print("written to assignment: student/, solution/, source/ for nbgrader, teacher.md")
         case ["grade", folder]:
-            names = [name for name in sources() if Path(folder, f"{name}.ipynb").is_file()]
-            if not names:
-                sys.exit(f"There is none of the notebooks in {folder}: name the folder that holds them.")
-            all_sources = sources()
-            marks = grade((all_sources[n], nbformat.read(Path(folder, f"{n}.ipynb"), as_version=4)) for n in names)
+            paths = [(source, Path(folder, f"{name}.ipynb")) for name, source in sources().items()]
+            pairs = [(source, nbformat.read(path, as_version=4)) for source, path in paths if path.is_file()]
+            if not pairs:
+                sys.exit(f"There are none of the notebooks in {folder}: name the folder that holds them.")
+            marks = grade(pairs)
             for mark in marks:
                 print(f"{mark.points:g} of {mark.of:g}  {mark.check}: {mark.said}")
             print(f"{sum(mark.points for mark in marks):g} of {sum(mark.of for mark in marks):g} points")

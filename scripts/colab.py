@@ -1,6 +1,6 @@
-"""Install what the project needs and Colab lacks, and look for a GPU. The notebooks' first cell runs it.
+"""Install what the project needs and Colab does not have, and look for a GPU. The notebooks' first cell runs this.
 
-Colab has a dlib of its own, compiled for it, which dlib-bin would shadow. What is installed and new enough stays.
+Colab has its own compiled dlib, which dlib-bin would hide. Packages that are installed and new enough stay.
 """
 
 import importlib.util
@@ -12,14 +12,14 @@ REQUIREMENTS = Path(__file__).parents[1] / "requirements.txt"
 
 
 def wanted(text: str, has_dlib: bool) -> list[str]:
-    """The requirements to install, of a requirements file."""
+    """The lines of a requirements file that have to be installed."""
     lines = (line.strip() for line in text.splitlines())
     names = [line for line in lines if line and not line.startswith("#")]
     return [name for name in names if not (has_dlib and name.startswith("dlib-bin"))]
 
 
 def main() -> None:
-    """Install them, then look for a GPU."""
+    """Install the requirements, then look for a GPU."""
     has_dlib = importlib.util.find_spec("dlib") is not None
     packages = wanted(REQUIREMENTS.read_text(encoding="utf-8"), has_dlib)
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *packages], check=True)
@@ -29,7 +29,7 @@ def main() -> None:
         print("GPU:", torch.cuda.get_device_name())
     else:
         print(
-            "This runtime has no GPU, so that a search takes minutes instead of seconds: choose Runtime, then Change "
+            "This runtime has no GPU, so a search takes minutes instead of seconds: choose Runtime, then Change "
             "runtime type, then T4 GPU, and run this cell again."
         )
 

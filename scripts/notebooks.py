@@ -1,11 +1,11 @@
 """Keep the notebooks in order.
 
-    python scripts/notebooks.py store results/report     take the outputs of an executed report into notebooks/
-    python scripts/notebooks.py address                  write the repository's address, as pyproject.toml has it, into
-                                                         the notebooks and the README; badges that would lead nowhere,
-                                                         as long as it is a placeholder, are hidden in comments
+    python scripts/notebooks.py store results/report     copy the outputs of an executed report into notebooks/
+    python scripts/notebooks.py address                  write the repository's address from pyproject.toml into the
+                                                         notebooks and the README; while it is a placeholder, badges
+                                                         would lead nowhere, and are hidden in comments
 
-Progress bars and other widgets are not stored: without a kernel they show nothing. Of the explorer its picture stays.
+Progress bars and other widgets are not stored, because they show nothing without a kernel. The explorer's picture is.
 """
 
 import re
@@ -21,7 +21,7 @@ from ex5lib.files import replacing
 
 ROOT = Path(__file__).parents[1]
 WIDGET = "application/vnd.jupyter.widget-view+json"
-# In a badge's link, in the notebooks' first cell (where quotes are escaped), and in the README's clone line.
+# In a badge's link, in the notebooks' first cell (with escaped quotes), and in the README's clone command.
 ADDRESS = re.compile(
     r"(colab\.research\.google\.com/github/|REPOSITORY = \\\"https://github\.com/|git clone https://github\.com/)"
     r"[\w.-]+/[\w.-]+(?=/blob/|\\\"| )"
@@ -62,7 +62,7 @@ def _is_worth_storing(output: nbformat.NotebookNode) -> bool:
 
 
 def address() -> None:
-    """Write the address from pyproject's [project.urls] into every link that needs it."""
+    """Write the address from pyproject.toml's [project.urls] into every link that needs it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     repository = project["urls"]["Repository"].removeprefix("https://github.com/")
     for path in [ROOT / "README.md", *(ROOT / "notebooks").glob("*.ipynb")]:

@@ -1,4 +1,4 @@
-"""The old photo of the README: damages a sample, restores it with the two commands given there, and draws both.
+"""The README's old photo: damage a sample, restore it with the two commands given there, and draw both.
 
 python scripts/old_photo.py
 """
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def aged(photo: Image.Image) -> Image.Image:
-    """Out of focus, and creased so that the paint is off along a line across the face."""
+    """The photo out of focus, with a crease across the face where the colour came off."""
     blurred = photo.filter(ImageFilter.GaussianBlur(4))
     width, height = photo.size
     random = np.random.default_rng(4)

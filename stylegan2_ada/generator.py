@@ -6,7 +6,6 @@ The mapping network is that of StyleGAN (Karras et al. 2019, arXiv 1812.04948).
 
 import itertools
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -141,14 +140,6 @@ class Synthesis(nn.Module):
         """Copies of the built-in noise: {name: [1, 1, h, w]}, coarse to fine; with a size, only its preview's."""
         raise NotImplementedError
 
-    def styles(self, ws: Tensor) -> Tensor:
-        """The styles [N, S] that all layers make of ws [N, num_ws, w_dim]; ``forward`` also takes these."""
-        raise NotImplementedError
-
-    def style_scales(self) -> Tensor:
-        """[S]: how far each style moves when w moves by 1 in the direction that moves it most."""
-        raise NotImplementedError
-
 
 class Generator(nn.Module):
     """A mapping network and a synthesis network, behind the one interface that the rest of the project uses.
@@ -183,28 +174,6 @@ class Generator(nn.Module):
     def forward(self, z: Tensor, c: Tensor | None = None, *, noise: Noise = None, **truncation) -> Tensor:
         """Image [N, img_channels, R, R] in about [−1, 1] of z [N, z_dim]."""
         return self.synthesis(self.mapping(z, c, **truncation), noise=noise)
-
-
-def layer_styles(latent: Tensor, affines: Sequence[tuple[int, nn.Linear]], num_ws: int, w_dim: int) -> Sequence[Tensor]:
-    """The style of each layer, [N, C]: computed from ws [N, num_ws, w_dim], or split off from all styles [N, S].
-
-    Args:
-        latent: ws or styles.
-        affines: for each layer, the index of its w and the affine map from w to its style.
-        num_ws, w_dim: the shape of ws.
-
-    Raises:
-        ValueError: if the latent is neither.
-    """
-    if latent.ndim == 3 and latent.shape[1:] == (num_ws, w_dim):
-        w = latent.unbind(dim=1)  # num_ws × [N, w_dim]
-        return [affine(w[i]) for i, affine in affines]
-    widths = [affine.out_features for _, affine in affines]
-    if latent.ndim != 2 or latent.shape[1] != sum(widths):
-        raise ValueError(
-            f"ws must have the shape [N, {num_ws}, {w_dim}], or styles [N, {sum(widths)}], not {list(latent.shape)}."
-        )
-    return latent.split(widths, dim=1)
 
 
 def layer_noise(noise: Noise, name: str, built_in: Tensor) -> Tensor | None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan2_ada.generator import Generator, MappingNetwork, Noise, Synthesis, layer_noise, layer_styles
+from stylegan2_ada.generator import Generator, MappingNetwork, Noise, Synthesis, layer_noise
 from stylegan2_ada.ops import SLOPE, styled_pointwise
 
 FFHQ_CHANNELS = (512, 512, 512, 512, 256, 128, 64)
@@ -50,6 +50,9 @@ class Modulation(nn.Module):
         super().__init__()
         self.affine = nn.Linear(w_dim, channels)
 
+    def forward(self, w: Tensor) -> Tensor:
+        return self.affine(w)
+
 
 class Pointwise(nn.Module):
     """The weights of a 1 × 1 convolution. A module only so that they keep their names."""
@@ -84,7 +87,8 @@ class StyledConv(nn.Module):
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise", torch.randn(1, 1, resolution, resolution))
 
-    def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        style = self.modulation(w)
         noise = None if noise is None else (self.noise_strength * noise).to(x.dtype)
         weight = self.conv[0].weight.to(x.dtype)
         if len(self.conv) == 1:
@@ -104,10 +108,10 @@ class Block(nn.Module):
         self.conv1 = StyledConv(w_dim, in_channels // 4, out_channels, resolution)
         self.conv2 = StyledConv(w_dim, out_channels, out_channels, resolution)
 
-    def forward(self, x: Tensor, styles: Sequence[Tensor], noise1: Tensor | None, noise2: Tensor | None) -> Tensor:
-        up, style1, style2 = styles
-        x = spread(styled_pointwise(x, haar_matrix(x.shape[1], up), up))
-        return self.conv2(self.conv1(x, style1, noise1), style2, noise2)
+    def forward(self, x: Tensor, w1: Tensor, w2: Tensor, noise1: Tensor | None, noise2: Tensor | None) -> Tensor:
+        style = self.up(w1)
+        x = spread(styled_pointwise(x, haar_matrix(x.shape[1], style), style))
+        return self.conv2(self.conv1(x, w1, noise1), w2, noise2)
 
 
 def to_image(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor) -> Tensor:
@@ -147,11 +151,11 @@ class PreviewHead(nn.Module):
     def forward(self, x: Tensor, ws: Tensor) -> Tensor:
         """The preview of features x [N, C, R/2, R/2] under the remaining styles ws [N, num_ws, w_dim]."""
         inner, outer = (self.mix @ ws).unbind(dim=1)  # each [N, w_dim]
-        style = self.modulation.affine(inner)
+        style = self.modulation(inner)
         x = styled_pointwise(x, self.squeeze.weight, style, self.bias.flatten(), slope=SLOPE)
         bias = self.conv.bias.to(x.dtype)  # type: ignore[union-attr]  # this convolution has one
         x = F.leaky_relu(F.conv2d(x, self.conv.weight.to(x.dtype), bias, padding=1), SLOPE)
-        return to_image(x, self.to_img_conv.weight, self.to_img.affine(outer), self.to_img_bias)
+        return to_image(x, self.to_img_conv.weight, self.to_img(outer), self.to_img_bias)
 
 
 class MobileSynthesis(Synthesis):
@@ -224,29 +228,13 @@ class MobileSynthesis(Synthesis):
     def noise_buffers(self, size: int | None = None) -> dict[str, Tensor]:
         return {name: buffer.clone() for name, buffer in self._noise(size).items()}
 
-    def _affines(self, size: int | None = None) -> list[tuple[int, nn.Linear]]:
-        """For each modulation on the way to an image of that size: the index of its w, and its affine map."""
-        found = [(0, self.conv.modulation.affine)]
-        for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
-            found += [(2 * i + 1, block.up.affine), (2 * i + 1, block.conv1.modulation.affine)]
-            found += [(2 * i + 2, block.conv2.modulation.affine)]
-        whole = self._blocks_for(size) == len(self.blocks)
-        return [*found, (self.num_ws - 1, self.to_img.affine)] if whole else found
-
-    def styles(self, ws: Tensor) -> Tensor:
-        return torch.cat([affine(ws[:, i]) for i, affine in self._affines()], dim=1)
-
-    def style_scales(self) -> Tensor:
-        return torch.cat([affine.weight.norm(dim=1) for _, affine in self._affines()])
-
     def forward(
         self, ws: Tensor, noise: Noise = None, size: int | None = None, *, dtype: torch.dtype | None = None
     ) -> Tensor:
         """The image of ws.
 
         Args:
-            ws: [N, num_ws, w_dim], one w per layer (W+); for W, the same w repeated. Or styles [N, S], for the full
-                image.
+            ws: [N, num_ws, w_dim], one w per layer (W+); for W, the same w repeated.
             noise: None for the built-in buffers, "none" for no noise, or {name: [1 or N, 1, h, w]}.
             size: None for the full image, or one of ``preview_sizes`` for a preview by the first layers and a head.
             dtype: type of the features; None is that of ws.
@@ -257,17 +245,19 @@ class MobileSynthesis(Synthesis):
         Raises:
             ValueError: if ws or a noise buffer has the wrong shape, or there is no preview of that size.
         """
+        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
+            raise ValueError(f"ws must have the shape [N, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}.")
         n = {name: layer_noise(noise, name, buffer) for name, buffer in self._noise(size).items()}
-        styles = layer_styles(ws, self._affines(size), self.num_ws, self.w_dim)
+        w = ws.unbind(dim=1)  # num_ws × [N, w_dim]
         const = self.const.to(dtype or ws.dtype).expand(len(ws), -1, -1, -1)
-        x = self.conv(const.contiguous(memory_format=torch.channels_last), styles[0], n["conv"])  # [N, 512, 4, 4]
+        x = self.conv(const.contiguous(memory_format=torch.channels_last), w[0], n["conv"])  # [N, 512, 4, 4]
         blocks = self.blocks[: self._blocks_for(size)]
         for i, block in enumerate(blocks):
-            x = block(x, styles[3 * i + 1 : 3 * i + 4], n[f"block{i}.conv1"], n[f"block{i}.conv2"])
+            x = block(x, w[2 * i + 1], w[2 * i + 2], n[f"block{i}.conv1"], n[f"block{i}.conv2"])
         if len(blocks) < len(self.blocks):
             image = self.previews[str(size)](x, ws[:, 2 * len(blocks) + 1 :])
         else:
-            image = to_image(x, self.to_img_conv.weight, styles[-1], self.to_img_bias)
+            image = to_image(x, self.to_img_conv.weight, self.to_img(w[-1]), self.to_img_bias)
         return image.to(ws.dtype)
 
 

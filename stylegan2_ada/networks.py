@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan2_ada.generator import Generator, MappingNetwork, Noise, Synthesis, layer_noise, layer_styles
+from stylegan2_ada.generator import Generator, MappingNetwork, Noise, Synthesis, layer_noise
 from stylegan2_ada.ops import bias_act, fir_filter, per_sample, styled_conv2d, upsample2d
 
 ARCHITECTURES = ("skip", "resnet", "orig")
@@ -16,7 +16,7 @@ CONFIG_F_CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64, 32)
 
 
 class StyledConv(nn.Module):
-    """``ops.styled_conv2d`` with a 3 × 3 kernel, for the style s = A w + b that ``affine`` makes of w.
+    """The style s = A w + b, then ``ops.styled_conv2d`` with a 3 × 3 kernel.
 
     Args:
         w_dim: width of w.
@@ -37,19 +37,12 @@ class StyledConv(nn.Module):
         self.register_buffer("noise", torch.randn(1, 1, resolution, resolution) if use_noise else None)
 
     def forward(
-        self,
-        x: Tensor,
-        style: Tensor,
-        noise: Tensor | None,
-        f: Tensor,
-        *,
-        gain: float = 1.0,
-        clamp: float | None = None,
+        self, x: Tensor, w: Tensor, noise: Tensor | None, f: Tensor, *, gain: float = 1.0, clamp: float | None = None
     ) -> Tensor:
         noise = None if noise is None or self.noise_strength is None else self.noise_strength * noise
         up = f if self.up else None
         gain, clamp = math.sqrt(2) * gain, None if clamp is None else clamp * gain
-        return styled_conv2d(x, self.weight, style, self.bias, noise, up=up, gain=gain, clamp=clamp)
+        return styled_conv2d(x, self.weight, self.affine(w), self.bias, noise, up=up, gain=gain, clamp=clamp)
 
 
 class ToRGB(nn.Module):
@@ -61,10 +54,10 @@ class ToRGB(nn.Module):
         self.weight = nn.Parameter(torch.randn(img_channels, in_channels) / math.sqrt(in_channels))
         self.bias = nn.Parameter(torch.zeros(img_channels))
 
-    def forward(self, x: Tensor, style: Tensor, *, clamp: float | None = None) -> Tensor:
-        weight = (self.weight * style[:, None])[..., None, None]  # [N, img_channels, C, 1, 1]
+    def forward(self, x: Tensor, w: Tensor, *, clamp: float | None = None) -> Tensor:
+        weight = (self.weight * self.affine(w)[:, None])[..., None, None]  # [N, img_channels, C, 1, 1]
         y = per_sample(F.conv2d, x, weight.to(x.dtype))  # a product's gradient would have another layout than x
-        y = y.to(style.dtype, memory_format=torch.contiguous_format)
+        y = y.to(w.dtype, memory_format=torch.contiguous_format)
         return bias_act(y, self.bias, slope=1.0, gain=1.0, clamp=clamp)
 
 
@@ -105,7 +98,7 @@ class SynthesisBlock(nn.Module):
         self,
         x: Tensor | None,
         img: Tensor | None,
-        styles: Sequence[Tensor],
+        ws: Sequence[Tensor],
         noise: list[Tensor | None],
         f: Tensor,
         *,
@@ -117,34 +110,35 @@ class SynthesisBlock(nn.Module):
         Args:
             x: [N, C, R/2, R/2]; None for the first block.
             img: [N, img_channels, R/2, R/2], or None if no block has made colours yet.
-            styles: [N, C] each, one for each convolution and, if it makes colours, one for them.
+            ws: [N, w_dim] each, one for each convolution and one for the colours.
             noise: a buffer, or None, for each convolution.
             f: FIR filter of the upsampling.
             dtype: type of the features.
             clamp: largest magnitude of features and colours; None does not clamp.
         """
         # Convolutions are fastest with the channels innermost on a CPU, and in half precision anywhere.
-        innermost = styles[0].device.type == "cpu" or dtype in (torch.float16, torch.bfloat16)
+        innermost = ws[0].device.type == "cpu" or dtype in (torch.float16, torch.bfloat16)
         layout = torch.channels_last if innermost else torch.contiguous_format
+        *w, w_rgb = ws
         if x is None:
-            x = self.const.expand(len(styles[0]), -1, -1, -1)  # [N, C, 4, 4]
+            x = self.const.expand(len(w_rgb), -1, -1, -1)  # [N, C, 4, 4]
         x = x.to(dtype=dtype, memory_format=layout)
         if self.conv0 is None:
-            x = self.conv1(x, styles[0], noise[0], f, clamp=clamp)
+            x = self.conv1(x, w[0], noise[0], f, clamp=clamp)
         elif self.skip is None:
-            x = self.conv0(x, styles[0], noise[0], f, clamp=clamp)  # [N, C, R, R]
-            x = self.conv1(x, styles[1], noise[1], f, clamp=clamp)
+            x = self.conv0(x, w[0], noise[0], f, clamp=clamp)  # [N, C, R, R]
+            x = self.conv1(x, w[1], noise[1], f, clamp=clamp)
         else:
             # The sum of two branches has twice their variance, hence √½ (StyleGAN2, section 4.1).
             half = math.sqrt(0.5)
             y = upsample2d(F.conv2d(x, half * self.skip.weight.to(dtype)), f)  # [N, C, R, R]
             y = y if clamp is None else y.clamp(-clamp * half, clamp * half)
-            x = self.conv0(x, styles[0], noise[0], f, clamp=clamp)
-            x = y + self.conv1(x, styles[1], noise[1], f, gain=half, clamp=clamp)
+            x = self.conv0(x, w[0], noise[0], f, clamp=clamp)
+            x = y + self.conv1(x, w[1], noise[1], f, gain=half, clamp=clamp)
         if img is not None:
             img = upsample2d(img, f)  # [N, img_channels, R, R]
         if self.to_rgb is not None:
-            rgb = self.to_rgb(x, styles[-1], clamp=clamp)
+            rgb = self.to_rgb(x, w_rgb, clamp=clamp)
             img = rgb if img is None else img + rgb
         return x, img
 
@@ -199,9 +193,10 @@ class SynthesisNetwork(Synthesis):
         self.w_dim, self.img_channels = w_dim, img_channels
         self.img_resolution = 2 ** (len(channels) + 1)
         self.num_ws = 2 * len(channels)
-        self.preview_sizes = tuple(4 * 2**i for i in range(len(channels) - 1)) if architecture == "skip" else ()
-        finest = len(channels) - 1
-        self.layer_resolutions = tuple(4 * 2 ** min((i + 1) // 2, finest) for i in range(self.num_ws))
+        resolutions = [4 * 2**i for i in range(len(channels))]
+        self.layer_resolutions = (4, *(r for r in resolutions[1:] for _ in range(2)), self.img_resolution)
+        # In a skip network the sum of the colours so far is an image.
+        self.preview_sizes = tuple(resolutions[:-1]) if architecture == "skip" else ()
         self.conv_clamp, self.num_fp16_res, self.half_dtype = conv_clamp, num_fp16_res, half_dtype
         self.register_buffer("resample_filter", fir_filter(resample_filter))
         self.blocks = nn.ModuleList(  # type: ignore[assignment]  # it does not know what its modules are
@@ -235,28 +230,13 @@ class SynthesisNetwork(Synthesis):
     def noise_buffers(self, size: int | None = None) -> dict[str, Tensor]:
         return {name: buffer.clone() for name, buffer in self._noise(size).items()}
 
-    def _affines(self, size: int | None = None) -> list[list[tuple[int, nn.Linear]]]:
-        """For each layer of each block on the way to an image of that size: the index of its w, and its affine map."""
-        found = []
-        for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
-            layers = [layer for layer in (block.conv0, block.conv1, block.to_rgb) if layer is not None]
-            found.append([(max(2 * i - 1, 0) + j, layer.affine) for j, layer in enumerate(layers)])
-        return found
-
-    def styles(self, ws: Tensor) -> Tensor:
-        return torch.cat([affine(ws[:, i]) for block in self._affines() for i, affine in block], dim=1)
-
-    def style_scales(self) -> Tensor:
-        return torch.cat([affine.weight.norm(dim=1) for block in self._affines() for _, affine in block])
-
     def forward(
         self, ws: Tensor, noise: Noise = None, size: int | None = None, *, dtype: torch.dtype | None = None
     ) -> Tensor:
         """The image of ws.
 
         Args:
-            ws: [N, num_ws, w_dim], one w per layer (W+); for W, the same w repeated. Or styles [N, S], for the full
-                image.
+            ws: [N, num_ws, w_dim], one w per layer (W+); for W, the same w repeated.
             noise: None for the built-in buffers, "none" for no noise, or {name: [1 or N, 1, h, w]}.
             size: None for the full image, or one of ``preview_sizes`` for what the first blocks make of it.
             dtype: type of the features, except where ``num_fp16_res`` has them in half precision; None is that of ws.
@@ -267,23 +247,22 @@ class SynthesisNetwork(Synthesis):
         Raises:
             ValueError: if ws or a noise buffer has the wrong shape, or there is no preview of that size.
         """
-        affines = self._affines(size)
-        styles = layer_styles(ws, [layer for block in affines for layer in block], self.num_ws, self.w_dim)
+        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
+            raise ValueError(f"ws must have the shape [N, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}.")
         n = {name: layer_noise(noise, name, buffer) for name, buffer in self._noise(size).items()}
+        w = ws.unbind(dim=1)  # num_ws × [N, w_dim]
         x = img = None
-        first = 0  # index of the block's first style
         for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
             half = ws.is_cuda and i >= max(len(self.blocks) - self.num_fp16_res, 1)
             x, img = block(
                 x,
                 img,
-                styles[first : first + len(affines[i])],
+                w[max(2 * i - 1, 0) : 2 * i + 2],
                 [n.get(f"b{2 ** (i + 2)}.conv{j}") for j in ((0, 1) if i else (1,))],
                 self.resample_filter,
                 dtype=self.half_dtype if half else dtype or ws.dtype,
                 clamp=self.conv_clamp,
             )  # [N, channels[i], r, r], [N, img_channels, r, r] with r = 2 ** (i + 2)
-            first += len(affines[i])
         return img  # type: ignore[return-value]  # the last block makes colours
 
 

@@ -51,3 +51,9 @@ def everything_on_the_device() -> Iterator[torch.device]:
                 yield DEVICE
     finally:
         torch.backends.cudnn.allow_tf32 = tf32
+
+
+def relative(a, b) -> float:
+    """How far a tensor is from another, as a share of that one's norm; on a device, of what may be expected there."""
+    a, b = torch.as_tensor(a).detach().double(), torch.as_tensor(b).detach().double()
+    return ((a - b).norm() / b.norm()).item() / SLACK

@@ -4,14 +4,13 @@ Tensors stay as they were trained: the gains of equalised learning rates apply a
 every sample is convolved by itself, and everything is float64.
 """
 
-import contextlib
-import io
 import math
 import pickle
 import sys
 import types
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -45,30 +44,20 @@ class Persistent:
         return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (meta | {"state": self.state},)
 
 
-@contextlib.contextmanager
-def _stub_modules():
-    """Modules that own the names that NVIDIA's pickles refer to, so that pickle writes those names."""
+def snapshot_bytes(snapshot, protocol=4):
+    """The pickle of a snapshot, which names what NVIDIA's pickles refer to: modules own those names for a moment."""
 
     def _reconstruct_persistent_obj(_meta):
         raise AssertionError("a pickle was run")
 
-    _reconstruct_persistent_obj.__module__ = "torch_utils.persistence"
+    owner = types.ModuleType("torch_utils.persistence")
+    owner._reconstruct_persistent_obj = _reconstruct_persistent_obj
+    _reconstruct_persistent_obj.__module__ = owner.__name__
     _reconstruct_persistent_obj.__qualname__ = "_reconstruct_persistent_obj"
-    stubs = {name: types.ModuleType(name) for name in ("torch_utils", "torch_utils.persistence")}
-    stubs["torch_utils.persistence"]._reconstruct_persistent_obj = _reconstruct_persistent_obj
-    sys.modules.update(stubs)
-    try:
-        yield
-    finally:
-        for name in stubs:
-            del sys.modules[name]
-
-
-def snapshot_bytes(snapshot, protocol=4):
-    stream = io.BytesIO()
-    with _stub_modules():
-        pickle.Pickler(stream, protocol).dump(snapshot)
-    return stream.getvalue()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch_utils", types.ModuleType("torch_utils"))
+        patch.setitem(sys.modules, owner.__name__, owner)
+        return pickle.dumps(snapshot, protocol)
 
 
 def make_generator(
@@ -170,57 +159,61 @@ def _image_of_one(synthesis, ws, noise):
     x = img = None
     index = 0
     for block in synthesis.state["_modules"].values():
-        f = block["resample_filter"]
+        f = _square(block["resample_filter"])
         gain = math.sqrt(0.5) if "skip" in block else 1.0
         if "const" in block:
             x = block["const"][None]
         else:
             if "skip" in block:
                 skip = block["skip"]
-                skipped = _upsample(F.conv2d(x, skip["weight"] * skip["weight_gain"]), f) * gain
+                skipped = plain_upsample(F.conv2d(x, skip["weight"] * skip["weight_gain"]), f) * gain
             x = _styled(block["conv0"], x, ws[index], noise, f)
             index += 1
-        x = _styled(block["conv1"], x, ws[index], noise, f, gain)
+        x = _styled(block["conv1"], x, ws[index], noise, None, gain)
         index += 1
         if "skip" in block:
-            clamp = block["conv1"]["conv_clamp"]
-            x = x + (skipped if clamp is None else skipped.clamp(-clamp * gain, clamp * gain))
+            x = x + _clamped(skipped, block["conv1"]["conv_clamp"], gain)
         if img is not None:
-            img = _upsample(img, f)
+            img = plain_upsample(img, f)
         if "torgb" in block:
             layer = block["torgb"]
             s = _dense(layer["affine"], ws[index][None])[0] * layer["weight_gain"]
             rgb = F.conv2d(x, layer["weight"] * s[None, :, None, None], layer["bias"])
-            clamp = layer["conv_clamp"]
-            rgb = rgb if clamp is None else rgb.clamp(-clamp, clamp)
+            rgb = _clamped(rgb, layer["conv_clamp"])
             img = rgb if img is None else img + rgb
     return img
 
 
 def _styled(layer, x, w, noise, f, gain=1.0):
-    weight = layer["weight"] * _dense(layer["affine"], w[None])[0][None, :, None, None]
-    weight = weight / (weight.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
-    if layer["up"] == 2:
-        taps = f.shape[-1]
-        before = (taps + 1) // 2 - 1
-        x = F.conv2d(F.pad(_insert_zeros(x), (2, 2, 2, 2)), weight.flip(2, 3))  # the whole convolution
-        x = _filter(x, 4 * _square(f), before, taps - 3 - before)
-    else:
-        x = F.conv2d(x, weight, padding=1)
-    if layer["use_noise"] and noise:
-        x = x + layer["noise_strength"] * layer["noise_const"]
-    x = F.leaky_relu(x + layer["bias"][:, None, None], 0.2) * math.sqrt(2) * gain
-    clamp = layer["conv_clamp"]
-    return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
+    styles = _dense(layer["affine"], w[None])
+    noise = layer["noise_strength"] * layer["noise_const"] if layer["use_noise"] and noise else 0
+    clamp = layer["conv_clamp"] and layer["conv_clamp"] * gain
+    return plain_styled_conv(x, layer["weight"], styles, layer["bias"], noise, f, math.sqrt(2) * gain, clamp)
 
 
-def _upsample(x, f):
-    taps = f.shape[-1]
-    return _filter(_insert_zeros(x), 4 * _square(f), (taps + 1) // 2, (taps - 2) // 2)
+def plain_styled_conv(x, weight, styles, bias, noise=0, f=None, gain=2**0.5, clamp=None):
+    """Modulated and demodulated weights, one sample at a time; with a filter f, upsampling by inserted zeros."""
+    images = []
+    for one, style in zip(x.split(1), styles, strict=True):
+        w = weight * style[None, :, None, None]
+        w = w / (w.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
+        if f is None:
+            images.append(F.conv2d(one, w, padding=w.shape[-1] // 2))
+        else:
+            y = F.conv2d(F.pad(_insert_zeros(one), (2, 2, 2, 2)), w.flip(2, 3))  # the whole convolution
+            before = (len(f) + 1) // 2 - 1
+            images.append(filtered(y, 4 * f, before, len(f) - 3 - before))
+    return _clamped(F.leaky_relu(torch.cat(images) + noise + bias[:, None, None], 0.2) * gain, clamp)
 
 
-def _square(f):
-    return f.outer(f) if f.ndim == 1 else f
+def plain_upsample(x, f):
+    return filtered(_insert_zeros(x), 4 * f, (len(f) + 1) // 2, (len(f) - 2) // 2)
+
+
+def filtered(x, f, before, after):
+    """True convolution of every channel with f [k, k], after padding."""
+    x = F.pad(x, (before, after, before, after))
+    return torch.cat([F.conv2d(channel, f.flip(0, 1)[None, None]) for channel in x.split(1, dim=1)], dim=1)
 
 
 def _insert_zeros(x):
@@ -229,9 +222,12 @@ def _insert_zeros(x):
     return y
 
 
-def _filter(x, f, before, after):
-    x = F.pad(x, (before, after, before, after))
-    return torch.cat([F.conv2d(channel, f.flip(0, 1)[None, None]) for channel in x.split(1, dim=1)], dim=1)
+def _clamped(x, clamp, gain=1.0):
+    return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
+
+
+def _square(f):
+    return f.outer(f) if f.ndim == 1 else f
 
 
 def _dense(layer, x):

@@ -1,31 +1,36 @@
 """StyleGAN2-ADA networks as NVIDIA's TensorFlow snapshots hold them, made from the layout of the PyTorch ones."""
 
-import contextlib
 import pickle
 import sys
 import types
 
 import numpy as np
+import pytest
 
 _LAYERS = {"conv0": "Conv0_up", "conv1": "Conv1", "torgb": "ToRGB", "skip": "Skip"}
 
 
 class Network:
-    """Pickles as an object of ``dnnlib.tflib.network``."""
+    """Pickles as an object of ``dnnlib.tflib.network``; ``variables`` is a dict {name: array}."""
 
-    def __init__(self, variables=None, settings=None, components=None, version=5):
+    def __init__(self, variables=None, settings=None, components=None):
+        self.variables = variables or {}
         self.state = {
-            "version": version,
+            "version": 5,
             "name": "G",
             "static_kwargs": settings or {},
             "components": components or {},
             "build_module_src": "raise SystemExit",
             "build_func_name": "G_main",
-            "variables": list((variables or {}).items()),
         }
 
+    def part(self, name):
+        """The component of that name; "" is the network itself."""
+        return self.state["components"][name] if name else self
+
     def __getstate__(self):
-        return self.state
+        listed = list(self.variables.items()) if isinstance(self.variables, dict) else self.variables
+        return {**self.state, "variables": listed}
 
 
 class EasyDict(dict):
@@ -35,14 +40,11 @@ class EasyDict(dict):
 def tensorflow_bytes(networks, protocol=4):
     """The pickle of these networks, which names the classes above as NVIDIA's do."""
     places = {Network: "dnnlib.tflib.network", EasyDict: "dnnlib.util"}
-    names = ["dnnlib", "dnnlib.tflib", *places.values()]
-    with contextlib.ExitStack() as undo:
-        for name in names:
-            sys.modules[name] = types.ModuleType(name)
-            undo.callback(sys.modules.pop, name)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("dnnlib", "dnnlib.tflib", *places.values()):
+            patch.setitem(sys.modules, name, types.ModuleType(name))
         for kind, place in places.items():
-            undo.callback(setattr, kind, "__module__", kind.__module__)
-            kind.__module__ = place
+            patch.setattr(kind, "__module__", place)
             setattr(sys.modules[place], kind.__name__, kind)
         return pickle.dumps(networks, protocol)
 
@@ -79,15 +81,6 @@ def as_tensorflow(generator, **settings):
     parts = {"mapping": Network(mapping, settings), "synthesis": Network(synthesis, settings)}
     top = {"lod": np.float32(0), "dlatent_avg": _array(generator["mapping"]["w_avg"])}
     return Network(top, settings, parts)
-
-
-def variables_of(network, part):
-    """The variables of a part of a network, to be read; ``set_variables`` puts others in their place."""
-    return dict((network.state["components"][part] if part else network).state["variables"])
-
-
-def set_variables(network, part, variables):
-    (network.state["components"][part] if part else network).state["variables"] = list(variables.items())
 
 
 def _array(tensor):

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from benchmarks import quality, time_to_quality
 from benchmarks import speed as bench
 from benchmarks.reference_synthesis import compare_with_reference
+from benchmarks.robust2023 import robust2023
 from ex5lib.errors import SettingError
 from ex5lib.inversion.losses import PerceptualDistance
 from ex5lib.inversion.recipes import SMOKE
@@ -136,6 +137,16 @@ def test_a_cell_of_the_quality_bench_is_run_once_and_reported(cells, tmp_path):
     assert Image.open(tmp_path / "cells" / "quick.jpg").size == (480, 160)
     path.unlink()
     assert "sample-3" not in cells(*asked).output  # done before, on another machine
+
+
+def test_a_search_of_the_benchs_own_is_measured_like_a_recipe(generator, distance, samples):
+    method = quality.Method(robust2023, num_steps=3)
+    assert method.digest not in (quality.METHODS["robust2023"].digest, quality.Method(SMOKE, num_steps=3).digest)
+    measures, pictures = quality.run_cell(generator, distance, method, samples[3], "grey", 0, device="cpu")
+    target = pictures["target"]
+    assert (measures["steps"], measures["dtype"], measures["method"]) == (3, "float32", method.digest)
+    assert 0 < measures["target_distance"] < distance(-target, target).item()
+    assert 0 < measures["latent_distance"] < 0.1  # a step of 0.08 and one of 0.02
 
 
 def test_the_quality_bench_refuses_what_it_does_not_know(cells):

@@ -281,15 +281,15 @@ def test_a_choice_that_makes_no_sense_is_said_and_leaves_nothing_stale_undimmed(
     [
         ({"do": "change", "kernel_size": 24, "degradation": "blur"}, "odd number"),
         ({"do": "change", "kernel_size": "wide"}, '"wide" is not a whole number, as kernel size must be'),
-        ({"do": "change", "latent_weight": 1e9}, "goes from 1e-07 to 10"),
-        ({"do": "change", "latent_weight": float("nan")}, "goes from 1e-07 to 10"),
+        ({"do": "change", "latent_weight": 1e9}, "between 1e-07 and 10"),
+        ({"do": "change", "latent_weight": float("nan")}, "between 1e-07 and 10"),
         ({"do": "change", "degradation": "blurr"}, 'did you mean "blur"'),
         ({"do": "change", "recipe": "fasst"}, 'no recipe "fasst"'),
         ({"do": "change", "quality": 0, "degradation": "jpeg"}, "from 1 to 100"),
         ({"do": "save"}, "no result to save yet"),
         ({"do": "pick", "face": 3}, "no such face"),
         ({"do": "choose", "name": "nobody.png"}, 'no sample photo "nobody.png"'),
-        ({"do": "_cancel"}, "something that there is not"),
+        ({"do": "_cancel"}, "something unknown"),
         ({"do": "upload", "name": "a.png", "size": 10**9, "at": 0}, "larger than 100 MB"),
     ],
 )
@@ -425,7 +425,7 @@ def test_what_is_unknown_is_what_the_photo_suffers_from(make):
     assert (red[2] - red[0]) < 2  # less contrast
     one = make(degradation="faded colours")
     one.handle({"do": "change", "fading": 2})
-    assert one.status == "The fading goes from 0, not at all, to 1, not 2."
+    assert one.status == "The fading must be between 0 (none) and 1, not 2."
 
 
 def test_noise_is_never_the_same_in_photo_and_image():

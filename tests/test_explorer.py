@@ -122,7 +122,7 @@ def test_where_there_is_no_kernel_a_picture_with_a_caption_is_left(make, small, 
     assert {name: base64.b64decode(data) for name, data in pictures.items()} == {
         name: one.exploration.board.values[name] for name in ("target", "composite")
     }
-    assert "<figcaption>The explorer, as it stood when the notebook was run: target and composite, inpaint" in page
+    assert "<figcaption>The explorer, as it was when the notebook was run: target and composite, inpaint" in page
 
 
 def test_when_the_cell_is_run_again_what_was_found_is_still_there(make, face):
@@ -201,7 +201,7 @@ def test_what_a_page_should_not_send_does_no_harm(server):
     with pytest.raises(urllib.error.HTTPError) as missing:
         _ask(server, "/../explorer.py")
     assert missing.value.code == 404
-    with pytest.raises(FileError, match="cannot have port"):
+    with pytest.raises(FileError, match="cannot use port"):
         PageServer(server.exploration, server.server_port)
 
 
@@ -209,7 +209,7 @@ def test_what_a_page_should_not_send_does_no_harm(server):
     ("settings", "message"),
     [
         ({"degradation": "blurr"}, 'did you mean "blur"'),
-        ({"latent_weight": 0.0}, "from 1e-07 to 10"),
+        ({"latent_weight": 0.0}, "between 1e-07 and 10"),
         ({"kernel_size": 24}, "odd number"),
         ({"rectangle": (0, 200, 10, 100)}, "does not lie inside"),
         ({"recipe": "fasst"}, 'did you mean "fast"'),

@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 import ex5lib
+from ex5lib.course import lesson_figures
 from ex5lib.course.section import _PAGE_DPI as PAGE_DPI
 from ex5lib.errors import SettingError
 from ex5lib.inversion.projection import SCHEDULE, TERMS, Projection
@@ -85,7 +86,7 @@ def test_eyes_and_mouth_are_shown_below_each_face():
 
 def test_lines_differ_in_more_than_their_colour():
     curves = {name: ([1, 2], [i, i]) for i, name in enumerate("abcd")}
-    lines = ex5lib.figures.plot_curves(curves, xlabel="x", ylabel="y").axes[0].lines
+    lines = lesson_figures.plot_curves(curves, xlabel="x", ylabel="y").axes[0].lines
     assert len({line.get_linestyle() for line in lines}) == len({line.get_color() for line in lines}) == 4
 
 
@@ -149,11 +150,11 @@ def test_stages_are_parted_in_the_loss_plot(run):
 def test_the_figures_of_the_lessons_are_whole():
     image = torch.zeros(1, 3, 64, 64)
     for figure in (
-        ex5lib.figures.plot_gan(image, image),
-        ex5lib.figures.plot_discriminator(),
-        ex5lib.figures.plot_histograms({"a": np.arange(9), "b": np.arange(5)}, xlabel="x"),
-        ex5lib.figures.plot_eyes({"photo": image}, {"photo": np.zeros((2, 3))}),
-        ex5lib.figures.plot_map(torch.eye(8), "a map", image, "an image"),
+        lesson_figures.plot_gan(image, image),
+        lesson_figures.plot_discriminator(),
+        lesson_figures.plot_histograms({"a": np.arange(9), "b": np.arange(5)}, xlabel="x"),
+        lesson_figures.plot_eyes({"photo": image}, {"photo": np.zeros((2, 3))}),
+        lesson_figures.plot_map(torch.eye(8), "a map", image, "an image"),
         ex5lib.figures.plot_images([torch.zeros(1, 3, 20, 80)] * 2, ["wide", "two\nlines"]),
     ):
         _assert_nothing_is_cut_off(figure)
@@ -161,7 +162,7 @@ def test_the_figures_of_the_lessons_are_whole():
 
 def test_the_best_discriminator_is_sure_at_first_and_undecided_at_the_end():
     early, late = (
-        {line.get_label(): line.get_ydata() for line in ax.lines} for ax in ex5lib.figures.plot_discriminator().axes
+        {line.get_label(): line.get_ydata() for line in ax.lines} for ax in lesson_figures.plot_discriminator().axes
     )
     best = "D*(x) = p / (p + q)"
     p, q = late["p(x), photos"], late["q(x), generated images"]
@@ -171,14 +172,14 @@ def test_the_best_discriminator_is_sure_at_first_and_undecided_at_the_end():
 
 
 def test_curves_have_the_axes_that_were_asked_for():
-    figure = ex5lib.figures.plot_curves(
+    figure = lesson_figures.plot_curves(
         {"a": ([1, 10], [2, 3]), "b": ([1, 10], [4, 5])}, xlabel="x", ylabel="y", log="xy"
     )
     (ax,) = figure.axes
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert [list(line.get_ydata()) for line in ax.lines] == [[2, 3], [4, 5]]
     _assert_nothing_is_cut_off(figure)
-    (ax,) = ex5lib.figures.plot_curves({"a": ([1, 2], [2, 3])}, xlabel="x", ylabel="y").axes
+    (ax,) = lesson_figures.plot_curves({"a": ([1, 2], [2, 3])}, xlabel="x", ylabel="y").axes
     assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "linear")
 
 

@@ -11,12 +11,10 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
 import ex5lib
 from ex5lib import errors as e
 from ex5lib import weights
-from ex5lib.cli.app import app
 from ex5lib.images.tensors import from_uint8
 from ex5lib.inversion import latents
 from ex5lib.inversion.latents import class_labels
@@ -92,53 +90,40 @@ def test_a_dropped_download_goes_on_where_it_stopped(serve, data, capsys):
     assert left == {"ffhq.pkl", "ffhq.safetensors", "ffhq.sha256", "ffhq.lock"}
 
 
-def test_a_later_process_goes_on_where_an_earlier_one_was_stopped(serve, data):
-    server = serve(cut=10**9)
+@pytest.mark.parametrize(
+    ("part", "accepts_ranges", "ranges"),
+    [
+        (lambda body: body[:300_000], True, ["bytes=300000-"]),  # by an earlier process that was stopped
+        (lambda _: b"x" * 1000, False, ["bytes=1000-"]),  # the answer is all of it
+        (lambda _: b"x" * 1000, True, ["bytes=1000-", None]),  # damaged
+    ],
+)
+def test_a_part_of_a_download_is_used_if_it_can_be(serve, data, capsys, part, accepts_ranges, ranges):
+    body = (data / "uncond_32.pkl").read_bytes()
+    server = serve(cut=10**9, accepts_ranges=accepts_ranges)
     weights.cache_folder().mkdir()
-    (weights.cache_folder() / "ffhq.pkl.part").write_bytes((data / "uncond_32.pkl").read_bytes()[:300_000])
+    (weights.cache_folder() / "ffhq.pkl.part").write_bytes(part(body))
     weights.fetch("ffhq")
-    assert server.ranges == ["bytes=300000-"]
+    assert server.ranges == ranges
+    assert (weights.cache_folder() / "ffhq.pkl").read_bytes() == body
+    assert ("was damaged: fetching all of it" in capsys.readouterr().err) == (len(ranges) == 2)
 
 
-def test_a_server_without_ranges_is_asked_from_the_start(serve, data):
-    serve(cut=10**9, accepts_ranges=False)
-    weights.cache_folder().mkdir()
-    (weights.cache_folder() / "ffhq.pkl.part").write_bytes(b"x" * 1000)
-    weights.fetch("ffhq")
-    assert (weights.cache_folder() / "ffhq.pkl").read_bytes() == (data / "uncond_32.pkl").read_bytes()
-
-
-def test_a_damaged_part_is_fetched_anew(serve, capsys):
-    server = serve(cut=10**9)
-    weights.cache_folder().mkdir()
-    (weights.cache_folder() / "ffhq.pkl.part").write_bytes(b"x" * 1000)
-    assert weights.fetch("ffhq").exists()
-    assert server.ranges == ["bytes=1000-", None]
-    assert "was damaged: fetching all of it" in capsys.readouterr().err
-
-
-def test_a_server_that_sends_too_much_is_given_up(serve, data):
-    server = serve(cut=10**9, served=(data / "uncond_32.pkl").read_bytes() + bytes(10**6))
-    with pytest.raises(e.WeightsError, match="more bytes than the file has"):
+@pytest.mark.parametrize(
+    ("served", "cut", "requests", "sentence"),
+    [
+        (lambda body: body + bytes(10**6), 10**9, 1, "more bytes than the file has"),
+        (lambda body: body, 0, 3, r"fetched \(the connection failed\).* put ffhq\.pkl by hand"),
+        (lambda body: body[:-1] + bytes([body[-1] ^ 1]), 10**9, 1, r"is not the ffhq\.pkl expected"),
+    ],
+)
+def test_what_is_not_the_file_is_given_up(serve, data, served, cut, requests, sentence):
+    server = serve(cut, served=served((data / "uncond_32.pkl").read_bytes()))
+    with pytest.raises(e.WeightsError, match=sentence):
         weights.fetch("ffhq")
-    assert len(server.ranges) == 1
-    assert not list(weights.cache_folder().glob("*.part"))
-
-
-def test_a_download_that_gets_nowhere_is_given_up(serve):
-    serve(cut=0)
-    with pytest.raises(e.WeightsError, match=r"fetched \(the connection failed\).* put ffhq\.pkl by hand"):
-        weights.fetch("ffhq")
+    assert len(server.ranges) == requests
     assert weights.status("ffhq") == "missing"
-
-
-def test_another_file_under_the_same_address_is_refused(serve, data):
-    body = bytearray((data / "uncond_32.pkl").read_bytes())
-    body[1000] ^= 1
-    serve(cut=10**9, served=bytes(body))
-    with pytest.raises(e.WeightsError, match=r"is not the ffhq\.pkl expected"):
-        weights.fetch("ffhq")
-    assert not (weights.cache_folder() / "ffhq.safetensors").exists()
+    assert not any(path.stat().st_size for path in weights.cache_folder().glob("*.part"))
 
 
 def test_a_spoilt_conversion_is_made_again_without_a_download(serve, capsys):
@@ -147,34 +132,11 @@ def test_a_spoilt_conversion_is_made_again_without_a_download(serve, capsys):
     whole = path.read_bytes()
     tensors = safetensors.torch.load(whole)
     path.write_bytes(whole[:-4] + b"\x00\x00\x00\x7f")
-    again = safetensors.torch.load(
-        weights.fetch("ffhq").read_bytes()
-    )  # its header's entries may stand in another order
+    again = safetensors.torch.load_file(weights.fetch("ffhq"))  # its header's entries may stand in another order
     assert again.keys() == tensors.keys()
     assert all(torch.equal(again[name], tensors[name]) for name in tensors)
     assert "is corrupted: making it again" in capsys.readouterr().err
     assert server.ranges == [None]
-
-
-def test_a_file_of_ones_own_is_inverted_like_any_other(data, distance):
-    G = weights.load_generator(data / "resnet_16.pkl", device="cpu")
-    assert (G.img_resolution, G.w_avg.dtype) == (16, torch.float32)
-    target = G.synthesis(ex5lib.sample_ws(G, 3)).clamp(-1, 1)
-    run = ex5lib.project(
-        G, target, num_steps=5, w_avg_samples=100, distance=distance, device="cpu", progress=False, space="w+"
-    )
-    assert run.image.shape == (1, 3, 16, 16)
-
-
-def test_an_untrained_network_of_config_fs_widths_takes_steps(distance):
-    G = random_generator(torch.Generator().manual_seed(0), 64)  # test_networks has the whole of it, at 1024 px
-    target = torch.zeros(1, 3, 32, 32)
-    run = ex5lib.project(
-        G, target, num_steps=2, w_avg_samples=100, distance=distance, device="cpu", progress=False, rampup=0
-    )
-    assert run.image.shape == (1, 3, 64, 64)
-    assert run.history["learning_rate"].tolist() == [0.1, 0.1]
-    assert run.latent_distance > 0
 
 
 def test_a_network_without_noise_is_searched_in_w_alone(distance):
@@ -195,53 +157,35 @@ def test_classes_condition_the_mean_and_the_search(data, distance):
     assert (mixed - means[0]).norm() < (means[1] - means[0]).norm() * 1.5
     assert class_labels(G, 2, 1, seed=0)[:, 1].tolist() == [1, 1]
     target = torch.zeros(1, 3, 64, 64)
-    settings = {"num_steps": 3, "distance": distance, "device": "cpu", "progress": False}
+    settings = {"num_steps": 3, "distance": distance, "device": "cpu", "progress": False, "space": "z"}
     found = []
     for index in (0, 1):
         statistics = latents.latent_statistics(G, num_samples=100, class_index=index)
-        run = ex5lib.project(G, target, space="z", statistics=statistics, **settings)
+        run = ex5lib.project(G, target, statistics=statistics, **settings)
         assert torch.equal(run.ws, G.mapping(run.latent, class_labels(G, 1, index, seed=0)))
         torch.testing.assert_close(G.synthesis(run.ws, run.noise), run.image)
-        assert run.settings["statistics"]["class_index"] == index
         found.append(run.ws)
     assert (found[0] - found[1]).abs().max() > 0.01
     with pytest.raises(e.SettingError, match="needs the statistics of one class"):
-        ex5lib.project(G, target, space="z", **settings)
+        ex5lib.project(G, target, **settings)
     with pytest.raises(e.SettingError, match=f"no class 9999: this generator has the classes 0 to {G.c_dim - 1}"):
         latents.latent_statistics(G, num_samples=100, class_index=9999)
 
 
-def test_the_command_searches_in_one_class(data, tmp_path, monkeypatch, root):
-    monkeypatch.chdir(tmp_path)
-    arguments = ["invert", str(root / "data" / "astronaut.png"), "--generator", str(data / "cond_64_fp16.pkl")]
-    arguments += ["--num-steps", "3", "--device", "cpu", "--out", "run", "--class", "1", "--space", "z"]
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, done.output
-    assert ex5lib.Projection.load("run").settings["statistics"]["class_index"] == 1
-
-
-def test_an_unconditional_generator_has_no_classes(tiny_generator):
-    with pytest.raises(e.SettingError, match="no class 0: this generator has no classes"):
-        ex5lib.sample_ws(tiny_generator, 0, class_index=0)
-
-
-def test_commands_take_a_file_and_convert_it(data, tmp_path, monkeypatch, root):
-    monkeypatch.chdir(tmp_path)
-    made = CliRunner().invoke(app, ["convert", str(data / "uncond_32.pkl"), "mine.safetensors"])
-    assert made.exit_code == 0
-    assert "32 px" in made.stdout
-    faces = CliRunner().invoke(app, ["sample", "1", "--generator", "mine.safetensors", "--device", "cpu"])
-    assert faces.exit_code == 0
-    G = load_nvidia_pickle(data / "uncond_32.pkl")["G_ema"]
-    expected = G.synthesis(ex5lib.sample_ws(G, 1, truncation_psi=0.7)).clamp(-1, 1)
+def test_commands_take_a_file_convert_it_and_search_in_one_class(data, call, root):
+    made = call("convert", data / "cond_64_fp16.pkl", "mine.safetensors")
+    assert "64 px" in made.stdout
+    mine = ("--generator", "mine.safetensors", "--device", "cpu", "--class", 1)
+    assert call("sample", 1, *mine).exit_code == 0
+    G = load_nvidia_pickle(data / "cond_64_fp16.pkl")["G_ema"]
+    expected = G.synthesis(ex5lib.sample_ws(G, 1, truncation_psi=0.7, class_index=1)).clamp(-1, 1)
     found = from_uint8(np.asarray(Image.open("results/samples/seed0001.png")))  # too small for load_image
     assert (found - expected).abs().max() < 1.1 / 127.5
-    photo = str(root / "data" / "astronaut.png")
-    done = CliRunner().invoke(
-        app, ["invert", photo, "--generator", "mine.safetensors", "--num-steps", "3", "--device", "cpu", "--out", "run"]
-    )
+    photo = root / "benchmarks" / "crops" / "astronaut.jpg"
+    done = call("invert", photo, "--aligned", *mine, "--num-steps", 3, "--out", "run", "--space", "z")
     assert done.exit_code == 0, done.output
-    assert ex5lib.Projection.load("run").settings["img_resolution"] == 32
+    settings = ex5lib.Projection.load("run").settings
+    assert (settings["img_resolution"], settings["statistics"]["class_index"]) == (64, 1)
 
 
 @pytest.mark.parametrize(
@@ -252,19 +196,12 @@ def test_commands_take_a_file_and_convert_it(data, tmp_path, monkeypatch, root):
         (["convert", "page.pkl", "a.pkl"], "must end in .safetensors"),
         (["sample", "1", "--generator", "page.pkl"], "web page"),
         (["sample", "1", "--generator", "fhq"], 'did you mean "ffhq"'),
-        (["sample", "1", "--class", "3"], "this generator has no classes"),
+        (["sample", "1", "--class", "3", "--generator", "small"], "no class 3: this generator has no classes"),
     ],
 )
-def test_bad_files_are_one_sentence_and_leave_nothing(tmp_path, monkeypatch, arguments, sentence):
-    monkeypatch.chdir(tmp_path)
+def test_bad_files_are_one_sentence_and_leave_nothing(tmp_path, call, small, arguments, sentence):
     Path("page.pkl").write_text("<!DOCTYPE html><title>403</title>")
-    result = CliRunner().invoke(app, arguments)
+    result = call(*(small if argument == "small" else argument for argument in arguments))
     assert result.exit_code == 1
     assert sentence in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["page.pkl"]
-
-
-def test_a_hostile_pickle_is_refused_by_the_library_too(tmp_path):
-    (tmp_path / "evil.pkl").write_bytes(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.")
-    with pytest.raises(e.WeightsError, match=r"os\.system"):
-        weights.load_generator(tmp_path / "evil.pkl", device="cpu")

@@ -233,7 +233,7 @@ def test_images_of_every_kind_are_searched_and_what_is_skipped_is_said(call, tmp
     (folder / "folder.png").mkdir()
     photos, others = photos_in(folder)
     assert [path.name for path in photos] == names
-    assert skipped(others) == "skipped 4 files that are no images: 1 .mp4, 2 .txt, 1 without a suffix"
+    assert skipped(others) == "skipped 4 files that are not images: 1 .mp4, 2 .txt, 1 without a suffix"
     for path in photos:
         path.unlink()
     for name, options in (("a.jfif", {"format": "JPEG"}), ("b.AVIF", {}), ("c.gif", {})):
@@ -260,9 +260,9 @@ def test_shares_are_parts_of_the_sorted_names_that_leave_nothing_out(call, album
     assert "0 done, 3 done before" in call("invert", album, "--aligned", *quick).stdout
     assert len(_rows("results/album-inversion/summary.csv")) == 3
     assert "0 done, 0 done before" in call("invert", album, "--aligned", *quick, "--shard", "7/9").stdout
-    assert "Only a folder has shares" in call("invert", faces[0], "--aligned", *quick, "--shard", "1/2").stderr
+    assert "--shard needs a folder" in call("invert", faces[0], "--aligned", *quick, "--shard", "1/2").stderr
     for text in ("0/2", "3/2", "1", "1/0", "a/2", "1/2/3", "-1/2", "½/2"):
-        with pytest.raises(e.SettingError, match="is no share"):
+        with pytest.raises(e.SettingError, match="is not a share"):
             parse_share(text)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from device import DEVICE, SLACK
+from device import DEVICE, SLACK, relative
 
 from ex5lib.devices import on_device
 from stylegan2_ada.mobile import MobileSynthesis, haar_matrix, spread
@@ -49,101 +49,16 @@ def test_inverse_haar_matches_transposed_convolutions_with_the_haar_basis():
     torch.testing.assert_close(made, expected)
 
 
-@pytest.mark.skipif(DEVICE.type == "mps", reason="gradients are checked in float64, which MPS lacks")
-def test_gradients_to_styles_and_noise_are_exact():
-    torch.manual_seed(0)
-    synthesis = MobileSynthesis(w_dim=4, channels=(8, 8), const_channels=8).double().requires_grad_(False)
-    for name, parameter in synthesis.named_parameters():
-        if name.endswith("noise_strength"):
-            parameter.fill_(0.3)
-    ws = torch.randn(1, synthesis.num_ws, 4, dtype=torch.float64, requires_grad=True)
-    names = list(synthesis.noise_buffers())
-    buffers = [b.requires_grad_() for b in synthesis.noise_buffers().values()]
-    assert torch.autograd.gradcheck(
-        lambda ws, *buffers: synthesis(ws, dict(zip(names, buffers, strict=True))), (ws, *buffers), fast_mode=True
-    )
-
-
-def test_noise_is_an_argument(tiny_generator):
-    G = tiny_generator
-    ws = G.mapping(torch.randn(2, 32))
-    plain = G.synthesis(ws)
-    torch.testing.assert_close(G.synthesis(ws, G.noise_buffers()), plain, rtol=0, atol=0)
-    silent = G.synthesis(ws, "none")
-    zeros = {name: torch.zeros_like(buffer) for name, buffer in G.noise_buffers().items()}
-    torch.testing.assert_close(G.synthesis(ws, zeros), silent, rtol=0, atol=0)
-    assert (plain - silent).abs().max() > 1e-3
-    each = {name: torch.randn(2, *buffer.shape[1:]) for name, buffer in G.noise_buffers().items()}
-    both = G.synthesis(ws, each)
-    second = G.synthesis(ws[1:], {name: buffer[1:] for name, buffer in each.items()})
-    torch.testing.assert_close(both[1:], second, rtol=1e-5, atol=1e-5)
-
-
-def test_noise_buffers_are_copies(tiny_generator):
-    before = tiny_generator.synthesis.conv.noise.clone()
-    for buffer in tiny_generator.noise_buffers().values():
-        buffer.zero_()
-    assert torch.equal(tiny_generator.synthesis.conv.noise, before)
-
-
-def test_every_layer_listens_to_its_own_style(tiny_generator):
-    G = tiny_generator
-    ws = G.mapping(torch.randn(1, 32))
-    image = G.synthesis(ws)
-    for layer in range(G.num_ws):
-        changed = ws.clone()
-        changed[:, layer] += 1
-        assert (G.synthesis(changed) - image).abs().max() > 1e-4, f"layer {layer} has no effect"
-
-
-def test_styles_can_be_given_in_place_of_ws(tiny_generator):
-    synthesis = tiny_generator.synthesis
-    ws = tiny_generator.mapping(torch.randn(1, 32))
-    styles = synthesis.styles(ws)
-    assert torch.equal(synthesis(styles), synthesis(ws))
-    scales = synthesis.style_scales()
-    jacobian = torch.autograd.functional.jacobian(lambda w: synthesis.styles(w)[0], ws)[:, 0]  # [S, num_ws, w_dim]
-    torch.testing.assert_close(scales, jacobian.flatten(1).norm(dim=1))
-    with pytest.raises(ValueError, match=r"or styles \[N, "):
-        synthesis(styles[:, 1:])
-
-
-def test_features_in_bfloat16_are_close_to_the_full_ones(generator):
-    ws = generator.mapping(torch.randn(1, 512, generator=torch.Generator().manual_seed(3)), truncation_psi=0.7)
-    ws.requires_grad_()
-    for size in (128, None):
-        images = [generator.synthesis(ws, size=size, dtype=dtype) for dtype in (None, torch.bfloat16)]
+def test_features_in_bfloat16_are_close_to_the_full_ones(generator, tiny_generator):
+    z = torch.randn(1, 512, generator=torch.Generator().manual_seed(3))
+    for G, w, size in ((generator, z, 128), (tiny_generator, z[:, :32], None)):
+        ws = G.mapping(w, truncation_psi=0.7).requires_grad_()
+        images = [G.synthesis(ws, size=size, dtype=dtype) for dtype in (None, torch.bfloat16)]
         assert [image.dtype for image in images] == [torch.float32] * 2
-        assert (images[0] - images[1]).square().mean().sqrt() < 0.01
+        assert 1e-4 < relative(images[1], images[0]) < 0.05
         smooth = [F.avg_pool2d(image, 8).square().sum() for image in images]
         full, half = (torch.autograd.grad(value, ws)[0].flatten() for value in smooth)
         assert F.cosine_similarity(full, half, dim=0) > 0.999
-
-
-def test_truncation_interpolates_towards_the_mean(generator):
-    z = torch.randn(2, 512, generator=torch.Generator().manual_seed(1))
-    full, half = generator.mapping(z), generator.mapping(z, truncation_psi=0.5, truncation_cutoff=3)
-    torch.testing.assert_close(half[:, :3], (full[:, :3] + generator.w_avg) / 2)
-    torch.testing.assert_close(half[:, 3:], full[:, 3:])
-    assert torch.equal(generator.mapping(z, truncation_psi=0)[1, 4], generator.w_avg)
-
-
-@pytest.mark.parametrize(
-    ("call", "sentence"),
-    [
-        (lambda G: G.mapping(torch.zeros(1, 7)), r"z must have the shape \[N, 32\]"),
-        (lambda G: G.synthesis(torch.zeros(1, 32)), r"ws must have the shape \[N, 8, 32\]"),
-        (lambda G: G.synthesis(torch.zeros(1, 8, 32), "off"), 'noise must be None, "none" or a dict'),
-        (lambda G: G.synthesis(torch.zeros(1, 8, 32), {}), "no buffer for layer conv"),
-        (
-            lambda G: G.synthesis(torch.zeros(1, 8, 32), G.noise_buffers() | {"conv": torch.zeros(1, 1, 5, 5)}),
-            r"Noise conv must be \[1 or N, 1, 4, 4\]",
-        ),
-    ],
-)
-def test_wrong_inputs_are_named(tiny_generator, call, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        call(tiny_generator)
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_on_colab_the_first_cell_fetches_the_project_once_and_leaves_torch_alone
     expected = f"{clone / 'ex5lib' / '__init__.py'}|{clone / 'notebooks'}"
     told, *_, last = _run(BEFORE + first + AFTER + EXPLORE, content, colab).splitlines()
     assert last == expected
-    assert told.startswith("GPU: " if torch.cuda.is_available() else "This runtime has no GPU, so that")
+    assert told.startswith("GPU: " if torch.cuda.is_available() else "This runtime has no GPU, so a search")
     # A runtime that was restarted, and the cell run twice: nothing is fetched again.
     offline = colab | {"GIT_CONFIG_VALUE_0": "https://nowhere.invalid"}
     assert _run(BEFORE + first + "\n" + first + AFTER, content, offline).splitlines()[-1] == expected

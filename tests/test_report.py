@@ -23,12 +23,12 @@ CELLS = [
     ("markdown", "## What is *done*\n\nThe report has this.", "report"),
     (
         "code",
-        "import torch\nimport ex5lib\nfrom ex5lib import figures, notebook\n"
+        "import torch\nimport ex5lib\nfrom ex5lib import figures\nfrom ex5lib.course import sweep_html\n"
         "section = ex5lib.Section('3.9', photo, generator=generator, recipe=recipe, out=out)\n"
         "section.show('one', figures.plot_images([section.face.image], ['the face']), 'A <face>.')\n"
         "section.table([{'n': 1.5}], 'Numbers.')\n"
         "section.check_claim('water is wet', True, wetness=1)\nsection.check_claim('pigs fly', False)\n"
-        "notebook.sweep_html([1, 2], [section.face.image] * 2, label='nothing')",
+        "sweep_html([1, 2], [section.face.image] * 2, label='nothing')",
         None,
     ),
     ("markdown", "Her eyes are brown.", "seen"),
@@ -111,7 +111,7 @@ def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(not
 
     make_report(Request(), tmp_path / "out", device="cpu", say=said.append)
     assert re.fullmatch(r"3\.9_small: \d+ s", said[0])
-    assert said[1] == "no Chromium was found that prints it as PDF: open the page in a browser and print it from there"
+    assert said[1] == "no Chromium was found to print it as PDF: open the page in a browser and print it from there"
     assert said[2] == "3.9_small: done before"
 
 
@@ -216,4 +216,4 @@ def test_an_installed_package_says_in_one_sentence_what_the_report_needs(tmp_pat
             print(error)
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith('The report needs papermill, which pip install "ex5lib[dev]" brings')
+    assert done.stdout.startswith('The report needs papermill, from pip install "ex5lib[dev]"')

@@ -11,6 +11,7 @@ from PIL import Image
 
 import ex5lib
 from ex5lib import figures, weights
+from ex5lib.course import lesson_figures
 from ex5lib.course.claims import PROVES_NOTHING
 from ex5lib.course.section import notebook_recipe, proves_nothing
 from ex5lib.errors import DeviceError, FileError, SettingError
@@ -156,7 +157,7 @@ def test_figures_are_numbered_shown_small_and_written_as_png_and_pdf(section, tm
     noisy = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with capture_output() as captured:
         section.show("first", figures.plot_images([noisy] * 5, list("abcde")), "Five.")
-        section.show("second", figures.plot_histograms({"x": np.arange(9)}, xlabel="x"), "Bars.")
+        section.show("second", lesson_figures.plot_histograms({"x": np.arange(9)}, xlabel="x"), "Bars.")
         section.show("first", figures.plot_images([noisy], ["again"]), "Five.")
     shown = [output for output in captured.outputs if output.metadata.get("ex5lib")]
     assert [output.metadata["ex5lib"]["number"] for output in shown] == ["3.2.1", "3.2.2", "3.2.1"]
@@ -185,7 +186,7 @@ def test_finishing_names_the_figures_and_writes_every_number(section, tmp_path, 
     section.run(num_steps=1)
     section.check_claim("it ran", True, steps=1)
     with capture_output():
-        section.show("one", figures.plot_discriminator(), "One.")
+        section.show("one", lesson_figures.plot_discriminator(), "One.")
     section.finish()
     assert capsys.readouterr().out.endswith("figures: one\n")
     numbers = json.loads((tmp_path / "3.2.json").read_text())

@@ -21,7 +21,7 @@ from ex5lib.images.tensors import from_uint8, resize_area, to_uint8
 from ex5lib.inversion.plan import latent_weights, tied_layers
 from ex5lib.inversion.recipes import FAST, Recipe
 from ex5lib.inversion.stages import Stage
-from ex5lib.restoration.diagnosis import blur_sigma, examine, proposed
+from ex5lib.restoration.diagnosis import blur_sigma, diagnosed, examine
 from ex5lib.restoration.metrics import psnr
 
 MOUTH = Inpaint(top=164, left=84, height=44, width=88)
@@ -239,8 +239,11 @@ def test_what_was_too_dark_or_too_light_for_the_photo_is_not_called_painted(root
         assert [type(damage.degradation) for damage in examine(clipped)] == [Grayscale], name
 
 
-def test_proposals_are_combined_in_their_order():
-    assert isinstance(proposed([]), Identity)
+def test_proposals_are_combined_in_their_order(faces):
+    face = faces["astronaut.png"]
+    assert diagnosed(load_face(face, aligned=True)) == (None, [])
+    both, damages = diagnosed(load_face(MOUTH(Grayscale()(face)), aligned=True))
+    assert [type(one) for one in both] == [type(damage.degradation) for damage in damages] == [Grayscale, Inpaint]
 
 
 def test_auto_restores_what_the_photo_suffers_from(tiny_generator, astronaut, distance):

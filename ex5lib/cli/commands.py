@@ -1,4 +1,4 @@
-"""The commands beside align, invert and restore: faces from seeds, pretrained weights, the demo and the report."""
+"""All commands except align, invert and restore."""
 
 import math
 import time
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import torch
 import typer
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from ex5lib import figures
@@ -39,15 +40,15 @@ def explore(
     generator: o.GeneratorName = "mobile-ffhq",
     face: o.Face = None,
     aligned: o.Aligned = False,
-    port: Annotated[int, typer.Option(help="Of the page.", show_default="any that is free")] = 0,
+    port: Annotated[int, typer.Option(help="Port of the page.", show_default="any free one")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     out: o.OutFolder = Path("results"),
 ):
     """Play with a photo in the browser: sliders, a mask to paint, the search as it runs. Ctrl-C ends it.
 
-    Only this machine can reach the page, and only with the address that is printed.
+    The page can be reached only from this machine, and only by the address that is printed.
     """
-    from ex5lib.explorer.page import show_page  # what notebooks need would slow down all commands
+    from ex5lib.explorer.page import show_page  # imported here: it would slow down all commands
 
     check_writable(out)
     show_page(
@@ -89,19 +90,19 @@ def _seeds(text: str) -> list[int]:
             raise SettingError(f'"{text}" is not a list of seeds: write them as 0-7 or 3,5,8.')
         span = range(int(first), int(last or first) + 1)
         if not 1 <= len(seeds) + len(span) <= 256 or not span:
-            raise SettingError(f'"{text}" is not a list of 1 to 256 seeds whose ranges run upward.')
+            raise SettingError(f'"{text}" is not a list of 1 to 256 seeds: write at most 256, and ranges upward.')
         seeds += span
     return seeds
 
 
-def fetch(names: Annotated[list[str] | None, typer.Argument(help="Names, as listed by the command weights.")] = None):
-    """Fetch pretrained weights ahead of their first use."""
+def fetch(names: Annotated[list[str] | None, typer.Argument(help="Names, as the command weights lists them.")] = None):
+    """Fetch pretrained weights before their first use."""
     for name in names or pretrained.ESSENTIAL:
         typer.echo(f"{name}: {pretrained.fetch(name)}")
 
 
 def weights():
-    """List the pretrained weights: what they are for, both licences, and whether they are on this machine."""
+    """List the pretrained weights: purpose, both licences, and whether they are on this machine."""
     for name, entry in pretrained.REGISTRY.items():
         typer.echo(f"{name} ({pretrained.status(name)}, {entry.size / 1e6:.0f} MB)")
         typer.echo(f"  {entry.purpose}")
@@ -112,11 +113,8 @@ def weights():
     typer.echo(f"cache: {pretrained.cache_folder()}")
 
 
-def convert(
-    source: o.Checkpoint,
-    target: o.Safetensors,
-):
-    """Convert a checkpoint to a file that loads fast and can hold nothing but tensors."""
+def convert(source: o.Checkpoint, target: o.Safetensors):
+    """Convert a checkpoint to a file that loads fast and can only hold tensors."""
     if target.suffix != ".safetensors":
         raise SettingError(f"{target} must end in .safetensors.")
     generator = pretrained.load_generator(source, "cpu")
@@ -133,7 +131,7 @@ def demo(
     generator: o.GeneratorName = "mobile-ffhq",
     out: o.OutFolder = Path("results/demo"),
 ):
-    """Align a photo, invert it, deblur, colourise and fill it in, and draw one gallery."""
+    """Align a photo; invert, deblur, colourise and inpaint it; draw a gallery of the results."""
     began = time.perf_counter()
     load_image(photo)  # cheap checks come before slow downloads
     chosen = pick_recipe(recipe, num_steps=num_steps)
@@ -143,20 +141,19 @@ def demo(
         check_kept(out / name, [photo])
     G, distance = pretrained.load_generator(generator, device), PerceptualDistance(device=device)
     face = load_face(photo, size=G.img_resolution)
-    given, found = [], []
+    given: list[tuple[str, Tensor]] = []
+    found: list[tuple[str, Tensor]] = []
     for name, degradation in TASKS.items():
         typer.echo(f"{name}:")
-        (done,) = restore_faces(
-            [face], degradation, chosen, generator=G, distance=distance, device=device
-        )  # fmt: skip
+        (done,) = restore_faces([face], degradation, chosen, generator=G, distance=distance, device=device)
         tell(done, out / name, done.save(out / name), o.say)
         if done.run.stopped:
             raise typer.Exit(130)
         given.append((name, done.images.get("degraded", face.image)))
         found.append(("", done.result))
-    # The last column: the original photo, and below it the photo with only its hole filled.
+    # The last column: the original photo, and below it the composite of the last task, the inpainting.
     given.append(("original, and composite", face.image))
-    found.append(("", done.composite))
+    found.append(("", done.best_image))
     path = figures.save_figure(figures.plot_gallery([("given", given), ("found", found)]), out / "gallery.png")
     typer.echo(f"gallery in {path}, after {time.perf_counter() - began:.0f} s")
 
@@ -169,11 +166,11 @@ def report(
     notebooks: o.Notebooks = None,
     out: o.OutFolder = REPORT,
 ):
-    """Run the five notebooks and build the report: one page, every figure, every number.
+    """Run the five notebooks and build the report: one page with every figure and every number.
 
-    Notebooks that are done are not run again, so an interrupted report resumes at the one it had reached.
+    Finished notebooks are not run again, so an interrupted report resumes where it stopped.
     """
-    from ex5lib.course.report import Request, make_report  # the notebooks' libraries would slow down all commands
+    from ex5lib.course.report import Request, make_report  # imported here: it would slow down all commands
 
     load_image(photo)
     pick_recipe(recipe)
@@ -186,10 +183,11 @@ def report(
 def submit(folder: o.Handed = REPORT, notebooks: o.Executed = None, out: o.Zip = Path("hand-in.zip")):
     """Collect in one zip what the course asks for, or say what is missing.
 
-    For each task original_image.png, original_degraded_image.png, the intermediate images, final_inverted_image.png,
-    inverted_latent.npz and loss_plot.png; the executed notebooks; the report.
+    The zip holds the executed notebooks, the report, and for each task original_image.png, original_degraded_image.png,
+    the intermediate images, final_inverted_image.png, inverted_latent.npz and loss_plot.png.
     """
     path = handin.submit(folder, notebooks or folder / "notebooks", out)
     typer.echo(f"written to {path}, {path.stat().st_size / 1e6:.1f} MB")
-    if handin.report(folder).suffix != ".pdf":
+    page = handin.report(folder)
+    if page is not None and page.suffix != ".pdf":
         typer.echo("  with the report as a page: print report.html from a browser if the course wants a PDF")

@@ -1,4 +1,4 @@
-"""What the command line does with a photo, or with a folder of photos, of which it skips those that are done."""
+"""The searches of the command line: one photo, or a folder whose finished photos are skipped."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ex5lib import weights
 from ex5lib.cli.album import claimed, output_folders, photos_in, skipped
 from ex5lib.cli.summary import Outcome, sum_up
+from ex5lib.degradations.known import Identity, Inpaint
 from ex5lib.degradations.unknown import with_found
 from ex5lib.errors import Ex5Error, SettingError, sentence
 from ex5lib.faces.alignment import AlignedFace, load_face
-from ex5lib.faces.masks import mask_on_photo
+from ex5lib.faces.masks import fitted_mask, mask_on_photo
 from ex5lib.files import check_writable
 from ex5lib.images.loading import load_image, save_image
 from ex5lib.images.tensors import resize, resize_area
@@ -24,8 +26,9 @@ from ex5lib.inversion.losses import PerceptualDistance
 from ex5lib.inversion.projection import Projection
 from ex5lib.inversion.recipes import Recipe
 from ex5lib.restoration import results
+from ex5lib.restoration.diagnosis import diagnosed
 from ex5lib.restoration.paste import paste
-from ex5lib.restoration.pipeline import MAX_ANSWERS, Restoration, crop_size, restore_faces
+from ex5lib.restoration.pipeline import Restoration, check_counts, crop_size, restore_faces
 from stylegan2_ada.generator import Generator
 
 
@@ -35,10 +38,10 @@ class Search:
 
     Attributes:
         photo: the file.
-        title: what output calls the face: the photo's name and, if every face is searched, which one this is.
-        folder: where the result goes.
+        title: the photo's name and, if every face is searched, the face's index.
+        folder: for the result.
         face: of that photo.
-        degradation: what it suffers from.
+        degradation: D.
         request: recorded with the result: the job's, with the content of the photo.
     """
 
@@ -55,20 +58,19 @@ class Job:
     """A search as requested on the command line.
 
     Attributes:
-        degradation_of: returns the degradation for a face; a mask, for example, is cropped as the face was. None, with
-            ``all_faces``, leaves the face as it is.
+        degradation: D for every face; None is the hole that the mask marks or, without a mask, the damage found.
         request: the options that affect the result, JSON-ready; files by their content.
         inputs: the files that are read besides the photos.
         say: called with each line of output; errors come with ``error=True``.
         video: also write the search as an animation.
-        batch: how many faces are searched at once.
-        all_faces: search every face of a photo, each in a folder of its own.
+        batch: how many faces are searched together.
+        all_faces: search every face of a photo that has damage, each in a folder of its own.
         share: (3, 8) takes the third of eight shares of a folder.
-        mask, mask_on: as in ``masks.fitted_mask``; the detector is not to go by what is marked on the photo.
+        mask, mask_on: as in ``faces.masks.fitted_mask``; the detector ignores what is marked on the photo.
         others: as in ``restore``.
     """
 
-    degradation_of: Callable[[AlignedFace], nn.Module | None]
+    degradation: nn.Module | None
     request: dict
     inputs: Sequence[Path] = ()
     say: Callable[..., None]
@@ -78,7 +80,7 @@ class Job:
     seed: int
     class_index: int | None
     face: int | None
-    landmarks: list | None
+    landmarks: np.ndarray | None
     all_faces: bool
     aligned: bool
     already_degraded: bool
@@ -92,17 +94,12 @@ class Job:
     mask: Tensor | None = None
     mask_on: str | None = None
 
-    def __post_init__(self):
-        if self.tune < 0:
-            raise SettingError(f"The steps of a tuning are 0, for none, or a positive number, not {self.tune}.")
-        if not 1 <= self.answers <= MAX_ANSWERS:
-            raise SettingError(f"A photo gets 1 to {MAX_ANSWERS} answers, not {self.answers}.")
+    def __post_init__(self) -> None:
+        check_counts(self.tune, self.answers)
         if self.batch < 1:
             raise SettingError(f"A batch needs at least 1 photo, not {self.batch}.")
         if self.all_faces and (self.face is not None or self.aligned):
-            raise SettingError(
-                "All faces are searched, or one that is named, or an aligned one: leave out --all-faces."
-            )
+            raise SettingError("--all-faces cannot be combined with --face or --aligned: leave out --all-faces.")
 
     @cached_property
     def G(self) -> Generator:
@@ -115,10 +112,8 @@ class Job:
         return PerceptualDistance(device=self.device)
 
     @cached_property
-    def statistics(self) -> LatentStatistics | None:
-        """The statistics of W for the class, if one is given."""
-        if self.class_index is None:
-            return None
+    def statistics(self) -> LatentStatistics:
+        """w̄ and σ_w, of the class if one is given."""
         samples = self.recipe.w_avg_samples
         return latent_statistics(self.G, num_samples=samples, seed=self.seed, class_index=self.class_index)
 
@@ -127,7 +122,7 @@ class Job:
         if photos.is_dir():
             return self._folder(photos, out)
         if self.share is not None:
-            raise SettingError(f"Only a folder has shares, and {photos} is none: leave out --shard.")
+            raise SettingError(f"--shard needs a folder, and {photos} is not one: leave out --shard.")
         return self._photo(photos, out)
 
     def _load_networks(self) -> None:
@@ -146,7 +141,7 @@ class Job:
     def _folder(self, photos: Path, out: Path) -> Outcome:
         """Search a folder, or a share of it: skip photos that are done already, and carry on when one fails."""
         found, others = photos_in(photos)
-        # Other photos of the folder are nothing to overwrite either; few are called as a file of a result is.
+        # Other photos of the folder must not be overwritten either; few have the name of a result's file.
         inputs = [photo for photo in found if photo.name in results.OWN_FILES] + [*self.inputs]
         part, parts = self.share or (1, 1)
         folders = dict(list(output_folders(found, out).items())[part - 1 :: parts])
@@ -159,7 +154,7 @@ class Job:
             total.before = [photo for photo in folders if photo not in set(pending)]
             if pending:
                 self._load_networks()
-            for _ in range(2):  # again for what another process had claimed: it may have failed, or been killed
+            for _ in range(2):  # again for what other processes had claimed: they may have failed
                 pending = self._search_unclaimed(pending, folders, out, inputs, total)
             total.elsewhere = pending
         except KeyboardInterrupt:
@@ -170,12 +165,9 @@ class Job:
     def _search_unclaimed(
         self, photos: Sequence[Path], folders: dict[Path, Path], out: Path, inputs: Sequence[Path], total: Outcome
     ) -> list[Path]:
-        """Search the photos that no other process has claimed, and return the others.
-
-        No result may replace one of the inputs.
-        """
+        """Search the photos that no other process has claimed; returns the others. No result may replace an input."""
         elsewhere: list[Path] = []
-        together = 1 if self.all_faces else self.batch  # with all faces, a batch is one of faces
+        together = 1 if self.all_faces else self.batch  # then a batch consists of faces
         for i in range(0, len(photos), together):
             searches: list[Search] = []
             with ExitStack() as claims:
@@ -183,7 +175,7 @@ class Job:
                     with self._noting_failure(total, [photo]):
                         if not claims.enter_context(claimed(out, photo)):
                             elsewhere.append(photo)
-                        elif self._is_done(photo, folders[photo]):  # a moment ago, by another process
+                        elif self._is_done(photo, folders[photo]):  # by another process, a moment ago
                             total.before.append(photo)
                         else:
                             self.say(f"{photo.name}:")
@@ -210,21 +202,21 @@ class Job:
             return False
         try:
             return known["photo"] == results.content(photo)  # last, because it reads the whole file
-        except OSError:  # which the search will say
+        except OSError:  # the search will report it
             return False
 
     def _searches(self, photo: Path, folder: Path) -> list[Search]:
-        """The search for the face of a photo, or those for all its faces."""
-        request = self.request | {"photo": results.content(photo)}  # before the photo is read, lest it be replaced now
+        """The search for the face of a photo, or the searches for all its faces."""
+        # The content is taken before the photo is read, in case it is replaced meanwhile.
+        request = self.request | {"photo": results.content(photo)}
         mask = None if self.mask is None else mask_on_photo(self.mask, load_image(photo), self.mask_on)
         found = load_face(
             photo, face=self.face, aligned=self.aligned, mask=mask, landmarks=self.landmarks, every=self.all_faces,
             size=crop_size(self.G),
         )  # fmt: skip
         if not self.all_faces:
-            return [Search(photo, photo.name, folder, found, self.degradation_of(found), request)]
-        told = [(face, self.degradation_of(face)) for face in every_face(found)]
-        faces = [(face, degradation) for face, degradation in told if degradation is not None]
+            return [Search(photo, photo.name, folder, found, self._degradation_of(found) or Identity(), request)]
+        faces = [(face, D) for face in every_face(found) if (D := self._degradation_of(face)) is not None]
         if not faces:
             raise SettingError(
                 f"No damage was found in the faces of {photo}: name it by --degradation if you see some."
@@ -234,14 +226,37 @@ class Job:
         self.say(f"  faces to search: {len(faces)}")
         return [
             Search(
-                photo, f"{photo.name}, face {face.index}", folder / f"face{face.index}", face, degradation,
+                photo, f"{photo.name}, face {face.index}", folder / f"face{face.index}", face, D,
                 request | {"face": face.index},
             )
-            for face, degradation in faces
+            for face, D in faces
         ]  # fmt: skip
 
+    def _degradation_of(self, face: AlignedFace) -> nn.Module | None:
+        """What is wrong with a face; None if nothing is."""
+        if self.degradation is not None:
+            return self.degradation
+        if self.mask is not None:
+            fitted = fitted_mask(self.mask, face, self.mask_on)
+            untouched = fitted.max() <= 0.5
+            if untouched and not self.all_faces and self.mask.max() > 0.5:
+                x, y = face.quad.mean(axis=0)
+                raise SettingError(
+                    f"What the mask marks lies outside the crop around ({x:.0f}, {y:.0f}) px: if that is the wrong "
+                    "face, choose another one with --face or --landmarks (ex5 align draws them)."
+                )
+            return None if untouched and self.all_faces else Inpaint(mask=fitted)
+        degradation, damages = diagnosed(face)
+        who = f"face {face.index}: " if self.all_faces else ""
+        for damage in damages:
+            self.say(f"  {who}{damage}")
+        if degradation is None:
+            so = "it is left alone" if self.all_faces else "the face is inverted as it is"
+            self.say(f"  {who}no damage was found, so {so}: name it by --degradation if you see some")
+        return degradation
+
     def _search(self, searches: Sequence[Search], total: Outcome) -> None:
-        """Search for faces, all of one photo or each of another, and write each result to its folder."""
+        """Search for faces, all of one photo or one of each, and write each result to its folder."""
         pending = list(searches)
         if self.all_faces:
             results.begin(searches[0].folder.parent, faces=[search.face.index for search in searches])
@@ -257,7 +272,7 @@ class Job:
         total.done += dict.fromkeys(search.photo for search in searches)
 
     def _restored(self, searches: Sequence[Search]) -> dict[Search, Restoration]:
-        """Search for several faces at once, all degraded in the same way, and write each result to its folder."""
+        """Search for several faces together, all degraded in the same way, and write each result to its folder."""
         film = Film() if self.video else None
         found = restore_faces(
             [search.face for search in searches], searches[0].degradation, self.recipe, generator=self.G,
@@ -273,28 +288,24 @@ class Job:
         return dict(zip(searches, found, strict=True))
 
     def _put_together(self, searches: Sequence[Search]) -> None:
-        """Write what belongs to a photo rather than to one of its faces, once all of them are done."""
+        """When all faces are done, write what belongs to the whole photo."""
         folder, faces = searches[0].folder.parent, [search.face.index for search in searches]
         is_crop = searches[0].face.landmarks is None  # then there is nothing around the face to put it back into
         names = [] if is_crop else ["photo.png"]
         results.begin(folder, names, faces)
         if not is_crop:
-            found = [(search.face, *_found(search)) for search in searches]
+            found = []
+            for search in searches:
+                run = Projection.load(search.folder)
+                found.append((search.face, run.image, with_found(search.degradation, run.settings["found"])))
             save_image(paste(searches[0].face.photo, found), folder / "photo.png")
         request = searches[0].request | {"face": None}
         results.finish(folder, names, {"faces": faces, "request": request})
         self.say(f"  {'the face is' if len(faces) == 1 else f'all {len(faces)} faces are'} done, in {folder}")
 
 
-def _found(search: Search) -> tuple[Tensor, nn.Module]:
-    """The image that a search has found, read from its folder, and the degradation with what was unknown of it."""
-    run = Projection.load(search.folder)
-    found = run.settings.get("found")
-    return run.image, with_found(search.degradation, found) if found else search.degradation
-
-
 def every_face(found: AlignedFace) -> list[AlignedFace]:
-    """All faces that surely are some in the photo of one of them, the best first, in crops of the same size."""
+    """All certain faces of a photo, given one of them, the best first, in crops of the same size."""
     faces = [found.another(i) for i, detection in enumerate(found.detections) if detection.sure]
     return faces or [found]  # a photo that was used as the aligned crop has no detections
 
@@ -302,7 +313,7 @@ def every_face(found: AlignedFace) -> list[AlignedFace]:
 class Film:
     """A callback of ``project`` that keeps about sixty frames of a search."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._shots: list[Tensor] = []
 
     def __call__(self, report: dict) -> None:
@@ -310,7 +321,7 @@ class Film:
             self._shots.append(_frame(report["image"]).cpu())
 
     def frames(self, i: int, restoration: Restoration) -> list[Tensor]:
-        """The frames of the i-th photo, each beside its target; the last one shows the result."""
+        """The frames of the i-th photo, each beside its target. The last one shows the result."""
         images = [shot[i : i + 1] for shot in self._shots] + [_frame(restoration.result)]
         return [torch.cat([_frame(restoration.target), image], dim=3) for image in images]
 

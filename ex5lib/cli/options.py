@@ -1,4 +1,4 @@
-"""What the commands share: how they speak, arguments and options, and how what is typed becomes a path."""
+"""What the commands share: printing, arguments and options, and how a typed path is read."""
 
 import re
 from pathlib import Path
@@ -15,19 +15,19 @@ def say(line: str, error: bool = False) -> None:
 
 
 def user_path(text: str | Path) -> Path:
-    """A path as the user wrote it; a leading ~ is the home directory, even where quotes kept it from the shell.
+    """A path as the user wrote it; a leading ~ is the home directory, even if quotes kept it from the shell.
 
     Raises:
-        FileError: if it is empty, an address on the web, or in the home directory of nobody known here.
+        FileError: if it is empty, a web address, or in the home directory of an unknown user.
     """
-    if not str(text):  # as of a shell's variable that is not set; to Path it is the current folder
-        raise FileError("A path is empty: name a file or a folder, the current one as a dot.")
+    if not str(text):  # for example an unset variable of the shell; Path would take it for the current folder
+        raise FileError("A path is empty: name a file or a folder; a dot is the current folder.")
     if re.match(r"\w+://", str(text)):
         raise FileError(f"{text} is an address: download the file first, then name it.")
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise FileError(f"There is no such home directory as in {text}: write the path in full.") from None
+        raise FileError(f"There is no home directory for {text}: write the full path.") from None
 
 
 def generator_name(text: str) -> str:
@@ -50,7 +50,7 @@ MaskOn = Annotated[
     str | None,
     typer.Option(
         help="What the mask was painted on: photo or crop.",
-        show_default="the photo, if it has its proportions",
+        show_default="the photo, if the proportions agree",
     ),
 ]
 Notebooks = Annotated[
@@ -60,11 +60,11 @@ Executed = Annotated[
     Path | None,
     typer.Option("--notebooks", help="The executed notebooks.", show_default="those in the folder", **_PATH),
 ]
-Handed = Annotated[Path, typer.Argument(help="Folder that notebooks and report wrote to.", **_PATH)]
-Zip = Annotated[Path, typer.Option(help="The zip.", **_PATH)]
+Handed = Annotated[Path, typer.Argument(help="Folder to which the notebooks and the report wrote.", **_PATH)]
+Zip = Annotated[Path, typer.Option(help="The zip file.", **_PATH)]
 Start = Annotated[
     Path | None,
-    typer.Option(help="An inverted_latent.npz to start at.", show_default="what the recipe says", **_PATH),
+    typer.Option(help="An inverted_latent.npz to start at.", show_default="the recipe's", **_PATH),
 ]
 Checkpoint = Annotated[
     Path, typer.Argument(help="NVIDIA's .pkl, or rosinality's .pt or .pth.", show_default=False, **_PATH)
@@ -74,13 +74,13 @@ Face = Annotated[int | None, typer.Option(help="Index of the face, from 0, best 
 Landmarks = Annotated[
     str | None,
     typer.Option(
-        help='For a face that is not found: "x,y x,y …" in px of the photo, or a file of them: left eye, right eye, '
-        "nose tip, left and right corner of the mouth as you see them, or all 68 of iBUG.",
+        help='For a face that is not found: "x,y x,y …" in px of the photo, or a file that holds this: left eye, right '
+        "eye, nose tip, left and right corner of the mouth, as you see them; or all 68 points of iBUG.",
         show_default=False,
     ),
 ]
 AllFaces = Annotated[
-    bool, typer.Option("--all-faces", help="Every face of a photo, each in a folder of its own: face0, face1, …")
+    bool, typer.Option("--all-faces", help="Every face of a photo, each in its own folder: face0, face1, …")
 ]
 Aligned = Annotated[bool, typer.Option("--aligned", help="The photo is an aligned crop: do not look for a face.")]
 RecipeName = Annotated[
@@ -91,21 +91,22 @@ NumSteps = Annotated[int | None, typer.Option(help="Total optimisation steps.", 
 LatentWeight = Annotated[
     float | None,
     typer.Option(
-        help="λ_w, weight of the distance from the mean latent.",
+        help="λ_w, the weight of the distance from the mean latent.",
         show_default="the recipe's",
     ),
 ]
 Space = Annotated[str | None, typer.Option(help="Latent space: z, w or w+.", show_default="the recipe's")]
 Tune = Annotated[
-    int, typer.Option(help="Steps of pivotal tuning after the search, 50 for example: the photo itself, nearly.")
+    int,
+    typer.Option(help="Steps of pivotal tuning after the search, e.g. 50: reproduces the photo almost exactly."),
 ]
 Answers = Annotated[
-    int, typer.Option(help="Answers to look for: several faces that fit the photo and differ in what it does not show.")
+    int, typer.Option(help="How many answers to find: faces that fit the photo and differ in what it does not show.")
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the networks: worth it for long searches.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the networks: pays off in long searches.")]
 Video = Annotated[bool, typer.Option("--video", help="Also write the search as an animation, search.webp.")]
 Batch = Annotated[
-    int, typer.Option(help="Photos of a folder, or faces of --all-faces, to search at once; meant for a GPU.")
+    int, typer.Option(help="Photos of a folder, or faces with --all-faces, to search together; meant for a GPU.")
 ]
 Shard = Annotated[
     str | None,

@@ -1,4 +1,4 @@
-"""What became of the photos of a folder, and the table of it: one row a result, as CSV and as a page with pictures."""
+"""The outcome of a folder of photos, and a table of it: one row per result, as CSV and as a page with pictures."""
 
 import csv
 import html
@@ -30,7 +30,7 @@ tr.failed td {{ background: #c332; }}
 img {{ display: block; height: 8rem; }}
 </style>
 <h1>{title}</h1>
-<p>Results: {counts}. The pictures show what was searched for beside what was found; each leads to its folder.</p>
+<p>Results: {counts}. Each picture shows what was searched for beside what was found, and leads to its folder.</p>
 <table>
 <tr><th>photo</th><th></th><th>outcome</th>{heads}</tr>
 {rows}
@@ -46,7 +46,7 @@ class Outcome:
     Attributes:
         distances: the perceptual distance of every result, by ``Search.title``.
         done: the photos that were searched.
-        before: those of which there was a result for the same request.
+        before: those that had a result for the same request already.
         failed: the error message of every photo that failed.
         elsewhere: those that another process was searching.
         stopped: whether the user ended the job early.
@@ -60,7 +60,7 @@ class Outcome:
     stopped: bool = False
 
     def by_photo(self, photos: Iterable[Path]) -> dict[Path, str]:
-        """What became of each photo, in a word or two; "not done" if nothing did."""
+        """The outcome of each photo, in a word or two; "not done" if it was not reached."""
         known = dict.fromkeys(photos, "not done")
         known |= dict.fromkeys(self.elsewhere, "in another process")
         known |= dict.fromkeys(self.done, "done") | dict.fromkeys(self.before, "done before")
@@ -74,9 +74,9 @@ class Row:
     Attributes:
         photo: file name.
         outcome: as in ``Outcome.by_photo``.
-        folder: of the result, inside the folder of the summary; empty if there is none.
+        folder: of the result, relative to the summary's; empty if there is none.
         face: index of the face, if every face was searched.
-        numbers: by the names in ``NUMBERS``.
+        numbers: by name, as in ``NUMBERS``.
         message: why it failed.
     """
 
@@ -89,7 +89,7 @@ class Row:
 
 
 def sum_up(folders: dict[Path, Path], out: Path, total: Outcome, say: Callable[..., None], name: str) -> None:
-    """Say what became of the photos of a folder, each given with its results folder, and write it as a table."""
+    """Print the outcome of photos, each given with its results folder, and write the table."""
     outcomes = total.by_photo(folders)
     counts = dict.fromkeys(("done", "done before", "failed"), 0) | Counter(outcomes.values())
     say(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) + f", in {out}")
@@ -107,7 +107,7 @@ def sum_up(folders: dict[Path, Path], out: Path, total: Outcome, say: Callable[.
 
 
 def rows_of(photo: Path, outcome: str, folder: Path, out: Path) -> list[Row]:
-    """The rows of a photo whose results lie in ``folder``: one, or one for each of its faces."""
+    """The rows of a photo whose results are in ``folder``: one, or one per face."""
     faces = read_record(folder).get("faces")
     folders = {None: folder} if faces is None else {face: folder / f"face{face}" for face in faces}
     return [
@@ -127,7 +127,7 @@ def _numbers(report: dict) -> dict[str, float]:
 def write_summary(out: Path, rows: Sequence[Row], name: str = "summary") -> Path:
     """Write the rows to ``name``.csv and ``name``.html in ``out``; returns the path of the page.
 
-    The page needs nothing from anywhere but the results beside it, to which it links by relative addresses.
+    The page loads nothing except the pictures in the folders beside it.
     """
     table = io.StringIO(newline="")
     writer = csv.writer(table)
@@ -136,7 +136,7 @@ def write_summary(out: Path, rows: Sequence[Row], name: str = "summary") -> Path
         numbers = [f"{row.numbers[n]:.6g}" if n in row.numbers else "" for n in NUMBERS]
         face = "" if row.face is None else row.face
         writer.writerow([row.photo, face, row.outcome, *numbers, row.folder, row.message])
-    with replacing(out / f"{name}.csv") as temporary:  # a name that is not in UTF-8 keeps its bytes
+    with replacing(out / f"{name}.csv") as temporary:  # a file name that is not UTF-8 keeps its bytes
         temporary.write_bytes(table.getvalue().encode(errors="surrogateescape"))
     with replacing(out / f"{name}.html") as temporary:
         temporary.write_text(_page(out, rows), encoding="utf-8", errors="replace")

@@ -1,8 +1,9 @@
-"""What the notebooks use besides the library: sections, sliders, uploads, a student's checks, and the report."""
+"""What the notebooks use besides the library: sections, sliders, uploads, checks of a student's work, the report."""
 
-from ex5lib.course.checks import check
-from ex5lib.course.live import Live
-from ex5lib.course.sweep import sweep_html
-from ex5lib.course.upload import choose_photo
+import lazy_loader
 
-__all__ = ["Live", "check", "choose_photo", "sweep_html"]
+# Imported on first use: the command line needs only the hand-in, and none of the notebooks' libraries.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={"checks": ["check"], "live": ["Live"], "sweep": ["sweep_html"], "upload": ["choose_photo"]},
+)

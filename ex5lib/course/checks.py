@@ -1,4 +1,4 @@
-"""Checks of what a student has written: each says in one sentence what is missing or wrong."""
+"""Checks of what a student has written; each says in one sentence what is missing or wrong."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ from ex5lib.errors import CheckFailed, Ex5Error
 
 @contextmanager
 def check(task: str) -> Iterator[None]:
-    """Run the assertions of a ``with`` block on what the student wrote, and show that it passed.
+    """Run the assertions of a ``with`` block on what the student wrote, and show that they passed.
 
     Args:
-        task: its name and what is to be written, "blur: the photo, convolved with a Gaussian".
+        task: its name and what to write: "blur: the photo, convolved with a Gaussian".
 
     Raises:
-        CheckFailed: with one sentence, if it is not written yet, if its code fails, or if an assertion does.
+        CheckFailed: with one sentence, if the code is not written yet, raises an error, or fails an assertion.
 
     Example:
         >>> with check("square: the corners"):

@@ -1,4 +1,4 @@
-"""The report's claims, each checked against the numbers of this run, and the boxes in which a notebook shows them."""
+"""The report's claims, checked against the numbers of this run, and the boxes in which a notebook shows them."""
 
 import html
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from IPython.display import display
 
-PROVES_NOTHING = "A search of so few steps shows that everything runs, and proves nothing."
+PROVES_NOTHING = "So few steps show that everything runs, and prove nothing."
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Claim:
         statement: with the measure and the threshold that decide it.
         holds: whether it does.
         numbers: by name.
-        doubt: why the numbers decide nothing, if so.
+        doubt: why the numbers decide nothing, or empty.
     """
 
     statement: str
@@ -48,7 +48,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Passed:
-    """A student's task that is done."""
+    """A student's task that passed its checks."""
 
     task: str
 
@@ -63,7 +63,7 @@ class Passed:
 
 
 def box(mark: str, verdict: str, statement: str, notes: list[str]) -> str:
-    """A framed line for a notebook's page, light or dark: a mark, a word that says the same, a sentence and notes."""
+    """A framed line for a notebook, light or dark: a mark, the verdict as a word, a sentence and notes."""
     colour, style = ("#009e73", "solid") if mark == "✓" else ("#d55e00", "dashed")
     small = "".join(f'<div style="font-size:0.9em;opacity:0.8">{html.escape(note)}</div>' for note in notes)
     return (
@@ -76,7 +76,7 @@ def box(mark: str, verdict: str, statement: str, notes: list[str]) -> str:
 def check_claim(statement: str, holds: bool, *, doubt: str = "", **numbers: float) -> Claim:
     """Show whether a statement holds and the numbers that decide it, and return both.
 
-    A claim that does not hold raises nothing: a generator that behaves differently from the report's is a finding.
+    A claim that does not hold is a finding about this generator, not an error.
 
     Example:
         >>> _ = check_claim("blur lowers the gradient energy", 0.8 < 2.1, blurred=0.8, original=2.1)

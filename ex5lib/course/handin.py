@@ -1,4 +1,4 @@
-"""What a student hands in, under the names that the course asks for, in one zip."""
+"""What a student hands in: one zip of files with the names that the course asks for."""
 
 import json
 import zipfile
@@ -24,16 +24,16 @@ INTERMEDIATE = "intermediate_image_{step}.png"
 
 
 def task_folder(folder: str | Path, task: str) -> Path:
-    """Where the files of a task lie in a results folder."""
+    """The folder of a task's files in a results folder."""
     return Path(folder, "tasks", task)
 
 
 def write_task(folder: str | Path, task: str, done: Restoration) -> list[Path]:
-    """Write what the course asks for about one task; returns the paths.
+    """Write the files that the course asks for about one task; returns the paths.
 
-    ``original_image.png``, ``original_degraded_image.png``, ``intermediate_image_{step}.png``,
-    ``final_inverted_image.png``, ``inverted_latent.npz`` with ``latent`` [1, num_ws, w_dim], ``loss_plot.png``; and
-    ``composite_image.png`` where a part of the photo is known.
+    They are ``original_image.png``, ``original_degraded_image.png``, ``intermediate_image_{step}.png``,
+    ``final_inverted_image.png``, ``inverted_latent.npz`` with ``latent`` [1, num_ws, w_dim], ``loss_plot.png``, and
+    ``composite_image.png`` if part of the photo is known.
 
     Args:
         folder: the results folder; the files go to ``tasks/<task>`` in it.
@@ -63,7 +63,7 @@ def load_latent(path: str | Path) -> Tensor:
     """The latent [1, num_ws, w_dim] of an ``inverted_latent.npz``, the course's or ours, to start a search at.
 
     Raises:
-        FileError: if there is no such file, or it does not hold such a latent.
+        FileError: if there is no such file, or it holds no such latent.
     """
     path = Path(path)
     if not path.is_file():
@@ -79,7 +79,7 @@ def load_latent(path: str | Path) -> Tensor:
 
 
 def missing(folder: str | Path, notebooks: str | Path) -> list[str]:
-    """What a hand-in still lacks, in words; empty if it is complete."""
+    """What is still missing in a hand-in, in words; empty if it is complete."""
     lacks = []
     for task in TASKS:
         place = task_folder(folder, task)
@@ -99,7 +99,7 @@ def missing(folder: str | Path, notebooks: str | Path) -> list[str]:
 
 
 def report(folder: str | Path) -> Path | None:
-    """The report in a results folder: the PDF if there is one, else the page, else None."""
+    """The report in a results folder: the PDF, or else the page, or None."""
     return next((path for name in ("report.pdf", "report.html") if (path := Path(folder, name)).is_file()), None)
 
 
@@ -107,23 +107,21 @@ def submit(folder: str | Path, notebooks: str | Path, out: str | Path) -> Path:
     """Collect a complete hand-in into one zip; returns its path.
 
     Args:
-        folder: the results folder, as the notebooks and the report write it.
+        folder: the results folder to which the notebooks and the report wrote.
         notebooks: the folder with the five executed notebooks.
         out: the zip.
 
     Raises:
-        FileError: if something is missing; it names everything that is, and nothing is written.
+        FileError: if anything is missing; it names all of it, and nothing is written.
     """
-    lacks = missing(folder, notebooks)
-    if lacks:
-        what = "; ".join(lacks)
-        raise FileError(f"Nothing was handed in, because these are missing in {folder} or unfinished: {what}.")
+    page, lacks = report(folder), missing(folder, notebooks)
+    if page is None or lacks:
+        raise FileError(f"Nothing was handed in: missing in {folder} or unfinished: {'; '.join(lacks)}.")
     files = {f"notebooks/{name}.ipynb": Path(notebooks, f"{name}.ipynb") for name in NOTEBOOKS}
     for task in TASKS:
         place = task_folder(folder, task)
         extra = [path for path in [place / "composite_image.png"] if path.is_file()]
         files |= {f"{task}/{path.name}": path for path in [*(place / n for n in FILES), *_intermediate(place), *extra]}
-    page = report(folder)
     files[page.name] = page
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in sorted(files.items()):
@@ -136,10 +134,10 @@ def _intermediate(place: Path) -> list[Path]:
 
 
 def _unfinished(path: Path) -> str | None:
-    """Why a notebook is not a finished one, in brackets, or "" if there is none; None if it is.
+    """What is unfinished in a notebook, in brackets; "" if it does not exist, None if it is finished.
 
-    Finished means that every code cell was run without an error, except one that hands in: when the notebook was
-    saved, that one was still to come.
+    A finished notebook has run every code cell without an error, except the one that hands in, which runs after the
+    notebook was saved.
     """
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -147,9 +145,9 @@ def _unfinished(path: Path) -> str | None:
         code = [cell for cell, source in sources if source.strip() and "ex5lib submit" not in source]
         outputs: Iterable[dict] = (output for cell in code for output in cell["outputs"])
         if any(output["output_type"] == "error" for output in outputs):
-            return " (a cell of it ended in an error)"
+            return " (a cell ended in an error)"
         not_run = sum(cell["execution_count"] is None for cell in code)
-        return f" ({not_run} of its cells have not been run, or it was not saved since)" if not_run else None
+        return f" (cells not run, or run but not saved: {not_run})" if not_run else None
     except FileNotFoundError:
         return ""
     except (OSError, ValueError, KeyError, TypeError):

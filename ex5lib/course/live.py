@@ -1,37 +1,37 @@
-"""A search to look at while it runs: the target, the image found so far, and the curve, drawn anew every few steps."""
+"""A search to watch while it runs: the target, the image so far and the curve, redrawn every few steps."""
 
 import io
 from collections.abc import Sequence
 
-from IPython.display import Image, display
+from IPython.display import DisplayHandle, Image, display
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ex5lib.images.tensors import resize_area, to_uint8
 
 _SIZE = 256  # px of an image
+_EVERY = 4  # steps between two pictures
 
 
 class Live:
-    """Draws a search into one place of the page.
+    """Draws a search in one place of the page.
 
     Args:
         target: [1, 3, S, S], shown beside the image.
-        steps: how many there will be; the last is drawn in any case.
-        every: how many steps pass between two pictures.
+        steps: their total number; the last one is always drawn.
 
     Example:
         >>> live = Live(photo, steps=40)
         >>> live(image, distances)  # after every step
     """
 
-    def __init__(self, target: Tensor, steps: int, every: int = 4):
-        self.target, self.steps, self.every = target, steps, every
-        self._handle = None
+    def __init__(self, target: Tensor, steps: int):
+        self.target, self.steps = target, steps
+        self._handle: DisplayHandle | None = None
 
     def __call__(self, image: Tensor, distances: Sequence[float]) -> None:
-        """Draw the image [1, 3, S, S] of this step and the curve of the distances so far, if it is time to."""
-        if len(distances) % self.every and len(distances) not in (1, self.steps):
+        """Draw this step's image [1, 3, S, S] and the curve of the distances so far, if it is time."""
+        if len(distances) % _EVERY and len(distances) not in (1, self.steps):
             return
         picture = Image(data=_drawn(self.target, image.detach(), distances), format="jpeg")
         if self._handle is None:

@@ -1,4 +1,4 @@
-"""A page as PDF, by the Chromium that is on this machine, if there is one."""
+"""Printing a page to PDF with this machine's Chromium, if it has one."""
 
 import os
 import shutil
@@ -17,13 +17,13 @@ _QUIET = (
 
 
 def find_browser() -> str | None:
-    """The path of a Chromium: the one that EX5_CHROMIUM names, or one among the programs."""
+    """The path of a Chromium: the one that EX5_CHROMIUM names, or an installed one."""
     named = os.environ.get("EX5_CHROMIUM")
     return shutil.which(named) if named else next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def print_page(page: Path, out: Path) -> bool:
-    """Print an HTML file to a PDF; returns whether there was a browser that could.
+    """Print an HTML file to a PDF; returns whether a browser could do it.
 
     Raises:
         FileError: if the PDF cannot be written.

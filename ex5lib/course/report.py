@@ -1,8 +1,7 @@
-"""The whole report in one go: run the five notebooks, and make one page of what they show.
+"""The whole report: run the five notebooks, and make one page of what they show.
 
-The notebooks tell the story. The page takes from them, in their order, the paragraphs tagged "report", the figures,
-tables and sliders, and the claims. Paragraphs tagged "seen" describe the sample photo's figures, so they are taken for
-that photo only.
+From the notebooks, in their order, the page takes the paragraphs tagged "report", the figures, tables and sliders, and
+the claims. Paragraphs tagged "seen" describe the sample photo's figures, so they are taken only for that photo.
 """
 
 import copy
@@ -13,7 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from ex5lib import errors
 from ex5lib.course.handin import task_folder
 from ex5lib.course.printing import print_page
 from ex5lib.course.section import METADATA, notebook_recipe, proves_nothing
@@ -32,8 +33,7 @@ try:
     import papermill
 except ModuleNotFoundError as error:
     raise ReportError(
-        f'The report needs {error.name}, which pip install "ex5lib[dev]" brings, and a clone of the repository, whose '
-        "notebooks it runs."
+        f'The report needs {error.name}, from pip install "ex5lib[dev]", and a clone of the repository with notebooks/.'
     ) from None
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -44,14 +44,14 @@ _SHOWN = ("original_degraded_image.png", "final_inverted_image.png")
 
 @dataclass(frozen=True)
 class Request:
-    """What to report on: the notebooks' parameters, without the device, which changes no result."""
+    """What to report on: the notebooks' parameters, except the device, which changes no result."""
 
     photo: Path = field(default_factory=sample_photo)
     generator: str = "mobile-ffhq"
     recipe: str = "fast"
 
     def as_json(self) -> dict[str, str]:
-        """What a finished notebook is recognised by; of the photo its digest."""
+        """What identifies a finished notebook; the photo is given by its digest."""
         digest = hashlib.sha256(self.photo.read_bytes()).hexdigest()
         return {"photo": digest, "generator": self.generator, "recipe": notebook_recipe(self.recipe)}
 
@@ -69,18 +69,18 @@ def make_report(
     Args:
         request: what to report on.
         out: folder; ``notebooks/`` gets the executed notebooks, ``figures/`` the figures as PNG and PDF, ``tasks/``
-            what is handed in.
+            the files to hand in.
         notebooks: folder with notebooks; None takes the repository's own.
-        device: as ``project`` takes it.
+        device: as in ``project``.
         say: called with one line for each notebook.
 
     Returns:
-        the path of the page, ``report.html``, a file that loads nothing else. Beside it lies ``report.pdf``, if this
-        machine has a Chromium that prints it.
+        the path of the page, ``report.html``, which loads no other file. With a Chromium on this machine it is also
+        printed to ``report.pdf``.
 
     Raises:
         ReportError: if a notebook fails; those before it are kept and not run again.
-        FileError: if ``out`` cannot be written to, or this is no clone of the repository.
+        FileError: if ``out`` cannot be written to, or this is not a clone of the repository.
     """
     folder = Path(notebooks or NOTEBOOKS).absolute()
     names = sorted(path.stem for path in folder.glob("*.ipynb"))
@@ -101,18 +101,18 @@ def make_report(
         temporary.write_text(json.dumps({**about, "sections": sections}, indent=1), encoding="utf-8")
     sample = request.as_json() == Request().as_json() | {"recipe": Request.recipe}  # whatever EX5_RECIPE says
     page = render(pages, sections, about, with_what_was_seen=sample and not notebooks, gallery=_gallery(out, sections))
-    (out / _PDF).unlink(missing_ok=True)  # it would be that of an earlier page
+    (out / _PDF).unlink(missing_ok=True)  # it belongs to an earlier page
     with replacing(out / _PAGE) as temporary:
         temporary.write_text(page, encoding="utf-8")
     if print_page(out / _PAGE, out / _PDF):
         say(f"printed as {_PDF}")
     else:
-        say("no Chromium was found that prints it as PDF: open the page in a browser and print it from there")
+        say("no Chromium was found to print it as PDF: open the page in a browser and print it from there")
     return out / _PAGE
 
 
 def _gallery(out: Path, sections: list[dict]) -> list[dict[str, str]]:
-    """What was given and what was found for each task that the sections ran, as small pictures."""
+    """The photo given and the image found for each task that the sections ran, as small pictures."""
     pictures = []
     for task in TASKS:
         place = task_folder(out, task)
@@ -133,7 +133,7 @@ def _executed(path: Path, request: Request, out: Path, device: str) -> tuple[nbf
         executed = nbformat.read(done, as_version=4)
         if executed.metadata.get(METADATA) == wanted and (out / f"{name.partition('_')[0]}.json").exists():
             together = with_outputs(source, executed)
-            if together.cells != executed.cells:  # what is handed in has the new text
+            if together.cells != executed.cells:  # the hand-in gets the new text
                 kept = copy.deepcopy(together)
                 kept.metadata[METADATA] = wanted
                 with replacing(done) as temporary:
@@ -147,7 +147,8 @@ def _executed(path: Path, request: Request, out: Path, device: str) -> tuple[nbf
                 path, temporary, parameters, cwd=path.parent, kernel_name="python3", log_output=False
             )
         except papermill.PapermillExecutionError as error:
-            sentence = error.evalue if issubclass(_ours(error.ename), Ex5Error) else f"{error.ename}: {error.evalue}"
+            ours = issubclass(getattr(errors, error.ename, Exception), Ex5Error)
+            sentence = error.evalue if ours else f"{error.ename}: {error.evalue}"
             raise ReportError(f"Notebook {name} failed: {sentence}") from None
         executed.metadata[METADATA] = wanted
         nbformat.write(executed, temporary)
@@ -155,18 +156,12 @@ def _executed(path: Path, request: Request, out: Path, device: str) -> tuple[nbf
 
 
 def with_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with the outputs of its code cells, which ``executed`` holds under the same ids."""
+    """The notebook with the outputs of ``executed``, whose code cells have the same ids."""
     done = {cell.id: cell for cell in executed.cells}
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = done[cell.id].outputs, done[cell.id].execution_count
     return notebook
-
-
-def _ours(name: str) -> type:
-    from ex5lib import errors
-
-    return getattr(errors, name, Exception)
 
 
 def render(
@@ -183,8 +178,8 @@ def render(
         pages: executed notebooks by name, in order.
         sections: their numbers, as ``Section.finish`` writes them, in the same order.
         about: photo, generator and recipe.
-        with_what_was_seen: whether to include the sentences about the sample photo's figures.
-        gallery: pictures for the first screen: task, given and found, the latter two as addresses.
+        with_what_was_seen: whether to include the paragraphs about the sample photo's figures.
+        gallery: pictures for the first screen: task, and the addresses of given and found.
     """
     tags = {"report", "seen"} if with_what_was_seen else {"report"}
     results = [
@@ -210,13 +205,13 @@ def render(
     )
 
 
-def _parts(cell: nbformat.NotebookNode, tags: set[str]) -> list[dict[str, str]]:
+def _parts(cell: nbformat.NotebookNode, tags: set[str]) -> list[dict[str, Any]]:
     """What the report takes from a cell: {"kind": "text", "figure", "table" or "sweep", …}."""
     if cell.cell_type == "markdown":
         taken = tags & set(cell.metadata.get("tags", ()))
         lower = re.sub(r"^## ", "### ", cell.source, flags=re.M)  # a notebook's section is a subsection here
         return [{"kind": "text", "html": mistune.html(lower)}] if taken else []
-    parts = []
+    parts: list[dict[str, Any]] = []
     for output in cell.get("outputs", ()):
         about, data = output.get("metadata", {}).get(METADATA, {}), output.get("data", {})
         if "figure" in about:

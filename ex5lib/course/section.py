@@ -1,7 +1,7 @@
 """A section of the report, as a notebook works through it: the photo, its searches, figures and claims.
 
-What a section shows goes to the notebook's page with a little metadata and, if the section was given a folder, into
-files there; ``report`` makes one page of both.
+A section shows its figures in the notebook, with a little metadata, and, if it was given a folder, writes them to files
+there; ``report`` makes one page of both.
 """
 
 import base64
@@ -37,10 +37,10 @@ from ex5lib.inversion.recipes import Recipe, Start, pick_recipe
 from ex5lib.restoration.pipeline import Restoration, pick_task, restore_faces
 from stylegan2_ada.generator import Generator
 
-METADATA = "ex5lib"  # the key, in an output's metadata, under which its kind and name stand
-_PAGE_DPI = 96  # a face is then 260 px wide, and four of them fit side by side on a page
+METADATA = "ex5lib"  # the key of an output's kind and name in its metadata
+_PAGE_DPI = 96  # a face is then 260 px wide, and four fit side by side on a page
 _FILE_DPI = 160
-_TOO_SHORT = 30  # steps: no likeness comes of fewer
+_TOO_SHORT = 30  # steps: fewer give no likeness
 
 
 def proves_nothing(recipe: str) -> bool:
@@ -49,10 +49,10 @@ def proves_nothing(recipe: str) -> bool:
 
 
 def notebook_recipe(name: str) -> str:
-    """The recipe that a notebook runs with: the one it names, unless EX5_RECIPE names another, as the tests do.
+    """The recipe that a notebook runs with: the one it names, unless EX5_RECIPE names another, as in the tests.
 
     Raises:
-        SettingError: if there is none of that name.
+        SettingError: if there is no such recipe.
     """
     return pick_recipe(os.environ.get("EX5_RECIPE") or name).name
 
@@ -61,18 +61,17 @@ class Section:
     """A section of the report on one photo.
 
     Args:
-        number: of the section, which numbers its figures: "3.2".
+        number: of the section, such as "3.2"; it numbers the figures.
         photo: path of the photo.
-        generator: a name or a file, as ``load_generator`` takes it.
+        generator: a name or a file, as in ``load_generator``.
         recipe: the name of a recipe; EX5_RECIPE overrides it.
         out: folder for the figures as PNG and PDF and the numbers as JSON; None writes nothing.
-        seed: of every search.
-        device: as ``project`` takes it.
+        device: as in ``project``.
 
     Attributes:
         face: the aligned face.
-        searches, figures, claims: what has been done, by name or in order.
-        tasks: the searches for this photo with nothing changed, by task: what is handed in.
+        searches, figures, claims: done so far, by name or in order.
+        tasks: the searches for this photo with nothing changed, by task: the hand-in.
 
     Raises:
         FaceError, FileError: if the photo cannot be read, or has no face.
@@ -89,10 +88,9 @@ class Section:
         generator: str = "mobile-ffhq",
         recipe: str = "fast",
         out: str | Path | None = None,
-        seed: int = 0,
         device: str = "auto",
     ):
-        self.number, self.seed, self.device, self.generator = number, seed, device, generator
+        self.number, self.device, self.generator = number, device, generator
         self.recipe = notebook_recipe(recipe)
         pick_device(device)  # a missing device is reported now, not at the first search
         keep_freed_memory()  # the notebook's process is ours to configure
@@ -108,7 +106,7 @@ class Section:
 
     @cached_property
     def G(self) -> Generator:
-        """The generator, loaded when it is first needed."""
+        """The generator, loaded on first use."""
         return weights.load_generator(self.generator, self.device)
 
     @cached_property
@@ -135,25 +133,25 @@ class Section:
         statistics: LatentStatistics | None = None,
         **settings,
     ) -> Restoration:
-        """Run one of the report's searches with this section's recipe, and note its numbers.
+        """Run one of the report's searches with this section's recipe, and record its numbers.
 
-        A search that has been run to its end with the same settings is not run again.
+        A search that has finished with the same settings is not run again.
 
         Args:
             task: a name in ``TASKS``, which gives the degradation.
-            face, recipe, seed: others than the section's.
-            degradation: another than the task's.
-            degraded_by: what degrades the photo, where that is not what the generated image is degraded with.
-            start, statistics: as in ``project``.
+            face, recipe: instead of the section's.
+            degradation: instead of the task's.
+            degraded_by: degrades the photo instead of ``degradation``.
+            seed, start, statistics: as in ``project``.
             settings: other values for the recipe, as ``pick_recipe`` takes them.
 
         Raises:
-            SettingError: if there is no such task, or as ``project``.
+            SettingError: if there is no such task, or as in ``project``.
         """
         given = {"degradation": degradation, "recipe": recipe, "seed": seed, "start": start, "statistics": statistics}
         changes = {name: value for name, value in (given | settings).items() if value is not None}
         subject, D = face or self.face, degradation or pick_task(task)
-        degraded_by, seed = degraded_by or D, self.seed if seed is None else seed
+        degraded_by, seed = degraded_by or D, seed or 0
         recipe = pick_recipe(recipe or self.recipe, start=start, **settings)
         key = (
             subject.image, recipe, seed, _identity(D), _identity(degraded_by), _identity(start), _identity(statistics)
@@ -164,7 +162,7 @@ class Section:
             [subject], D, recipe, generator=self.G, distance=self.distance, degraded_by=degraded_by, start=start,
             seed=seed, statistics=statistics, device=self.device,
         )  # fmt: skip
-        if face is None and not changes:
+        if face is None and degraded_by is D and not changes:
             self.tasks[task] = done
         words = [_in_words(name, value) for name, value in changes.items()]
         name = ", ".join([task, *words, *(["another photo"] if face is not None else [])])
@@ -181,7 +179,7 @@ class Section:
         return done
 
     def num_steps(self, share: float) -> int:
-        """That share of the steps of a search with this section's recipe, at least one for each stage.
+        """That share of the steps of this section's recipe, at least one per stage.
 
         Raises:
             SettingError: if the share is not positive.
@@ -192,7 +190,7 @@ class Section:
         return max(len(recipe.stages), round(share * recipe.num_steps))
 
     def show(self, name: str, figure: Figure, caption: str) -> None:
-        """Put a figure with its number and caption on the page, and as PNG and PDF into the section's folder."""
+        """Show a figure with its number and caption, and write it to the section's folder as PNG and PDF."""
         if name not in self.figures:
             self.figures[name] = caption
         number = f"{self.number}.{list(self.figures).index(name) + 1}"
@@ -207,14 +205,14 @@ class Section:
                 save_figure(figure, self.out / "figures" / f"{self.number}-{name}{suffix}", dpi=_FILE_DPI)
 
     def check_claim(self, statement: str, holds: bool, **numbers: float) -> Claim:
-        """Like ``claims.check_claim``, and noted for the report."""
+        """Like ``claims.check_claim``, and recorded for the report."""
         doubt = PROVES_NOTHING if proves_nothing(self.recipe) else ""
         claim = check_claim(statement, holds, doubt=doubt, **numbers)
         self.claims.append(claim)
         return claim
 
     def table(self, rows: Sequence[dict[str, object]], caption: str) -> None:
-        """Put a table on the page: one row per dictionary, their keys as columns."""
+        """Show a table: one row per dictionary, with the keys as columns."""
         names = list(dict.fromkeys(key for row in rows for key in row))
         head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
         lines = ("".join(f"<td>{html.escape(_cell(row.get(name, '')))}</td>" for name in names) for row in rows)
@@ -224,18 +222,16 @@ class Section:
         publish_display_data({"text/html": text, "text/plain": f"{caption}\n{plain}"}, {METADATA: {"table": caption}})
 
     def hand_in(self) -> None:
-        """Write what the course asks for about this section's task into its folder (``handin.write_task``)."""
+        """Write the files that the course asks for about this section's tasks (``handin.write_task``)."""
         if self.out is None:
-            print(
-                "Nothing is kept, as out is None: name a folder in the cell of parameters, and run the notebook again."
-            )
+            print("Nothing is saved because out is None: set it to a folder above, and run all cells again.")
             return
         for task, done in self.tasks.items():
             names = [path.name for path in handin.write_task(self.out, task, done)]
             print(f"kept for the hand-in, in tasks/{task}: " + ", ".join(names))
 
     def finish(self) -> None:
-        """Name the figures that were made, and write the section's numbers into its folder."""
+        """List the figures, and write the section's numbers to its folder."""
         print("figures:", ", ".join(self.figures))
         if self.out is None:
             return
@@ -252,15 +248,15 @@ class Section:
 
 
 def _identity(value: object) -> object:
-    """What tells a setting from others: of plain data and our own degradations their text, else the object itself."""
-    plain = GaussianBlur | Grayscale | Identity | Downsample | Jpeg | Noise  # all that they are is in their text
+    """What identifies a setting: the text of plain data and our own degradations, otherwise the object itself."""
+    plain = GaussianBlur | Grayscale | Identity | Downsample | Jpeg | Noise  # their text says everything
     complete = isinstance(value, plain) or getattr(value, "rectangle", None)
     opaque = callable(value) or isinstance(value, Tensor | Projection | LatentStatistics)
     return value if opaque and not complete else repr(value)
 
 
 def _in_words(name: str, value: object) -> str:
-    """A changed setting as the report's table names it."""
+    """A changed setting, as named in the report's table."""
     match name, value:
         case "num_steps", _:
             return f"{value} steps"
@@ -283,7 +279,7 @@ def _in_words(name: str, value: object) -> str:
 
 def _cell(value: object) -> str:
     match value:
-        case LatentStatistics():  # the text of these would fill pages
+        case LatentStatistics():  # their text would fill pages
             return f"of {value.origin['distribution']} z"
         case Recipe():
             return value.name

@@ -1,4 +1,4 @@
-"""A slider through finished images, on a page without a kernel."""
+"""A slider through finished images, for pages without a kernel."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 from ex5lib.errors import SettingError
 from ex5lib.images.frames import FRAME_SIZE, data_uri, jpeg
 
-# An attribute instead of a <script>, which browsers do not run where a page inserts HTML by itself.
+# An attribute and not a <script>: browsers do not run scripts in HTML that a page inserts.
 _SHOW_FRAME = (
     "const at = +this.value, stack = this.closest('[data-sweep]').querySelectorAll('[data-frames] > figure');"
     "stack.forEach((figure, i) => figure.style.display = i === at ? '' : 'none');"
@@ -28,19 +28,19 @@ def sweep_html(
 ) -> HTML:
     """A slider through finished images, as one piece of HTML that needs neither a kernel nor the network.
 
-    A page can hold any number of them: without ids or names, each slider finds its own frames.
+    A page can hold several: each slider finds its own frames.
 
     Args:
-        titles: one per image: a word, or the number that the slider has there.
+        titles: one per image: a word, or the slider's number there.
         images: [1, 3, S, S] in [−1, 1] each; embedded as JPEGs of at most 256 px.
         label: what the slider changes.
         numbers: {name: one number per image}, shown below each image.
-        beside: {title: [1, 3, S, S]}, images that stay in view, such as the original.
+        beside: {title: [1, 3, S, S]}: images that always show, such as the original.
         start: index of the image shown first.
 
     Raises:
-        SettingError: if there are no images, or not as many titles or numbers as images, or no image ``start``; or if
-            an image is not one square image.
+        SettingError: if there are no images, the number of titles or numbers differs, there is no image ``start``, or
+            an image is not a single square one.
 
     Example:
         >>> sweep_html([1e-5, 1e-3, 0.1], [run.image for run in runs], label="λ_w", beside={"original": face.image})

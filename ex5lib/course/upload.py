@@ -1,7 +1,8 @@
-"""Choosing a photo of one's own in a notebook."""
+"""Choosing your own photo in a notebook."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import ipywidgets
 from IPython.display import display
@@ -10,14 +11,14 @@ from ex5lib.errors import FileError
 from ex5lib.files import replacing
 
 _FOLDER = Path("uploads")
-_chooser: ipywidgets.FileUpload | None = None  # stays from one run of the cell to the next
+_chooser: ipywidgets.FileUpload | None = None  # kept from one run of the cell to the next
 
 
 def choose_photo(photo: str | Path) -> Path:
     """The photo to work on: the given path or, for "upload", a file that the user picks.
 
-    On Colab this asks for the file and waits for it. Elsewhere a cell cannot wait for a widget: its first run shows
-    the button and ends with one sentence, and its second run takes the file.
+    On Colab, this waits for the file. Elsewhere a cell cannot wait for a widget: the first run shows the button and
+    ends with one sentence; the second run takes the file.
 
     Raises:
         FileError: if no file has been chosen (yet).
@@ -30,7 +31,7 @@ def choose_photo(photo: str | Path) -> Path:
 
         chosen = dict(files.upload())
         if not chosen:
-            raise FileError("No file was chosen: run this cell again, or name a path.")
+            raise FileError("No file was chosen: run this cell again, or give a path.")
         name, content = next(iter(chosen.items()))
         return _save(name, content)
     if _chooser is None:
@@ -38,27 +39,30 @@ def choose_photo(photo: str | Path) -> Path:
             accept="image/*", multiple=False, description="Choose a photo", layout={"width": "max-content"}
         )
     if not _chooser.value:
-        said = ipywidgets.Label("No photo has been chosen yet.")
-        _chooser.observe(lambda _: setattr(said, "value", _chosen_in_words()), "value")
-        display(ipywidgets.HBox([_chooser, said]))
+        nothing = "No photo has been chosen yet."
+        status = ipywidgets.Label(nothing)
+
+        def tell(change: dict) -> None:
+            value = change["new"]
+            status.value = f"{_chosen(value)[0]} is here: run this cell again." if value else nothing
+
+        _chooser.observe(tell, "value")
+        display(ipywidgets.HBox([_chooser, status]))
         raise FileError(
-            "Choose a photo with the button above, then run this cell again; if the button says nothing of it (some "
-            "set-ups lose files of 1 MB and more), put the photo next to the notebook and name its path."
+            "Choose a photo with the button above, then run this cell again; if nothing happens (some set-ups lose "
+            "files of 1 MB and more), put the photo next to the notebook and give its path."
         )
-    return _save(*_chosen())
+    return _save(*_chosen(_chooser.value))
 
 
-def _chosen() -> tuple[str, bytes]:
-    if isinstance(_chooser.value, dict):  # ipywidgets 7: {name: {"metadata": …, "content": bytes}}
-        name, file = next(iter(_chooser.value.items()))
+def _chosen(value: Any) -> tuple[str, bytes]:
+    """Name and content of the file in a chooser's value."""
+    if isinstance(value, dict):  # ipywidgets 7: {name: {"metadata": …, "content": bytes}}
+        name, file = next(iter(value.items()))
     else:  # 8: ({"name": …, "content": memoryview, …},)
-        (file,) = _chooser.value
+        (file,) = value
         name = file["name"]
     return name, bytes(file["content"])
-
-
-def _chosen_in_words() -> str:
-    return f"{_chosen()[0]} is here: run this cell again." if _chooser.value else "No photo has been chosen yet."
 
 
 def _save(name: str, content: bytes) -> Path:

@@ -1,13 +1,14 @@
-"""What an exploration stands on: a board of values for pages to show, and a worker whose jobs can be superseded."""
+"""What an exploration is built on: a board of values for pages to show, and a worker that can be interrupted."""
 
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
-_SECONDS_AT_REST = 0.15  # a slider that is dragged sends a value every few milliseconds; only the last one counts
+_SECONDS_AT_REST = 0.15  # a dragged slider sends a value every few milliseconds; only the last one counts
 
-# What an explorer's page shows before there is anything to show.
-EMPTY: dict[str, object] = {
+# What an explorer's page shows at first.
+EMPTY: dict[str, Any] = {
     **dict.fromkeys(("photo", "target", "result", "composite", "previous", "mask"), b""),
     **{name: [] for name in ("history", "faces", "numbers")},
     **{name: {} for name in ("progress", "curve")},
@@ -15,21 +16,21 @@ EMPTY: dict[str, object] = {
 
 
 class Board:
-    """Named values, JSON-ready or bytes. Pages ask what has changed since they last looked, or are told at once.
+    """Named values, JSON-ready or bytes. Pages ask what has changed since they last looked, or are told immediately.
 
     Attributes:
         values: {name: value}.
         listeners: called with {name: value} after each change, by the thread that made it.
     """
 
-    def __init__(self):
-        self.values: dict[str, object] = {}
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
         self.listeners: list[Callable[[dict], None]] = []
         self._versions: dict[str, int] = {}
         self._version = 0
         self._changed = threading.Condition()
 
-    def put(self, **values: object) -> None:
+    def put(self, **values: Any) -> None:
         """Change values."""
         with self._changed:
             new = {name: value for name, value in values.items() if self.values.get(name) != value}
@@ -41,8 +42,8 @@ class Board:
             for listener in list(self.listeners):
                 listener(new)
 
-    def since(self, version: int, timeout: float = 0) -> tuple[int, dict[str, object]]:
-        """The present version, and what has changed since an earlier one; waits ``timeout`` seconds for a change."""
+    def since(self, version: int, timeout: float = 0) -> tuple[int, dict[str, Any]]:
+        """The current version, and the changes since an earlier one; waits ``timeout`` seconds for a change."""
         with self._changed:
             if version > self._version:  # of an earlier process
                 version = 0
@@ -51,15 +52,11 @@ class Board:
 
 
 class SupersededError(Exception):
-    """Raised in a job that is no longer wanted.
-
-    Were a search's callback to return True instead, project() would first make the best image so far at full size, for
-    nobody.
-    """
+    """Raised in a job that is no longer wanted."""
 
 
 class Worker:
-    """A thread that does what was asked for last; asking for anything else, or for nothing, cancels what it is doing.
+    """A thread that does the job asked for last; asking for another one, or none, cancels it.
 
     Args:
         lock: guards everything that jobs and pages share.
@@ -73,7 +70,7 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def want(self, job: Callable[[int], None]) -> None:
-        """Do a job, which is called with its generation: as long as ``is_current``, it may show something."""
+        """Do a job, which is called with its generation; it may show something while that ``is_current``."""
         with self._lock:
             self.cancel()
             self._wanted = (self._generation, job)
@@ -82,7 +79,7 @@ class Worker:
                 self._thread.start()
 
     def cancel(self) -> None:
-        """Do nothing; what is being done raises SupersededError at its next ``check``."""
+        """Drop the job; if it is running, it raises SupersededError at its next ``check``."""
         with self._lock:
             self._generation += 1
             self._wanted = None
@@ -97,7 +94,7 @@ class Worker:
             raise SupersededError
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait, ``timeout`` seconds at most, until there is nothing to do; returns whether that is so."""
+        """Wait at most ``timeout`` seconds until the jobs are done; returns whether they are."""
         thread = self._thread
         if thread is not None:
             thread.join(timeout)
@@ -116,19 +113,19 @@ class Worker:
                 job(generation)
             except SupersededError:
                 pass
-            except Exception as error:  # raised further, it would end the worker
+            except Exception as error:  # otherwise it would end the worker
                 with self._lock:
                     if self.is_current(generation):
                         self._failed(error)
 
 
 def aside(job: Callable[[], None], failed: Callable[[Exception], None]) -> threading.Thread:
-    """Do a job beside the worker, in a thread of its own; ``failed`` gets its exception."""
+    """Do a job in a thread of its own, beside the worker; ``failed`` gets its exception."""
 
     def run() -> None:
         try:
             job()
-        except Exception as error:  # nobody waits for it
+        except Exception as error:
             failed(error)
 
     thread = threading.Thread(target=run, daemon=True)

@@ -1,10 +1,10 @@
-// The mask that is painted on the photo: by mouse, pen or finger, or by the arrow keys and the space bar.
+// Painting a mask on the photo: with mouse, pen or finger, or with the arrow keys and the space bar.
 
 const SIZE = 256; // px of the mask
 const STEP = 4; // px by which an arrow key moves the brush
-const UNDO = 20; // strokes that can be taken back
+const UNDO = 20; // strokes that can be undone
 
-// `tool()` is "brush", "rectangle" or "eraser"; `send` gets the mask, a byte for each pixel, after each stroke.
+// `tool()` is "brush", "rectangle" or "eraser"; `send` gets the mask, a byte per pixel, after each stroke.
 function makeBrush(tool, send) {
     const keys = "mask: paint with the mouse, or move with the arrows and paint with the space bar";
     const canvas = h("canvas", { width: SIZE, height: SIZE, tabIndex: 0, "aria-label": keys });
@@ -14,7 +14,7 @@ function makeBrush(tool, send) {
     const pen = canvas.getContext("2d", { willReadFrequently: true });
     const cursor = { x: SIZE / 2, y: SIZE / 2 };
     const before = []; // what undo brings back
-    let from = null; // where the stroke has come to, or where a rectangle begins
+    let from = null; // the stroke's last point, or the rectangle's first corner
 
     const color = () => getComputedStyle(canvas).getPropertyValue("--ex5-paint").trim() || "#e69f00";
     const pixels = () => pen.getImageData(0, 0, SIZE, SIZE);
@@ -36,7 +36,7 @@ function makeBrush(tool, send) {
         prepare();
         pen.beginPath();
         pen.moveTo(...from);
-        pen.lineTo(to[0] + 0.01, to[1]); // a line of no length would not be drawn
+        pen.lineTo(to[0] + 0.01, to[1]); // a line without length would not be drawn
         pen.stroke();
     }
     function rectangle(to) {
@@ -101,7 +101,7 @@ function makeBrush(tool, send) {
             pen.clearRect(0, 0, SIZE, SIZE);
             finish();
         },
-        draw(mask) { // what the kernel holds, a byte for each pixel
+        draw(mask) { // the kernel's, a byte per pixel
             if (from || !mask?.byteLength) return;
             const dot = h("canvas", { width: 1, height: 1 }).getContext("2d");
             dot.fillStyle = color();

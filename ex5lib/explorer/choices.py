@@ -1,7 +1,8 @@
-"""What can be chosen in the explorer, and the degradations and the λ_w that follow from it."""
+"""What can be chosen in the explorer, and the degradations that follow from it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,13 +10,13 @@ from torch import Tensor, nn
 
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, GaussianBlur, Grayscale, Identity, Inpaint, Noise
-from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, with_found
+from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.restoration.diagnosis import Damage
 
-WEIGHTS = (1e-7, 10.0)  # the default's 10 ** −3 and four decades to either side
+WEIGHTS = (1e-7, 10.0)  # four decades on either side of the default, 1e-3
 
-# {degradation: the fields of Choice that it reads}, in the order in which they are offered.
+# {degradation: the fields of Choice that it reads}, in the order of the page.
 DEGRADATIONS: dict[str, tuple[str, ...]] = {
     "none": (),
     "blur": ("kernel_size", "sigma"),
@@ -27,9 +28,9 @@ DEGRADATIONS: dict[str, tuple[str, ...]] = {
     "jpeg": ("quality",),
     "noise": ("noise_sigma",),
 }
-# Of these D is not what was done to the photo: what is unknown of it is found by the search.
+# In these, D differs from what was done to the photo: the search finds its parameters.
 UNKNOWN = {"unknown blur": UnknownBlur, "faded colours": UnknownColors}
-# The sliders' ranges; what is typed may go beyond them, as far as the degradation allows.
+# The sliders' ranges; typed values may go beyond them, as far as the degradation allows.
 RANGES = {
     "kernel_size": {"label": "kernel size", "unit": "px", "min": 1, "max": 63, "step": 2},
     "sigma": {"label": "σ", "unit": "px", "min": 0.3, "max": 15, "step": 0.05},
@@ -48,16 +49,16 @@ class Choice:
     """Everything that distinguishes one search of an explorer from another.
 
     Attributes:
-        photo: what tells its face from others.
-        damaged: whether the photo itself is degraded, so that nothing is done to it and there is no original.
+        photo: identifies the face.
+        damaged: whether the photo itself is degraded; then nothing is done to it, and there is no original.
         degradation: a name in ``DEGRADATIONS``.
-        kernel_size, sigma: of a blur, px at 256 px; where sigma is None it follows the kernel size.
-        hole: what is removed: a rectangle, or painted pixels, as ``packed`` makes them.
+        kernel_size, sigma: of a blur, px at 256 px; a sigma of None follows the kernel size.
+        hole: what is removed: a rectangle, or painted pixels as ``packed`` returns them.
         fading: of the colours, from 0 to 1.
         factor, quality, noise_sigma: of ``Downsample``, ``Jpeg`` and ``Noise``.
         recipe: its name.
         seed: of the search.
-        answer: 0, or the number of a further answer for the same photo, as ``restore(answers=…)`` counts them.
+        answer: 0, or the number of a further answer for the same photo, as in ``restore(answers=…)``.
         latent_weight: λ_w; None is the task's own.
     """
 
@@ -77,18 +78,19 @@ class Choice:
     latent_weight: float | None = None
 
     def changed(self, **values) -> "Choice":
-        """With other values, as a page sends them. Another degradation brings its own λ_w and the first answer.
+        """With other values, as a page sends them. Another degradation resets λ_w and the answer.
 
         Raises:
-            SettingError: if a value is no number, λ_w is out of range, or there is no such degradation.
+            SettingError: if a value is not a number, λ_w is out of range, or there is no such degradation.
         """
         for name, value in values.items():
             if name in (*_WHOLE, "fading", "noise_sigma") or (name in ("sigma", "latent_weight") and value is not None):
                 values[name] = _number(name, value, whole=name in _WHOLE)
         if (weight := values.get("latent_weight")) is not None:
             if not WEIGHTS[0] <= weight <= WEIGHTS[1]:
-                raise SettingError(f"The latent weight λ_w goes from {WEIGHTS[0]:g} to {WEIGHTS[1]:g} here.")
-            # The browser and Python compute powers of ten that differ in the last digits. For the cache they are one.
+                least, most = WEIGHTS
+                raise SettingError(f"The latent weight λ_w must be between {least:g} and {most:g}, not {weight:g}.")
+            # Powers of ten differ in the last digits between the browser and Python; the cache must not notice.
             values["latent_weight"] = float(f"{weight:.6g}")
         if (kind := values.get("degradation", self.degradation)) not in DEGRADATIONS:
             raise unknown_name("degradation", str(kind), DEGRADATIONS)
@@ -100,20 +102,21 @@ class Choice:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The fields that say what is done to the photo; none where the photo itself has it and the search finds it."""
+        """The fields that say what is done to the photo; none if the search finds what was done to it already."""
         return () if self.damaged and self.degradation in UNKNOWN else DEGRADATIONS[self.degradation]
 
     def searched(self) -> "Choice":
-        """The same without what its degradation does not read: equal for two choices that mean one search."""
+        """The same without what its degradation does not read: equal for choices that mean the same search."""
         unread = {name for names in DEGRADATIONS.values() for name in names} - set(self.reads)
         return replace(self, **{name: getattr(Choice(), name) for name in unread})
 
     def modules(self) -> tuple[nn.Module | None, nn.Module]:
-        """What degrades the photo (None: nothing does) and D, which is applied to the generated image.
+        """What degrades the photo, or None; and D, which is applied to the generated image.
 
         Raises:
             SettingError: if the parameters make no sense together.
         """
+        D: nn.Module
         unknown = UNKNOWN[self.degradation]() if self.degradation in UNKNOWN else None
         if unknown is not None and self.damaged:
             return None, unknown
@@ -129,7 +132,7 @@ class Choice:
             case "inpaint" if isinstance(self.hole, bytes) and not any(self.hole):
                 raise SettingError("Nothing is painted: paint over what is to be filled in, or drag a rectangle.")
             case "inpaint" if isinstance(self.hole, bytes) and all(byte == 255 for byte in self.hole):
-                raise SettingError("Everything is painted, so nothing of the photo is left: erase what is to be kept.")
+                raise SettingError("Everything is painted, so nothing of the photo is left: erase what to keep.")
             case "inpaint":
                 D = Inpaint(mask=unpacked(self.hole)) if isinstance(self.hole, bytes) else Inpaint(*self.hole)
             case "downsample":
@@ -142,10 +145,10 @@ class Choice:
         return None if self.damaged else degraded_by, D if unknown is None else unknown
 
     def applied(self, photo: Tensor) -> tuple[Tensor, bytes]:
-        """The target of a photo's preview [1, 3, S, S], and the mask as 256 × 256 bytes, empty without a hole.
+        """The target for a photo's preview [1, 3, S, S], and the mask as 256 × 256 bytes, empty without a hole.
 
         Raises:
-            SettingError: as ``modules``.
+            SettingError: as in ``modules``.
         """
         degraded_by, D = self.modules()
         if isinstance(D, Inpaint):
@@ -153,7 +156,7 @@ class Choice:
         return photo if degraded_by is None else degraded_by(photo), b""
 
     def in_words(self) -> str:
-        """The degradation for a caption: "blur, kernel size 25, σ 4.1 px", say."""
+        """The degradation as a caption, such as "blur, kernel size 25, σ 4.1 px"."""
         if self.degradation == "none":
             return "not degraded"
         words = [self.degradation]
@@ -166,7 +169,7 @@ class Choice:
         return ", ".join(words) + (" (the photo's own)" if self.damaged else "")
 
     def as_json(self, own_weight: float, own: str) -> dict:
-        """For the page's state, with the task's own λ_w and what to say about it. A painted hole is its mask's."""
+        """For the page's state, with the task's own λ_w and a note on it. A painted hole is left to the mask."""
         values = asdict(self) | ({"hole": None} if isinstance(self.hole, bytes) else {})
         shown = {"reads": list(self.reads), "in_words": self.in_words()}
         return {"choice": values, "own_weight": own_weight, "own": own} | shown
@@ -177,7 +180,7 @@ class Choice:
         return "; ".join([self.in_words(), weight, self.recipe, *other])
 
 
-def _number(name: str, value: object, whole: bool = False) -> float:
+def _number(name: str, value: Any, whole: bool = False) -> float:
     try:
         number = float(value)
         if whole and number != int(number):
@@ -189,17 +192,19 @@ def _number(name: str, value: object, whole: bool = False) -> float:
 
 
 def _faded(strength: float) -> UnknownColors:
-    """Colours that have faded, as those of an old print: towards one brownish tint of less contrast."""
+    """Colours faded like an old print's: towards one brownish tint, with less contrast."""
     if not 0 <= strength <= 1:
-        raise SettingError(f"The fading goes from 0, not at all, to 1, not {strength:g}.")
+        raise SettingError(f"The fading must be between 0 (none) and 1, not {strength:g}.")
     tint = torch.outer(torch.tensor([0.75, 0.65, 0.5]), torch.tensor([0.299, 0.587, 0.114]))
-    faded = {"matrix": torch.lerp(torch.eye(3), tint, strength).tolist()}
-    faded["shift"] = [strength * shift for shift in (0.15, 0.05, -0.1)]
-    return with_found(UnknownColors(), faded).requires_grad_(False)
+    faded = UnknownColors().requires_grad_(False)
+    faded.matrix.lerp_(tint, strength)
+    faded.shift.add_(strength * torch.tensor([0.15, 0.05, -0.1]))
+    return faded
 
 
 def values_of(damage: Damage) -> dict:
-    """The values of a choice that takes a photo to suffer from that damage."""
+    """The values of a choice for a photo with that damage."""
+    values: dict[str, Any]
     match damage.degradation:
         case UnknownBlur():
             values = {"degradation": "unknown blur"}
@@ -218,13 +223,13 @@ def values_of(damage: Damage) -> dict:
 
 
 def packed(mask: Tensor | bytes) -> bytes:
-    """A painted mask as a ``Choice`` holds it: of 256 × 256 pixels one bit each.
+    """A painted mask as a ``Choice`` holds it: one bit for each of 256 × 256 pixels.
 
     Args:
-        mask: anything of 256 × 256 numbers, row by row: 0 keeps a pixel, any other removes it.
+        mask: 256 × 256 numbers, row by row: 0 keeps a pixel, any other removes it.
 
     Raises:
-        SettingError: if there are more or fewer.
+        SettingError: if it has another size.
     """
     pixels = np.frombuffer(mask, np.uint8) if not isinstance(mask, Tensor) else (mask > 0.5).numpy().ravel()
     if pixels.size != REFERENCE_SIZE**2:
@@ -241,7 +246,7 @@ def unpacked(hole: Rectangle | bytes) -> Tensor:
 
 
 def own_weight(weights: Sequence[float]) -> tuple[float, str]:
-    """The λ_w that is shown for a task, of those of its layers, and what to say about it."""
+    """The λ_w to show for a task, given those of its layers, and a note on it."""
     coarse, fine = weights[0], weights[-1]
     if coarse == fine:
         return fine, f"the task's own: {fine:g}"
@@ -249,5 +254,5 @@ def own_weight(weights: Sequence[float]) -> tuple[float, str]:
 
 
 def about(recipes: Iterable[str]) -> dict:
-    """What there is to choose from, for a page, JSON-ready."""
+    """What can be chosen, for a page, JSON-ready."""
     return {"degradations": list(DEGRADATIONS), "ranges": RANGES, "weights": WEIGHTS, "recipes": list(recipes)}

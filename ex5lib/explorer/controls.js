@@ -1,7 +1,7 @@
-// The controls: they send what the user changes, and show what the kernel has made of it.
+// The controls: they send what the user changes, and show the kernel's values.
 
-const PART = 500_000; // bytes of a file that are sent at once
-const SETTLED = 700; // ms after its last change for which a control is the user's and not the kernel's
+const PART = 500_000; // bytes of a file per message
+const SETTLED = 700; // ms after the user's last change in which the kernel does not set a control
 const OF_HOLE = ["top", "left", "height", "width"];
 
 function row(label, ...children) {
@@ -18,7 +18,7 @@ function makeControls({ about, view, send, change, problem, state }) {
         performance.now() - (view.touched[name] ?? -1e9) > SETTLED && !typed.includes(document.activeElement);
     const sigmaOf = (kernelSize) => Number((0.15 * kernelSize + 0.35).toFixed(2));
 
-    // A slider and a typed value, which may go beyond it. A logarithmic one slides along the exponent.
+    // A slider, and a field whose value may go beyond it. With `log`, the slider moves the exponent.
     function slider(name, { label, unit, min, max, step, log }) {
         const to = log ? Math.log10 : Number;
         const from = log ? (x) => Number((10 ** x).toPrecision(2)) : Number;
@@ -62,7 +62,7 @@ function makeControls({ about, view, send, change, problem, state }) {
     }
     async function upload(file) {
         if (file.size > about.max_upload) {
-            return problem(`${file.name} is larger than ${about.max_upload / 1e6} MB: save it smaller, or as JPEG.`);
+            return problem(`${file.name} is larger than ${about.max_upload / 1e6} MB: scale it down or save it as JPEG.`);
         }
         for (let at = 0; at < Math.max(file.size, 1); at += PART) {
             const part = await file.slice(at, at + PART).arrayBuffer();
@@ -86,7 +86,7 @@ function makeControls({ about, view, send, change, problem, state }) {
     const open = button("Upload …", "Choose a photo of a face from this computer", () => file.click());
     const damages = h("div", {});
     const damaged = tick("the photo itself is damaged",
-        "Nothing is done to the photo; there is then no original to compare with.", (on) => change({ damaged: on }));
+        "Nothing is done to the photo, and there is no original to compare with.", (on) => change({ damaged: on }));
 
     const degradation = select("degradation", about.degradations, (value) => {
         view.chosen = false;
@@ -113,30 +113,30 @@ function makeControls({ about, view, send, change, problem, state }) {
         delete view.touched.latent_weight;
         send({ do: "change", latent_weight: null });
     };
-    const own = button("↺ the task's own", "Leave λ_w to the recipe, which knows the task", toOwn);
+    const own = button("↺ the task's own", "Let the recipe choose λ_w for this task", toOwn);
     const ownWords = h("div", { className: "ex5-note" });
     const meaning = h("div", { className: "ex5-note" },
         "Less: nearer to the target. More: nearer to the average face.");
     const recipe = select("recipe", about.recipes, (value) => change({ recipe: value }));
     const seed = h("input", { type: "number", step: 1, min: 0, "aria-label": "seed" });
     seed.onchange = () => change({ seed: Number(seed.value || 0) });
-    const another = button("Another answer", "A further face that fits what the photo shows",
+    const another = button("Another answer", "Another face that fits the photo",
         () => {
             view.tool = "compare"; // to see it
             send({ do: "another" });
         });
     const answer = h("div", { className: "ex5-note" });
 
-    let proposed = ""; // a button that is drawn anew loses its focus, and a click that has begun
+    let proposed = ""; // a redrawn button would lose its focus, and a click in progress
     function setDamages(found) {
         const now = JSON.stringify(found);
         if (now === proposed) return;
         proposed = now;
         damages.replaceChildren(...found.map(({ reason, accepted }, i) => {
-            const title = "The photo itself is damaged like that: look for a face that looks like it when so damaged";
+            const title = "The photo has this damage: find a face that looks like it when damaged in the same way";
             const accept = button("Restore that", title, () => send({ do: "accept", damage: i }));
             accept.hidden = accepted;
-            return h("div", { className: "ex5-damage" }, `This photo seems damaged, since ${reason}. `, accept);
+            return h("div", { className: "ex5-damage" }, `This photo seems damaged: ${reason}. `, accept);
         }));
     }
 

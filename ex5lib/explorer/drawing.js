@@ -1,5 +1,5 @@
-// What the explorer's page is drawn with: elements, the curve and the table of numbers. The page's scripts are joined
-// to one module (page.SCRIPT), which a widget needs.
+// Drawing the explorer's page: elements, the curve and the table of numbers. The page's scripts are joined to one
+// module (page.SCRIPT), because a widget needs that.
 
 function h(tag, properties = {}, ...children) {
     const element = document.createElement(tag);
@@ -36,7 +36,7 @@ function curveSvg(points, steps) {
     const begins = points.filter((point, i) => !i || point[2] !== points[i - 1][2]);
     const stages = begins.map(([step, , px], i) => {
         const at = Number(x(step));
-        const late = at > width - 50; // its words would be cut off
+        const late = at > width - 50; // its label would be cut off
         const line = `<line class="stage" x1="${at}" x2="${at}" y1="${top - 12}" y2="${height - bottom}"/>`;
         return (i ? line : "") + text(late ? at - 3 : at + 3, top - 6, `${px} px`, late ? "end" : "start");
     });
@@ -48,14 +48,14 @@ function curveSvg(points, steps) {
 }
 
 const ROWS = [
-    ["to the target: d", "target", 3, "What the search makes small; side by side only where the task is the same"],
-    ["to the original: d", "distance", 3, "Perceptual distance to the undegraded photo: lower is nearer"],
-    ["to the original: PSNR (dB)", "psnr", 1, "Higher is nearer"],
-    ["to the original: SSIM", "ssim", 3, "Structural similarity; 1 is the same"],
-    ["identity distance", "identity_distance", 2, "Of dlib's face descriptors; below 0.6, one person"],
+    ["to the target: d", "target", 3, "What the search minimises; comparable only for the same task"],
+    ["to the original: d", "distance", 3, "Perceptual distance to the undegraded photo: lower is closer"],
+    ["to the original: PSNR (dB)", "psnr", 1, "Higher is closer"],
+    ["to the original: SSIM", "ssim", 3, "Structural similarity; 1 means identical"],
+    ["identity distance", "identity_distance", 2, "Between dlib's face descriptors; below 0.6, the same person"],
 ];
 
-// The table of numbers; a column for each of result, composite and previous result.
+// The table of numbers, with a column each for result, composite and previous result.
 function numbersTable(columns) {
     const cell = (column, key, digits) => {
         if (column.pending && key !== "target") return "…";
@@ -66,8 +66,8 @@ function numbersTable(columns) {
     const rows = ROWS.filter(isThere).map(([label, key, digits, title]) =>
         h("tr", {}, h("th", { scope: "row", title, textContent: label }),
             ...columns.map((column) => h("td", { textContent: cell(column, key, digits) }))));
-    const notes = [columns[0].original ? "Identity distance below 0.6: dlib takes the two for one person."
-        : "Of a damaged photo there is no original to compare with."];
+    const notes = [columns[0].original ? "Identity distance below 0.6: dlib takes them for the same person."
+        : "For a damaged photo there is no original to compare with."];
     const [first, ...more] = columns[0].found;
     if (first) notes.unshift([`Found: ${first}`, ...more].join("\n"));
     const table = h("table", {}, h("tr", {}, h("td"), ...head), ...rows);

@@ -1,6 +1,6 @@
-"""What an explorer does: it searches, cancels, remembers, aligns and saves, and puts what is to be seen on a board.
+"""What an explorer does: it searches, cancels, remembers, aligns and saves, and writes what to show on a board.
 
-The pages (``explorer``) show the board, and send what their user does to ``Exploration.handle``.
+The pages show the board, and send what their user does to ``Exploration.handle``.
 """
 
 import logging
@@ -33,11 +33,11 @@ ACTIONS = (
 class Exploration:
     """Searches for what is chosen, in a thread of its own.
 
-    Run starts a search. From then on a changed choice cancels it and starts another, until Stop. A result that is there
-    already is shown at once.
+    Run starts a search. From then on, a changed choice cancels it and starts another, until Stop. A choice that has a
+    result already shows it immediately.
 
     Args:
-        searcher: what searches, with a generator and recipes to choose from.
+        searcher: with a generator and recipes to choose from.
         face: the photo's face, undegraded or damaged itself.
         choice: where the controls start.
         name: of the photo.
@@ -51,8 +51,10 @@ class Exploration:
         status: the status line.
     """
 
-    # The one that may be searching: a second search would only slow down both.
-    _active: ClassVar[weakref.ref | None] = None
+    # The one that may be searching: a second search would only slow both down.
+    _active: ClassVar[weakref.ref["Exploration"] | None] = None
+    _phase: str
+    _stale: list[str]
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class Exploration:
         self._searcher, self._size, self._out = searcher, searcher.G.img_resolution, Path(out)
         self.board, self.shelf, self.choice = Board(), Shelf(), choice
         self.status, self._error, self._own = "Press Run.", False, (recipes[choice.recipe].latent_weight, "")
-        # The worker and the pages' threads share everything here; whoever changes it holds the lock.
+        # The worker and the pages' threads share everything here; hold the lock to change it.
         self._lock = threading.RLock()
         self._worker = Worker(self._lock, self._failed)
         self._live = self._stopping = False
@@ -85,15 +87,16 @@ class Exploration:
         return self.shelf.shown.done if self.shelf.shown else None
 
     def begin(self, choice: Choice, done: Restoration | None = None) -> None:
-        """Begin again: with another choice, if it is another, and with a result that is there already."""
+        """Start over if the choice is another, and take in a result that exists already."""
         with self._lock:
             choice = replace(choice, photo=self._first.photo)
-            new = done is not None and all(found.done is not done for found in self.shelf.found)
-            if choice != self._first or new:
+            if done is not None and any(found.done is done for found in self.shelf.found):
+                done = None
+            if choice != self._first or done is not None:
                 self._cancel()
                 self._first, self._subject, self.choice = choice, self._given, choice
                 self._settle()
-            if new:
+            if done is not None:
                 found = Found.of(choice, self._subject, done)
                 found.quality = done.metrics
                 self.shelf.add(found)
@@ -102,20 +105,20 @@ class Exploration:
     # What a page can ask for.
 
     def handle(self, message: dict, data: bytes = b"") -> None:
-        """Do what a page asks for: {"do": one of ``ACTIONS``, …}. What is wrong is said in the status line."""
+        """Do what a page asks for: {"do": one of ``ACTIONS``, …}. The status line says what goes wrong."""
         with self._lock:
             self._heard += 1
             try:
                 arguments = dict(message) | ({"data": data} if data else {})
                 name = arguments.pop("do")
                 if name not in ACTIONS:
-                    raise SettingError("The page asked for something that there is not: reload it.")
+                    raise SettingError("The page asked for something unknown: reload it.")
                 getattr(self, name)(**arguments)
-            except Exception as error:  # raised further, it would end the page's conversation
+            except Exception as error:  # otherwise it would end the page's connection
                 self._complain(error)
 
     def greet(self) -> None:
-        """Answer a page that wants to know whether anybody is there."""
+        """Answer a page that wants to know whether the kernel is there."""
         self._say(self.status, self._error)
 
     def change(self, **values: object) -> None:
@@ -129,13 +132,13 @@ class Exploration:
                 self._settle()
 
     def paint(self, data: bytes, stroke: int = 0) -> None:
-        """Take a painted mask, 256 × 256 bytes; its page counts its strokes, and learns from the number what came."""
+        """Take a painted mask, 256 × 256 bytes; the stroke's number tells its page which one is shown."""
         with self._lock:
             self._stroke = stroke
             self.change(hole=packed(data))
 
     def accept(self, damage: int) -> None:
-        """Take the photo to suffer from one of the damages that were found in it."""
+        """Treat the photo as damaged in one of the ways that were found."""
         with self._lock:
             if not 0 <= damage < len(self._subject.damages):
                 raise SettingError("Nothing of that kind was found in this photo: choose a degradation yourself.")
@@ -143,7 +146,7 @@ class Exploration:
 
     def run(self) -> None:
         """Search for what is chosen."""
-        other = Exploration._active and Exploration._active()
+        other = Exploration._active() if Exploration._active else None
         if other is not None and other is not self:
             other.stop("Stopped, because another explorer began to search.")
         Exploration._active = weakref.ref(self)
@@ -152,7 +155,7 @@ class Exploration:
             self._settle()
 
     def stop(self, why: str = "Stopped.") -> None:
-        """End the search: the page says so at once, and the best result so far follows when its step is done."""
+        """End the search: the page says so immediately; the best result so far follows after the current step."""
         with self._lock:
             live, self._live = self._live, False
             if self._phase == "starting":
@@ -168,13 +171,13 @@ class Exploration:
                 self.greet()
 
     def another(self) -> None:
-        """Search for another answer: a further face that fits what the photo shows."""
+        """Search for another answer: one more face that fits the photo."""
         with self._lock:
             self.choice = replace(self.choice, answer=self.choice.answer + 1)
             self.run()
 
     def reset(self) -> None:
-        """Put the controls where they were at first, for the present photo; results are kept."""
+        """Put the controls back to where they started, for the current photo; results are kept."""
         with self._lock:
             self._live = False
             self.choice = replace(self._first, photo=self.choice.photo)
@@ -191,7 +194,7 @@ class Exploration:
             self._show(found, "Back to an earlier result")
 
     def save(self) -> None:
-        """Save the result that is shown, with all its figures and numbers, into a new folder."""
+        """Save the result that is shown, with all figures and numbers, to a new folder."""
         with self._lock:
             if self.shelf.shown is None:
                 raise SettingError("There is no result to save yet: press Run.")
@@ -203,7 +206,7 @@ class Exploration:
         self._look_for_faces(name, sample_photo(name))
 
     def upload(self, name: str, size: int, at: int, data: bytes = b"") -> None:
-        """Take the next part of a photo's file: ``size`` bytes in all, of which this one begins at ``at``."""
+        """Take the next part of a photo's file of ``size`` bytes; this part begins at ``at``."""
         name, content = Path(name).name, self._upload.part(name, size, at, data)
         if content is None:
             self._say(f"Receiving {name}: {100 * (at + len(data)) // size} % …")
@@ -219,13 +222,13 @@ class Exploration:
             self._take(self._subjects[face])
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait, ``timeout`` seconds at most for each, until the worker and the measuring are done; whether they are."""
+        """Wait at most ``timeout`` seconds each for the worker and the measuring; returns whether both are done."""
         done = self._worker.wait(timeout)
         if self._measuring is not None:
             self._measuring.join(timeout)
         return done and not (self._measuring and self._measuring.is_alive())
 
-    # What follows from it.
+    # Consequences.
 
     def _say(self, text: str, error: bool = False) -> None:
         self.status, self._error = text, error
@@ -244,8 +247,8 @@ class Exploration:
         self.board.put(progress={})
 
     def _settle(self) -> None:
-        """After any change: cancel, show what the choice means, and its result, or search for it, or wait for Run."""
-        if self._phase == "aligning":  # the change is one for the photo that is to come
+        """After any change: cancel, show what the choice means, then show its result, search for it or wait for Run."""
+        if self._phase == "aligning":  # the change is for the next photo
             if self._show_target():
                 self._say(self._looking)
             return
@@ -255,7 +258,7 @@ class Exploration:
         if found := self.shelf.of(self.choice, stopped=not self._live):
             self._show(found, "Stopped before" if found.done.stopped else "Found before")
             return
-        if self.shelf.shown and not self._live:  # in place of what a cancelled search has left
+        if self.shelf.shown and not self._live:  # instead of what a cancelled search left
             self.board.put(**self.shelf.pictures, curve=self.shelf.shown.curve)
         self._stale = ["result", "composite"] if self.board.values["result"] else []
         if self._live:
@@ -267,7 +270,7 @@ class Exploration:
 
     def _show_target(self) -> bool:
         """Show the photo and the target; returns whether the choice makes sense."""
-        if self._subject not in self._subjects:  # they are another photo's
+        if self._subject not in self._subjects:  # they belong to another photo
             self._subjects = []
             self.board.put(faces=[])
         small = preview(self._subject.face.image)
@@ -283,14 +286,14 @@ class Exploration:
         return True
 
     def _show(self, found: Found, how: str) -> None:
-        """Show a result; its numbers follow if they have not been computed yet."""
+        """Show a result; numbers that are not computed yet will follow."""
         self.shelf.show(found)
         self._stale, self._phase = [], "idle"
         self.board.put(**self.shelf.pictures, **self.shelf.numbers, curve=found.curve, progress={})
         self._say(f"{how}: {found.search_in_words()}.")
 
     def _search(self, choice: Choice, generation: int) -> None:
-        """The worker's job: search for a choice, show how it goes, and keep what is found."""
+        """The worker's job: search for a choice, show the progress, and keep the result."""
         subject, next_frame = self._subject, 0.0
 
         def after_step(step: Step) -> bool:
@@ -310,7 +313,7 @@ class Exploration:
             if self._worker.is_current(generation):
                 self._stopping = False
                 self._show(found, "Stopped, best so far" if done.stopped else "Done")
-        # Numbers take seconds, and cannot be cancelled: the next search does not wait for them.
+        # Numbers take seconds and cannot be cancelled, so the next search does not wait for them.
         self._measuring = aside(partial(self._measure, found), self._complain)
 
     def _measure(self, found: Found) -> None:
@@ -330,19 +333,20 @@ class Exploration:
         )
 
     def _failed(self, error: Exception) -> None:
-        """A job has failed: its page goes back to what was there before."""
+        """A job has failed: go back to what was shown before."""
         self._cancel()
         self._live = False
         self._settle()
         self._complain(error)
 
     def _complain(self, error: Exception) -> None:
-        known = isinstance(error, Ex5Error | OSError)
-        if not known:
+        if isinstance(error, Ex5Error | OSError):
+            text = sentence(error)
+        else:
+            text = f"This failed unexpectedly ({type(error).__name__}: {error})."
             logging.getLogger(__name__).error("An explorer failed.", exc_info=error)
         with self._lock:
-            unexpected = f"This failed unexpectedly ({type(error).__name__}: {error})."
-            self._say(sentence(error) if known else unexpected, error=True)
+            self._say(text, error=True)
 
     def _look_for_faces(self, name: str, source: bytes | Path) -> None:
         with self._lock:
@@ -354,7 +358,7 @@ class Exploration:
             self._say(self._looking)
 
     def _align(self, name: str, source: bytes | Path, generation: int) -> None:
-        """The worker's job: find the faces of a photo; the present photo stays if there is none."""
+        """The worker's job: find the faces of a photo; the current photo stays if there are none."""
         found, faces, sure = find_subjects(name, source, self._size)
         with self._lock:
             self._worker.check(generation)
@@ -364,7 +368,7 @@ class Exploration:
             self.choice = replace(self.choice, damaged=False)  # that was another photo
             self._take(found[0])
             if not sure:
-                self._say(f"It is not sure that this is a face: press Run if it is one, or choose another than {name}.")
+                self._say(f"{name} may not show a face here: press Run if it does, or choose another photo.")
 
     def _take(self, subject: Subject) -> None:
         """Explore another face, with the same settings."""
@@ -373,7 +377,7 @@ class Exploration:
         self._settle()
 
     def _save(self, found: Found) -> None:
-        """Beside the worker: save a result into a folder of its own."""
+        """Beside the worker: save a result to a folder of its own."""
         folder = found.save(self._out)
         with self._lock:
             self.shelf.saved = folder

@@ -1,15 +1,15 @@
-// The explorer's page. It draws the values of a model (a widget's in a notebook, a server's through page.js) and sends
+// The explorer's page. It draws the values of a model (a widget in a notebook, or a server through page.js) and sends
 // what the user does: {do: "run"}, {do: "change", degradation: "blur"} and so on, as Exploration.handle takes them.
 
 const SILENCE = 10_000; // ms without an answer after which something must be wrong
 const NOBODY = "There is no answer: another cell is running, or the kernel was restarted. If so, run this cell again.";
 const HINTS = [
     "Choose a photo of a face, or keep this one.",
-    "Choose what is done to it: blur it, take its colours, paint a hole. The target shows it.",
-    "Press Run: the generator's faces are searched for one that looks like the target when the same is done to it.",
-    "Drag over the picture to compare, and move λ_w: each change searches anew, until Stop.",
+    "Choose what is done to it: blur it, remove its colours, paint a hole. The target shows the effect.",
+    "Press Run: this searches for a face of the generator that looks like the target when the same is done to it.",
+    "Drag over the picture to compare, and move λ_w: each change starts a new search, until Stop.",
 ];
-const OFTEN = 80; // ms between two values of a slider that is dragged
+const OFTEN = 80; // ms between two values from a dragged slider
 
 function render({ model, el }) {
     const root = h("div", { className: "ex5" });
@@ -37,7 +37,7 @@ function render({ model, el }) {
         queued = null;
         if (values) send({ do: "change", ...values });
     }
-    function ask(name, more = {}) { // after what has been changed before
+    function ask(name, more = {}) { // after earlier changes
         flush();
         send({ do: name, ...more });
     }
@@ -65,8 +65,8 @@ function render({ model, el }) {
         run: button("▶ Run", "Search with these settings", run, { className: "ex5-primary" }),
         stop: button("■ Stop", "Keep the best image so far; changes then wait for Run", () => ask("stop")),
         save: button("Save", "Save the result that is shown: images, figures, numbers, latent", () => ask("save")),
-        download: button("Download", "Take the saved folder to this computer, as a ZIP file", () => ask("download")),
-        reset: button("Reset", "Put all controls where they were at first; results are kept", reset),
+        download: button("Download", "Download the saved folder as a ZIP file", () => ask("download")),
+        reset: button("Reset", "Put all controls back to where they started; results are kept", reset),
     };
     const status = h("div", { className: "ex5-status", role: "status" });
     const bar = h("progress", { max: 1, value: 0, "aria-label": "time" });
@@ -74,7 +74,7 @@ function render({ model, el }) {
     const progress = h("div", { className: "ex5-progress" }, bar, words);
     const curve = h("div", { className: "ex5-curve" });
     const curveNote = h("div", { className: "ex5-note" },
-        "Perceptual distance d to the target. At another size it is another measure.");
+        "Perceptual distance d to the target. Values at different sizes are not comparable.");
     const hints = h("ol", { className: "ex5-hints" }, ...HINTS.map((hint) => h("li", {}, hint)));
     const table = h("div", { className: "ex5-numbers" });
     const past = h("div", { className: "ex5-strip", role: "group", "aria-label": "earlier results" });
@@ -156,7 +156,7 @@ function render({ model, el }) {
     const heard = { ...drawn, "msg:custom": receive };
     for (const [event, handler] of Object.entries(heard)) model.on(event, handler);
 
-    // A notebook's theme is not the browser's: what counts is whether the text around here is light.
+    // A notebook's theme may differ from the browser's: what counts is whether the text here is light.
     function theme() {
         const [r, g, b] = getComputedStyle(el).color.match(/[\d.]+/g)?.map(Number) ?? []; // none before it is on a page
         root.dataset.theme = 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "dark" : "light";
@@ -170,7 +170,7 @@ function render({ model, el }) {
     theme();
     Object.values(drawn).forEach((draw) => draw());
     send({ do: "greet" });
-    const settled = setInterval(() => queued || drawState(), 1000); // the kernel's values, when the user has let go
+    const settled = setInterval(() => queued || drawState(), 1000); // the kernel's values, once the user lets go
     return () => {
         for (const [event, handler] of Object.entries(heard)) model.off(event, handler);
         themes.disconnect();

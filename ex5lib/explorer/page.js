@@ -1,5 +1,5 @@
-// The model of a page of its own, with the few methods of a widget's that explorer.js uses. It asks the server for
-// changes, one question at a time, and posts messages in order.
+// The model of a served page, with the methods of a widget's model that explorer.js uses. It asks the server for
+// changes, one request at a time, and posts messages in order.
 
 const GONE = "The program behind this page does not answer: start it again, and open the address that it prints.";
 

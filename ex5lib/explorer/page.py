@@ -1,8 +1,8 @@
-"""The explorer as a page of its own: a small server on this machine, for people without Jupyter and for Colab.
+"""The explorer as a web page: a small server on this machine, for use without Jupyter and on Colab.
 
-It listens on 127.0.0.1 only, and every request must bring the token that is in the page's address: other users of the
-machine, and other pages in the browser, do not know it. A page asks again and again what has changed on the board, so
-that it may be closed, reloaded or opened twice while the search goes on.
+It listens on 127.0.0.1 only, and every request needs the token from the page's address, which other users of the
+machine and other pages in the browser do not know. A page keeps asking what has changed on the board, so it may be
+closed, reloaded or opened twice while the search goes on.
 """
 
 import base64
@@ -27,11 +27,11 @@ from ex5lib.inversion.recipes import pick_recipe
 from ex5lib.weights import load_generator
 
 _HERE = Path(__file__).parent
-# A widget's script is one module, so these are joined to one; page.js is only this server's.
+# A widget's script must be one module, so these are joined; page.js is for this server only.
 _PARTS = ("drawing", "brush", "controls", "picture", "explorer")
 SCRIPT = "\n".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in _PARTS)
 STYLE = (_HERE / "explorer.css").read_text(encoding="utf-8")
-_LONGEST_WAIT = 10.0  # seconds for which a page's question may wait for a change
+_LONGEST_WAIT = 10.0  # seconds that a request may wait for a change
 _MAX_BODY = 8_000_000  # bytes; files come in smaller parts
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -52,10 +52,10 @@ class PageServer(ThreadingHTTPServer):
 
     Args:
         exploration: what the page shows.
-        port: 0 takes any that is free.
+        port: 0 takes any free one.
 
     Attributes:
-        token: what a request must bring.
+        token: needed in every request.
         address: of the page, with the token.
 
     Raises:
@@ -70,12 +70,12 @@ class PageServer(ThreadingHTTPServer):
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
-            raise FileError(f"The page cannot have port {port} ({error.strerror}): name another by --port.") from None
+            raise FileError(f"The page cannot use port {port} ({error.strerror}): choose another --port.") from None
         threading.Thread(target=self.serve_forever, name="ex5lib page", daemon=True).start()
 
     @property
     def path(self) -> str:
-        """Of the page, with the token."""
+        """The page's path, with the token."""
         return f"/?token={quote(self.token)}"
 
     @property
@@ -102,14 +102,14 @@ def show_page(
     out: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Serve an explorer of a photo until Ctrl-C; arguments as on the command line, ``say`` prints a line.
+    """Serve a photo's explorer until Ctrl-C; arguments as on the command line, ``say`` prints a line.
 
     Raises:
         FaceError, FileError, SettingError, WeightsError, DeviceError: before the page is served.
     """
     recipes = offered(pick_recipe(recipe, num_steps=num_steps), num_steps=num_steps)
     pick_device(device)
-    say("loading the generator, and looking for a face …")
+    say("loading the generator and looking for a face …")
     G = load_generator(generator, device)
     subject = load_face(photo, face=face, aligned=aligned, size=G.img_resolution)
     searcher = Searcher(G, recipes, device=device)
@@ -177,13 +177,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(b"{}")
 
     def _asked(self) -> tuple[str | None, dict[str, str]]:
-        """The path and the query of a request; no path, and an answer, if it lacks the token."""
+        """The path and the query of a request; without the token it is answered here, and the path is None."""
         url = urlsplit(self.path)
         asked = {name: values[0] for name, values in parse_qs(url.query).items()}
         if secrets.compare_digest(asked.get("token", "").encode(), self.server.token.encode()):
             return url.path, asked
         self.close_connection = True
-        text = b"This page needs the token in the address that was printed when it was started."
+        text = b"This page needs the token from the address that was printed when it was started."
         self._answer(text, "text/plain", HTTPStatus.FORBIDDEN)
         return None, {}
 
@@ -205,8 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: a page asks several times a second."""
+        """Log nothing: a page sends several requests a second."""
 
 
-def _base64(value: object) -> dict[str, str]:
+def _base64(value: bytes) -> dict[str, str]:
     return {"base64": base64.b64encode(value).decode()}

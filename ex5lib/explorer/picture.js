@@ -1,4 +1,4 @@
-// The picture: a wipe between any two, or the photo with the mask that is painted on it; below it tools and the strip.
+// The picture: a wipe between any two, or the photo with the painted mask; below it, the tools and the strip.
 
 const PICTURES = ["photo", "target", "result", "composite", "previous"];
 const SIDES = { left: "◧", right: "◨" };
@@ -14,7 +14,7 @@ function makePicture({ view, send, state, model }) {
         className: "ex5-handle", role: "slider", tabIndex: 0, "aria-label": "wipe between two pictures",
         "aria-valuemin": 0, "aria-valuemax": 100,
     });
-    let strokes = 0; // what the kernel shows of an earlier one would take back those painted since
+    let strokes = 0; // a mask from before the last stroke is not drawn: it would undo that stroke
     const brush = makeBrush(() => view.tool, (mask) => {
         strokes = Math.max(strokes, state().stroke) + 1;
         send({ do: "paint", stroke: strokes }, mask);
@@ -54,7 +54,7 @@ function makePicture({ view, send, state, model }) {
         if (to === undefined) return;
         wipe(to);
         event.preventDefault();
-        event.stopPropagation(); // a notebook has a use for arrows, too
+        event.stopPropagation(); // notebooks use the arrow keys, too
     };
 
     function pick(tool) {
@@ -62,10 +62,10 @@ function makePicture({ view, send, state, model }) {
         draw();
     }
     const tools = Object.entries(TOOLS).map(([tool, words]) => {
-        const title = tool === "compare" ? "Compare two pictures" : `Paint what is to be filled in: ${tool}`;
+        const title = tool === "compare" ? "Compare two pictures" : `Paint what to fill in: ${tool}`;
         return button(words, title, () => pick(tool), { value: tool });
     });
-    const undo = button("undo", "Take back the last stroke", brush.undo);
+    const undo = button("undo", "Undo the last stroke", brush.undo);
     const clear = button("clear", "Erase the whole mask", () => {
         if (view.tool === "compare") pick("brush");
         brush.clear();
@@ -98,7 +98,7 @@ function makePicture({ view, send, state, model }) {
         urls[name] = bytes?.byteLength ? URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" })) : "";
         cards[name].card.hidden = !urls[name];
         if (urls[name]) cards[name].image.src = urls[name];
-        if (old) setTimeout(() => URL.revokeObjectURL(old), 2000); // it may still be being drawn
+        if (old) setTimeout(() => URL.revokeObjectURL(old), 2000); // it may still be in use
         draw();
     }
     function draw() {

@@ -1,4 +1,4 @@
-"""The explorer's searches: how a choice becomes one, what is seen of it, and how long it still takes."""
+"""The explorer's searches: how a choice becomes one, what it shows, and how much time is left."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,20 +22,20 @@ from ex5lib.inversion.stages import Stage
 from ex5lib.restoration.pipeline import Restoration, another_face, restore_faces
 from stylegan2_ada.generator import Generator
 
-LIVE_SIZE = 256  # px at which images are shown during a search: at full size a composite would take too long
+LIVE_SIZE = 256  # px of images during a search: a composite at full size would take too long
 _POINTS = 300  # of a curve
 _EARLY = (0, 0.1, 0.2, 0.4)  # shares of the steps whose images are kept
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """How a search stands after a step.
+    """The state of a search after a step.
 
     Attributes:
-        image: [1, 3, S, S], as small as the step's preview.
-        show: makes of it what is shown.
+        image: [1, 3, S, S], at the size of the step's preview.
+        show: turns it into what is shown.
         progress: for the page, JSON-ready: the share of the time that has passed, and words.
-        curve: so far, as ``curve_of`` makes it.
+        curve: so far, as ``curve_of`` returns it.
     """
 
     image: Tensor
@@ -44,22 +44,22 @@ class Step:
     curve: dict
 
     def images(self) -> tuple[Tensor, Tensor | None]:
-        """What to show: the image and, where a part of the photo is known, its composite."""
-        return self.show(resize_area(self.image.clamp(-1, 1), LIVE_SIZE).cpu())  # small, before it leaves a GPU
+        """What to show: the image and, if part of the photo is known, its composite."""
+        return self.show(resize_area(self.image.clamp(-1, 1), LIVE_SIZE).cpu())  # shrunk before it leaves a GPU
 
 
 def offered(chosen: Recipe, *, start: Start = None, **settings) -> dict[str, Recipe]:
-    """{name: recipe} to choose from: the chosen one and, with the same settings, those of the others that take them."""
+    """{name: recipe} to choose from: the chosen one, and the others that take the same settings."""
     recipes = {}
     for name, recipe in RECIPES.items():
         with suppress(SettingError):
-            if recipe is not SMOKE:  # of which nobody should expect a likeness
+            if recipe is not SMOKE:  # only a test
                 recipes[name] = pick_recipe(recipe, start=start, **settings)
     return recipes | {chosen.name: chosen}
 
 
 class Searcher:
-    """Searches for choices with one generator, and keeps what all its searches need.
+    """Searches for choices with one generator, and keeps what its searches share.
 
     Args:
         G: the generator.
@@ -80,14 +80,14 @@ class Searcher:
         compile: bool | str = False,
     ):
         self.G, self.recipes = G, recipes
-        self.distance = distance or PerceptualDistance(device=device)  # loaded once, not for every search
+        self.distance = distance or PerceptualDistance(device=device)  # loaded only once
         self._given, self._start, self._device, self._dtype, self._compile = statistics, start, device, dtype, compile
         self._statistics: dict[tuple[int, int], LatentStatistics] = {}
         self._plans: dict[Choice, Plan] = {}
         self._learned: dict[int, float] = {}
 
     def plan(self, choice: Choice) -> Plan:
-        """The plan of its search, but with the task's own latent weight.
+        """The plan of a choice's search, but with the task's own latent weight.
 
         Raises:
             SettingError: if the choice makes no sense.
@@ -109,7 +109,7 @@ class Searcher:
             after_step: called after every step; returning True ends the search, and so does an exception.
 
         Returns:
-            the result; and {step: image [1, 3, S, S]} from early in the search, as small as they were.
+            the result; and {step: image [1, 3, S, S]} from early in the search, at the size of their previews.
         """
         degraded_by, D = choice.modules()
         recipe, plan = self.recipes[choice.recipe], self.plan(choice)
@@ -131,7 +131,7 @@ class Searcher:
             return after_step(Step(image, show, progress, curve_of(curve, report["num_steps"])))
 
         statistics = self._given or self._statistics.get((recipe.w_avg_samples, choice.seed))
-        if statistics is None:  # takes a second, and is the same for every search
+        if statistics is None:  # takes a second, and is the same for every search with this seed
             statistics = latent_statistics(self.G, num_samples=recipe.w_avg_samples, seed=choice.seed)
             self._statistics[recipe.w_avg_samples, choice.seed] = statistics
         start, seed = self._start, choice.seed + choice.answer
@@ -142,13 +142,13 @@ class Searcher:
             distance=self.distance, already_degraded=choice.damaged, degraded_by=degraded_by, start=start, seed=seed,
             statistics=statistics, device=self._device, dtype=self._dtype, compile=self._compile, progress=False,
             callback=callback,
-            snapshots=(),  # one at full size takes longer than many of the steps on previews
+            snapshots=(),  # one at full size takes longer than many steps on previews
         )  # fmt: skip
         return done, early
 
 
 def curve_of(steps: Sequence[tuple[float, int]], num_steps: int) -> dict:
-    """The curve of a search for the page, JSON-ready, of (d, px) of all its steps: the points are [step, d, px]."""
+    """The curve of a search for the page, JSON-ready, from (d, px) of all its steps; the points are [step, d, px]."""
     points = [[i, round(float(d), 4), int(size)] for i, (d, size) in enumerate(steps, start=1)]
     every = -(-len(points) // _POINTS) or 1
     return {"points": [*points[:-1][::every], *points[-1:]], "steps": num_steps}
@@ -157,9 +157,9 @@ def curve_of(steps: Sequence[tuple[float, int]], num_steps: int) -> dict:
 def live_composite(
     photo: Tensor, degraded_by: nn.Module, D: nn.Module
 ) -> Callable[[Tensor], tuple[Tensor, Tensor | None]]:
-    """What makes of a preview [1, 3, S, S] the image to show and, where a part of the photo is known, its composite.
+    """A function from a preview [1, 3, S, S] to the image to show and, if part of the photo is known, its composite.
 
-    As long as D's unknown parameters are being looked for, nobody knows which part.
+    While D's unknown parameters are being searched, no part counts as known.
     """
     compose = compositor(D)
     if compose is None or unknown_parameters(D):
@@ -175,16 +175,19 @@ def live_composite(
 
 
 class Clock:
-    """How far a search has come, by time and not by steps: a step at full size takes several times an early one.
+    """The progress of a search in time, not in steps: a step at full size takes several times as long as an early one.
 
-    What a step of each size takes is learned from the steps themselves, and kept for the next search. Until a size has
-    been seen, it is guessed from the nearest one that has.
+    The duration of a step at each size is learned from the steps, and kept for the next search. A size not seen yet is
+    estimated from the nearest one.
 
     Attributes:
-        learned: {px: seconds a step}; one dictionary may serve many clocks.
+        learned: {px: seconds per step}; clocks can share it.
+        share: of the time that has passed.
+        seconds_left: None until the first estimate.
     """
 
-    _GROWTH = 0.75  # seconds a step grow about as px to this power
+    _GROWTH = 0.75  # the seconds per step grow about as px to this power
+    seconds_left: float | None
 
     def __init__(self, stages: Sequence[Stage], full_size: int, learned: dict[int, float]):
         self._left = [(stage.size or full_size, stage.num_steps) for stage in stages]
@@ -193,7 +196,7 @@ class Clock:
         self.learned, self.share, self.seconds_left = learned, 0.0, None
 
     def step(self, size: int, seconds: float) -> None:
-        """Note that a step at ``size`` px was done, ``seconds`` after the search began."""
+        """Note a step at ``size`` px, done ``seconds`` after the search began."""
         while self._left and not self._left[0][1]:
             self._left.pop(0)
         if self._left:
@@ -204,8 +207,8 @@ class Clock:
             self.learned[size] = median(recent[-9:])
         self._last = seconds
         if self.learned:
-            self.seconds_left = sum(steps * self._cost(px) for px, steps in self._left)
-            self.share = max(self.share, seconds / (seconds + self.seconds_left or 1.0))
+            left = sum(steps * self._cost(px) for px, steps in self._left)
+            self.share, self.seconds_left = max(self.share, seconds / (seconds + left or 1.0)), left
 
     def _cost(self, size: int) -> float:
         nearest = min(self.learned, key=lambda known: abs(known - size))
@@ -213,7 +216,7 @@ class Clock:
 
 
 def time_in_words(seconds: float | None) -> str:
-    """ "12 s", "1 min 20 s", "12 min": as exact as an estimate deserves."""
+    """ "12 s", "1 min 20 s", "12 min": no more exact than an estimate is."""
     if seconds is None:
         return "…"
     seconds = round(seconds)

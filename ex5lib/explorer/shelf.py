@@ -5,10 +5,12 @@ import zipfile
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from ex5lib.degradations.unknown import UnknownBlur
+from ex5lib.degradations.known import GaussianBlur
+from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
 from ex5lib.errors import FileError, SettingError
 from ex5lib.explorer.choices import Choice, own_weight
 from ex5lib.explorer.searching import curve_of, time_in_words
@@ -25,13 +27,15 @@ RESULTS_KEPT = 16  # about 30 MB each, mostly images at full size
 
 @dataclass(eq=False)
 class Found:
-    """A result: of which choice, of which photo, and what the page shows of it.
+    """A result: its choice, its photo, and what the page shows of it.
 
     Attributes:
-        number: counts all results of an exploration, from 1.
+        number: counts the results of an exploration, from 1.
         choice, subject, done: what was chosen, for which face, and what was found.
-        early: {step: image [1, 3, S, S]} from early in the search, as small as they were.
-        quality: ``Restoration.metrics``, None until they are computed, which takes seconds.
+        early: {step: image [1, 3, S, S]} from early in the search, at the size of their previews.
+        pictures: JPEGs of result and composite; the latter is empty if there is none.
+        thumbnail: address of a small JPEG.
+        quality: ``Restoration.metrics``; None until they are computed, which takes seconds.
     """
 
     number: int
@@ -45,7 +49,7 @@ class Found:
 
     @classmethod
     def of(cls, choice: Choice, subject: Subject, done: Restoration, early: dict[int, Tensor] | None = None) -> "Found":
-        """With its pictures made, which takes a moment."""
+        """A result with its pictures, which takes a moment."""
         pictures = {"result": jpeg(done.result, PICTURE_SIZE), "composite": b""}
         if done.composite is not None:
             pictures["composite"] = jpeg(done.composite, PICTURE_SIZE)
@@ -57,7 +61,7 @@ class Found:
         return self.pictures["composite"] or self.pictures["result"]
 
     def measure(self) -> None:
-        """Compute its numbers, which takes seconds; there are none if that fails."""
+        """Compute the numbers, which takes seconds; if that fails, there are none."""
         try:
             self.quality = self.done.metrics
         finally:
@@ -65,12 +69,12 @@ class Found:
 
     @property
     def curve(self) -> dict:
-        """Of the search, for the page."""
+        """The search's curve, for the page."""
         history, num_steps = self.done.run.history, self.done.run.settings["num_steps"]
         return curve_of(list(zip(history["distance"], history["size"], strict=True)), num_steps)
 
     def entry(self) -> dict:
-        """For the strip of results, JSON-ready: number, picture, and what it is and how good, in words."""
+        """For the strip of results, JSON-ready: number, picture, and in words what it is and how good."""
         best = "result" if self.done.composite is None else "composite"
         identity = (self.quality or {}).get(f"{best} and original", {}).get("identity_distance")
         words = f"{self.number}: {self.subject.name}, {self.choice}; d to the target {self.done.run.distance:.3f}"
@@ -80,12 +84,13 @@ class Found:
         return {"number": self.number, "picture": self.thumbnail, "words": words, "short": short}
 
     def found_in_words(self) -> list[str]:
-        """What was unknown of the degradation and was found, line by line, beside what it was if that is known."""
-        if not self.done.run.settings["found"]:
-            return []
+        """What was found of an unknown degradation, line by line, and what it was if that is known."""
         D, degraded_by = self.done.degradation, self.choice.modules()[0]
         if isinstance(D, UnknownBlur):
-            return [f"σ {D.sigma:.2f} px" + ("" if degraded_by is None else f" (it was {degraded_by.sigma:.2f} px)")]
+            was = f" (it was {degraded_by.sigma:.2f} px)" if isinstance(degraded_by, GaussianBlur) else ""
+            return [f"σ {D.sigma:.2f} px{was}"]
+        if not isinstance(D, UnknownColors):
+            return []
         words = "a map of the colours"
         if degraded_by is not None:
             small = resize_area(self.subject.face.image, _COLORS_SIZE).clamp(-1, 1)
@@ -96,7 +101,7 @@ class Found:
         return [words, *(line.format(name, *row, shift) for name, row, shift in rows)]
 
     def search_in_words(self) -> str:
-        """How long the search was, and what it found."""
+        """How long the search took, and what it found."""
         run = self.done.run
         words = f"{run.num_steps} of {run.settings['num_steps']} steps, {time_in_words(run.seconds)}"
         if found := self.found_in_words():
@@ -104,7 +109,7 @@ class Found:
         return f"{words}, d to the target {run.distance:.3f}"
 
     def save(self, out: Path) -> Path:
-        """Save all of it into a new folder in ``out``; returns its path.
+        """Save everything to a new folder in ``out``; returns its path.
 
         Raises:
             FileError: if the disk is full or cannot be written to.
@@ -124,21 +129,19 @@ class Found:
 
 
 def _task(choice: Choice) -> Choice:
-    """What is alike in two choices whose distances to the target can be compared: the photo and what was done to it."""
+    """The photo and what was done to it: distances to the target are comparable if this is equal."""
     return replace(choice.searched(), recipe="", seed=0, answer=0, latent_weight=None)
 
 
-def _numbers(shown: Found | None, previous: Found | None) -> list[dict]:
-    """The columns of the page's table: result, composite and previous result, as far as they are there.
+def _numbers(shown: Found, previous: Found | None) -> list[dict[str, Any]]:
+    """The columns of the page's table: the result, its composite and the previous result, those that exist.
 
-    ``target`` is d to the target, of the result without composite; None where that would compare different tasks, and
-    for a composite, whose known part is the target's own. The others are to the original; None if there is none. Of a
-    previous result there is a column only if it is the same photo's, with the same original or none.
+    ``target`` is d between result and target. It is None for a composite, whose known part is the target's own, and for
+    a previous result of another task. The other numbers compare with the original; None without one. A previous result
+    of another photo, or with another kind of original, gets no column.
     """
-    columns = []
-    if previous is not None and any(
-        getattr(previous.choice, name) != getattr(shown.choice, name) for name in ("photo", "damaged")
-    ):
+    columns: list[dict[str, Any]] = []
+    if previous and (previous.choice.photo, previous.choice.damaged) != (shown.choice.photo, shown.choice.damaged):
         previous = None
     for found, name in ((shown, "result"), (shown, "composite"), (previous, "previous")):
         if found is None or (name == "composite" and found.done.composite is None):
@@ -146,18 +149,23 @@ def _numbers(shown: Found | None, previous: Found | None) -> list[dict]:
         best = "result" if found.done.composite is None else "composite"
         quality = (found.quality or {}).get(f"{best if name == 'previous' else name} and original", {})
         comparable = name == "result" or (name == "previous" and _task(found.choice) == _task(shown.choice))
-        names = ("distance", "psnr", "ssim", "identity_distance")
-        column = {"name": name, "target": found.done.run.distance if comparable else None}
-        column["original"] = found.done.original is not None
-        column["found"] = found.found_in_words() if name == "result" else []
-        columns.append(column | {each: quality.get(each) for each in names} | {"pending": found.quality is None})
+        columns.append(
+            {
+                "name": name,
+                "target": found.done.run.distance if comparable else None,
+                "original": found.done.original is not None,
+                "found": found.found_in_words() if name == "result" else [],
+                "pending": found.quality is None,
+                **{each: quality.get(each) for each in ("distance", "psnr", "ssim", "identity_distance")},
+            }
+        )
     return columns
 
 
 class Shelf:
-    """The results of an exploration, the latest of them kept; the one that is shown, and the one before it."""
+    """The latest results of an exploration, the one that is shown, and the one shown before it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.found: list[Found] = []
         self.shown: Found | None = None
         self.previous: Found | None = None
@@ -171,7 +179,7 @@ class Shelf:
         self.found = [*self.found, found][-RESULTS_KEPT:]
 
     def of(self, choice: Choice, stopped: bool) -> Found | None:
-        """The result for that choice: of a search that came to its end or, if asked for, of the last that did not."""
+        """The result for a choice: of a search that ended or, if ``stopped``, of the last one that was stopped."""
         alike = [found for found in self.found if found.choice.searched() == choice.searched()]
         finished = [found for found in alike if not found.done.stopped]
         return next(iter(finished or alike[-1:] if stopped else finished), None)
@@ -180,7 +188,7 @@ class Shelf:
         """The result of that number.
 
         Raises:
-            SettingError: if there is none, or it is not kept any more.
+            SettingError: if it never existed, or is not kept any more.
         """
         for found in self.found:
             if found.number == number:
@@ -195,19 +203,22 @@ class Shelf:
     @property
     def pictures(self) -> dict[str, bytes]:
         """For the page: what is shown, and the result before it."""
+        if self.shown is None:
+            return {}
         return self.shown.pictures | {"previous": self.previous.best_picture if self.previous else b""}
 
     def as_json(self) -> dict:
-        """For the page's state: the number of what is shown, and whether anything was saved."""
+        """For the page's state: the number of the result that is shown, and whether anything was saved."""
         return {"shown": self.shown.number if self.shown else None, "saved": self.saved is not None}
 
     @property
     def numbers(self) -> dict[str, list]:
         """For the page: the strip of results, and the table of numbers."""
-        return {"history": [found.entry() for found in self.found], "numbers": _numbers(self.shown, self.previous)}
+        columns = [] if self.shown is None else _numbers(self.shown, self.previous)
+        return {"history": [found.entry() for found in self.found], "numbers": columns}
 
     def archive(self) -> tuple[str, bytes]:
-        """The folder that was saved last as a ZIP file: its name, its bytes.
+        """The last saved folder as a ZIP file: its name and its bytes.
 
         Raises:
             FileError: if nothing was saved.

@@ -22,7 +22,7 @@ _THUMBNAIL = 96
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A face to explore, its photo's name, and what it seems to suffer from, if anybody has looked."""
+    """A face to explore, its photo's name, and the damage found in it, if it was examined."""
 
     face: AlignedFace
     name: str
@@ -30,18 +30,18 @@ class Subject:
 
     @cached_property
     def digest(self) -> str:
-        """What tells the face from others."""
+        """Identifies the face."""
         return hashlib.sha256(self.face.image.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 class Upload:
-    """Puts a file together that arrives in parts."""
+    """A file that arrives in parts."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._parts: list[bytes] = []
 
     def part(self, name: str, size: int, at: int, data: bytes) -> bytes | None:
-        """Take the part of a file of ``size`` bytes that begins at ``at``; returns the file if it was the last one.
+        """Take the part of a file of ``size`` bytes that begins at ``at``; returns the file after the last part.
 
         Raises:
             FileError: if the file is empty or too large, or a part is missing.
@@ -49,7 +49,7 @@ class Upload:
         if not size:
             raise FileError(f"{name} is empty: choose another file.")
         if size > MAX_BYTES:
-            raise FileError(f"{name} is larger than {MAX_BYTES // 10**6} MB: save it smaller, or as JPEG.")
+            raise FileError(f"{name} is larger than {MAX_BYTES // 10**6} MB: scale it down or save it as JPEG.")
         if at == 0:
             self._parts = []
         if at != sum(map(len, self._parts)):
@@ -71,7 +71,7 @@ def find_subjects(name: str, source: bytes | Path, size: int) -> tuple[list[Subj
         size: side of the crops in px.
 
     Returns:
-        the faces; their pictures with words, JSON-ready, for a page to offer; whether the first is surely one.
+        the faces; their pictures with words, for a page to offer, JSON-ready; whether the first is surely a face.
 
     Raises:
         FileError: if it is not a photo.

@@ -1,9 +1,9 @@
-"""The explorer in a notebook: ``explore`` checks what it is given, and an ``Explorer`` shows an ``Exploration``."""
+"""The explorer in a notebook: ``explore`` checks its arguments, and an ``Explorer`` shows an ``Exploration``."""
 
 import html
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import anywidget
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from ex5lib.degradations.known import REFERENCE_SIZE, GaussianBlur, Inpaint
 from ex5lib.devices import pick_device
 from ex5lib.errors import Ex5Error, sentence, unknown_name
-from ex5lib.explorer.choices import DEGRADATIONS, Choice, packed
+from ex5lib.explorer.choices import DEGRADATIONS, Choice, Rectangle, packed
 from ex5lib.explorer.exploration import Exploration
 from ex5lib.explorer.page import SCRIPT, STYLE, PageServer
 from ex5lib.explorer.searching import Searcher, offered
@@ -40,7 +40,7 @@ def explore(
     latent_weight: float | None = None,
     kernel_size: int = 25,
     sigma: float | None = None,
-    rectangle: tuple[int, int, int, int] = (164, 84, 44, 88),
+    rectangle: Rectangle = (164, 84, 44, 88),
     mask: Tensor | None = None,
     seed: int = 0,
     done: Restoration | None = None,
@@ -54,35 +54,35 @@ def explore(
     compile: bool | str = False,
     **settings,
 ) -> "Explorer":
-    """A page to play on with the search: its photo, its degradation, its weight. Make it the last line of a cell.
+    """A page for trying out the photo, the degradation and the weight of a search. Make it the last line of a cell.
 
-    Run starts a search. From then on, changing anything cancels the search and starts another, until Stop, which keeps
-    the best result so far. Finished results are kept: moving a slider back shows the earlier one at once. When the cell
-    is run again, with the same generator and face, what was found is still there.
+    Run starts a search. From then on, any change cancels it and starts another, until Stop, which keeps the best result
+    so far. Finished results are kept: moving a slider back shows the earlier one immediately. They are still there if
+    the cell is run again with the same generator and face.
 
     Args:
         G: the generator.
         face_image: an aligned face [1, 3, S, S] in [−1, 1], undegraded, or an ``AlignedFace``.
-        degradation: a name in ``choices.DEGRADATIONS``; like those below, only where its control starts.
-        latent_weight: λ_w, from 1e-7 to 10; None is what the recipe has for the task.
-        kernel_size, sigma: of the blur, px at 256 px; where sigma is None it follows the kernel size.
+        degradation: a name in ``choices.DEGRADATIONS``; this and the next five are only where the controls start.
+        latent_weight: λ_w, from 1e-7 to 10; None is the recipe's for the task.
+        kernel_size, sigma: of the blur, px at 256 px; a sigma of None follows the kernel size.
         rectangle: top, left, height and width of the hole, px at 256 px.
-        mask: in place of the rectangle, as ``Inpaint`` takes it.
+        mask: instead of the rectangle, as in ``Inpaint``.
         recipe: a name in ``RECIPES``, or a ``Recipe``.
         seed: of the searches.
-        done: a result for these settings, which is shown at first.
-        out: folder in which results are saved, each in one of its own.
+        done: a result for these settings, to show at first.
+        out: folder in which each saved result gets a folder.
         name: of the photo.
         distance, statistics, start, device, dtype, compile: of every search, as in ``project``.
-        settings: other values for every recipe that is offered, as ``pick_recipe`` takes them. Recipes that do not take
-            them are left out.
+        settings: other values for every recipe, as ``pick_recipe`` takes them; recipes that do not take them are left
+            out.
 
     Raises:
         SettingError: if the face is not one square image, a number is out of range, or a name or keyword is unknown.
         DeviceError: if the machine lacks the device.
-        WeightsError: if the weights of the perceptual distance cannot be had.
+        WeightsError: if the perceptual distance's weights cannot be fetched or read.
 
-    Whatever goes wrong later is said in the status line.
+    The status line reports later errors.
 
     Example:
         >>> explore(G, face.image, degradation="blur")
@@ -92,18 +92,20 @@ def explore(
         face_image = load_face(checked_target(face_image, "The image"), aligned=True, size=face_image.shape[3])
     if degradation not in DEGRADATIONS:
         raise unknown_name("degradation", degradation, DEGRADATIONS)
-    GaussianBlur(kernel_size, sigma)  # the page would show values that make no sense
-    hole = tuple(rectangle)
+    GaussianBlur(kernel_size, sigma)  # these two check the values
+    Inpaint(*rectangle)
+    hole: Rectangle | bytes = (*rectangle,)
     if mask is not None:
         hole = packed(Inpaint(mask=mask).mask_for(torch.zeros(1, 3, REFERENCE_SIZE, REFERENCE_SIZE)))
-    Inpaint(*rectangle)
     recipe = pick_recipe(recipe, start=start, **settings)
     pick_device(device)
     choice = Choice(
         degradation=degradation, kernel_size=kernel_size, sigma=sigma, hole=hole, recipe=recipe.name, seed=seed
     ).changed(latent_weight=latent_weight)
-    given = {"distance": distance, "statistics": statistics, "start": start, "device": device, "dtype": dtype}
-    given["compile"] = compile
+    given: dict[str, Any] = {
+        "distance": distance, "statistics": statistics, "start": start, "device": device, "dtype": dtype,
+        "compile": compile,
+    }  # fmt: skip
     key = (id(G), Subject(face_image, name).digest, recipe, str(out), str(settings), str(given))
     if Explorer._latest is None or Explorer._latest[0] != key:
         searcher = Searcher(G, offered(recipe, start=start, **settings), **given)
@@ -115,7 +117,7 @@ def explore(
 
 
 class _Widget(anywidget.AnyWidget):
-    """A page in a notebook: its values are the board's."""
+    """A page in a notebook, whose values are the board's."""
 
     _esm = SCRIPT
     _css = STYLE
@@ -123,9 +125,9 @@ class _Widget(anywidget.AnyWidget):
     state = traitlets.Dict().tag(sync=True)
     progress = traitlets.Dict().tag(sync=True)
     curve = traitlets.Dict().tag(sync=True)
-    numbers = traitlets.List().tag(sync=True)
-    history = traitlets.List().tag(sync=True)
-    faces = traitlets.List().tag(sync=True)
+    numbers: traitlets.List = traitlets.List().tag(sync=True)
+    history: traitlets.List = traitlets.List().tag(sync=True)
+    faces: traitlets.List = traitlets.List().tag(sync=True)
     photo = traitlets.Bytes().tag(sync=True)
     target = traitlets.Bytes().tag(sync=True)
     result = traitlets.Bytes().tag(sync=True)
@@ -155,14 +157,15 @@ class _Widget(anywidget.AnyWidget):
 
 
 class Explorer:
-    """What ``explore`` returns: shows itself in a notebook, and can be driven without a mouse.
+    """What ``explore`` returns: it shows itself in a notebook, and can be driven by code.
 
     Attributes:
         exploration: what it shows, with the methods ``change``, ``run``, ``stop`` and so on.
-        widget: in the notebook; None on Colab, where a page is served into a frame.
+        widget: in the notebook; None on Colab, where a page is served in a frame.
+        server: of that page.
     """
 
-    # The last one, and what it was made from: it outlives its page.
+    # The last one, and what it was made from: it is kept when its page is gone.
     _latest: ClassVar[tuple[tuple, "Explorer"] | None] = None
 
     def __init__(self, exploration: Exploration):
@@ -171,7 +174,7 @@ class Explorer:
         self.server: PageServer | None = None
 
     def _ipython_display_(self) -> None:
-        if "google.colab" in sys.modules:  # its widgets cannot be drawn by a thread, a page can
+        if "google.colab" in sys.modules:  # there, a thread cannot draw a widget, only a page
             from google.colab import output
 
             self.server = self.server or PageServer(self.exploration)
@@ -179,11 +182,11 @@ class Explorer:
             return
         self.widget = self.widget or _Widget(self.exploration)
         bundle = self.widget._repr_mimebundle_()
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
         display({**data, "text/plain": "An explorer.", "text/html": self._still()}, metadata=metadata, raw=True)
 
     def _still(self) -> str:
-        """What is seen where no kernel is: two pictures to compare, and what this was."""
+        """What a notebook without a kernel shows: two pictures and a caption."""
         values = self.exploration.board.values
         state = values["state"]
         last = next((name for name in ("composite", "result", "target") if values[name]), "target")
@@ -193,8 +196,8 @@ class Explorer:
             for name in dict.fromkeys((first, last))
         )
         caption = (
-            f"The explorer, as it stood when the notebook was run: {first} and {last}, {state['in_words']}. In a "
-            "running notebook one wipes from one picture to the other, changes the weight, the degradation, the mask "
-            "or the photo, and sees the search at work."
+            f"The explorer, as it was when the notebook was run: {first} and {last}, {state['in_words']}. In a running "
+            "notebook you can wipe from one picture to the other, change the weight, the degradation, the mask or the "
+            "photo, and watch the search."
         )
         return f"<figure data-explorer>{pictures}<figcaption>{html.escape(caption)}</figcaption></figure>"

@@ -1,4 +1,4 @@
-"""What a photo suffers from, judged by the photo alone: a proposal, with its reasons, that the user may overrule."""
+"""What is wrong with a photo, judged by the photo alone: a proposal, with reasons, that the user may overrule."""
 
 from dataclasses import dataclass
 
@@ -7,36 +7,35 @@ import torch
 from torch import Tensor, nn
 
 from ex5lib.degradations.jpeg import Jpeg
-from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, Grayscale, Identity, Inpaint
+from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, Grayscale, Inpaint
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
 from ex5lib.faces.alignment import AlignedFace
 from ex5lib.images.tensors import resize, resize_area, to_uint8
 from ex5lib.restoration.metrics import face_mask
 
 _SLOPE = 3.2  # of sharp faces' radial power spectra at 256 px: from 2.5 to 3.4 over photos and generated faces
-_SIGMA_MAX = 20.0  # px: of a stronger blur too little is left to tell it by
+_SIGMA_MAX = 20.0  # px: a stronger blur leaves too little to measure it
 _CYCLES = 6, 110  # per side of the face: coarser, there are few; finer, scaling has changed them
 
 
 @dataclass(frozen=True, eq=False)
 class Damage:
-    """Something that a photo suffers from.
+    """Something that is wrong with a photo.
 
     Attributes:
         degradation: what would have done it to an intact photo.
-        reason: why it is thought so, one sentence with its number.
+        reason: the evidence, with its number.
     """
 
     degradation: nn.Module
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.degradation}"
+
 
 def examine(face: AlignedFace) -> list[Damage]:
-    """What an aligned face suffers from, in the order in which it would have happened to an intact one.
-
-    Returns:
-        an empty list if nothing was found.
-    """
+    """All damage that is found in an aligned face, in the order in which it would have happened to an intact one."""
     side = float(np.linalg.norm(face.quad[3] - face.quad[0]))  # px of the photo
     small = resize(resize_area(face.image, REFERENCE_SIZE), REFERENCE_SIZE)
     hole = painted_region(small if side < 400 else resize(resize_area(face.image, 512), 512))  # a scratch is thin
@@ -60,18 +59,21 @@ def examine(face: AlignedFace) -> list[Damage]:
     return found
 
 
-def proposed(damages: list[Damage]) -> nn.Module:
-    """One degradation that does all of it."""
+def diagnosed(face: AlignedFace) -> tuple[nn.Module | None, list[Damage]]:
+    """What "auto" means for an aligned face: one degradation that does all the damage found, or None; the damage."""
+    damages = examine(face)
     degradations = [damage.degradation for damage in damages]
-    return degradations[0] if len(degradations) == 1 else nn.Sequential(*degradations) if degradations else Identity()
+    if len(degradations) > 1:
+        return nn.Sequential(*degradations), damages
+    return next(iter(degradations), None), damages
 
 
 def blur_sigma(face: Tensor) -> float:
     """The σ of a Gaussian blur, in px at 256 px, that explains a face's power spectrum; less than 1 if it is sharp.
 
-    Spectra of sharp faces fall as f^−3.2; a blur multiplies them by exp(−(2πσf)²). What was added later (grain, the
-    errors of JPEG, of rounding) falls off slowly, at most as 1 / f, unlike the spectrum of any face, even one that a
-    camera has sharpened. The logarithm of their sum is fitted.
+    Spectra of sharp faces fall as f^−3.2; a blur multiplies them by exp(−(2πσf)²). Whatever was added later (grain,
+    errors of JPEG or rounding) falls at most as 1 / f, more slowly than any face, even one sharpened by a camera. The
+    logarithm of the sum is fitted.
 
     Args:
         face: [1, 3, 256, 256].
@@ -95,7 +97,7 @@ def blur_sigma(face: Tensor) -> float:
     def misfit(t: np.ndarray) -> np.ndarray:
         level, sigma, noise, slope = t
         fitted = np.logaddexp(level + sharp - sigma**2 * x, noise - slope * np.log(cycles))
-        return (fitted - y) / np.sqrt(cycles)  # as much for each octave
+        return (fitted - y) / np.sqrt(cycles)  # every octave counts the same
 
     low, high = (-50, 0, -50, 0), (50, _SIGMA_MAX, 50, 1)
     starts = [np.array([y[0] - sharp[0], sigma, y[-1] + np.log(cycles[-1]) / 2, 0.5]) for sigma in (0.5, 2, 5)]
@@ -104,11 +106,11 @@ def blur_sigma(face: Tensor) -> float:
 
 
 def painted_region(face: Tensor) -> Tensor | None:
-    """The part of a face that is painted in one colour, as a mask [1, 1, S, S]; None if there is none.
+    """The part of a face that is painted in one colour, as a mask [1, 1, S, S]; None if nothing is.
 
-    Nothing in a photo of a face is constant to a level over a few hundred pixels and ends abruptly, except a white or
-    black background, what was too light or too dark for the photo (``_is_clipped``), and what somebody has painted;
-    only what reaches into the face counts.
+    In a photo of a face, an area of a few hundred pixels that is constant to within a level and ends abruptly is a
+    white or black background, clipped light or shadow (``_is_clipped``), or paint. Only areas that reach into the face
+    count.
 
     Args:
         face: [1, 3, S, S].
@@ -136,14 +138,14 @@ def painted_region(face: Tensor) -> Tensor | None:
 
 
 def _is_clipped(pixels: np.ndarray, colour: np.ndarray, region: np.ndarray, speckles: np.ndarray) -> bool:
-    """Whether a black or white region [S, S] is shadow or light beyond what the photo can show, and not painted.
+    """Whether a black or white region [S, S] is clipped shadow or light, not paint.
 
-    In a hard or overexposed photo, many a small spot of the face is as black or white, and the region's edge is shaded:
-    just outside, the difference from its colour is less than 0.8 of what it is a few pixels farther. Where such spots
-    are a hundredth of the face, paint of their colour cannot be told from them.
+    In a hard or overexposed photo, many small spots of the face are as black or white, and the region's edge is shaded:
+    just outside, the difference from its colour is less than 0.8 of the difference a few pixels farther out. If such
+    spots cover a hundredth of the face, paint of that colour cannot be recognised.
 
     Args:
-        speckles: booleans [S, S], the pixels of the face that lie in or near no large region of one colour.
+        speckles: booleans [S, S]: the pixels of the face that are not in or near a large region of one colour.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -156,10 +158,10 @@ def _is_clipped(pixels: np.ndarray, colour: np.ndarray, region: np.ndarray, spec
 
 
 def jpeg_quality(photo: Tensor) -> int | None:
-    """The quality, from 1 to 40, at which a photo was saved as JPEG; None if it was better or cannot be told.
+    """The quality, from 1 to 40, at which a photo was saved as JPEG; None if it was higher or cannot be found.
 
-    The coefficients of its 8 × 8 blocks are then multiples of that quality's steps. Those of an intact photo are as far
-    from them as chance has it, by 1/12 in the mean square of a step.
+    The coefficients of its 8 × 8 blocks are then multiples of that quality's steps. Those of an intact photo are like
+    random numbers: their mean squared distance from a multiple is 1/12, in steps.
 
     Args:
         photo: [1, 3, H, W], not scaled or turned since.
@@ -170,7 +172,7 @@ def jpeg_quality(photo: Tensor) -> int | None:
     blocks = luma[:height, :width].unflatten(1, (-1, 8)).unflatten(0, (-1, 8)).transpose(1, 2)
     coefficients = codec.dct @ blocks @ codec.dct.mT  # [H/8, W/8, 8, 8]
     low = torch.tensor([[1 <= u + v <= 4 for u in range(8)] for v in range(8)])  # where faces have energy
-    for quality in range(1, 41):  # finer steps that divide the true ones would fit as well, so from the coarsest
+    for quality in range(1, 41):  # coarse to fine: steps that divide the true ones would fit as well
         levels = (coefficients / Jpeg(quality).steps[0])[..., low]
         levels = levels[levels.abs() > 0.5]  # a coefficient of 0 is a multiple of anything
         if len(levels) > 100 and (levels - levels.round()).square().mean() < 0.02:
@@ -179,9 +181,9 @@ def jpeg_quality(photo: Tensor) -> int | None:
 
 
 def _chroma(face: Tensor, hole: Tensor | None) -> tuple[float, float]:
-    """Root mean square of the chroma in levels of 8 bits, and of what a function of the luma leaves of it.
+    """Root mean square, in levels of 8 bits, of the chroma, and of the part of it that does not follow from the luma.
 
-    The function is piecewise linear: of a sepia photo the channels clip one after the other, which bends it.
+    The chroma is fitted by a piecewise linear function of the luma: a sepia photo's channels clip one after the other.
     """
     r, g, b = face[0].flatten(1).numpy() * 127.5
     luma = 0.299 * r + 0.587 * g + 0.114 * b
@@ -191,4 +193,5 @@ def _chroma(face: Tensor, hole: Tensor | None) -> tuple[float, float]:
         luma, chroma = luma[known], chroma[known]
     basis = (1 - np.abs((luma[:, None] + 127.5) / 8 - np.arange(33))).clip(0)  # a knot every 8 levels
     left = chroma - basis @ np.linalg.lstsq(basis, chroma, rcond=None)[0]
-    return tuple(float(np.sqrt(np.square(values).sum(axis=1).mean())) for values in (chroma, left))
+    whole, rest = (float(np.sqrt(np.square(values).sum(axis=1).mean())) for values in (chroma, left))
+    return whole, rest

@@ -1,11 +1,11 @@
-"""How close a result comes to the original photo."""
+"""How close a result is to the original photo."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ex5lib import weights
-from ex5lib.degradations.known import Grayscale
+from ex5lib.degradations.known import REFERENCE_SIZE, Grayscale
 from ex5lib.errors import SettingError
 from ex5lib.faces.landmarks import aligned_box, aligned_landmarks
 from ex5lib.images.tensors import check_image, resize_area, to_uint8
@@ -19,19 +19,18 @@ def _as_arrays(a: Tensor, b: Tensor) -> tuple[np.ndarray, np.ndarray]:
         check_image(image, batch=1)
     if a.shape != b.shape:
         raise SettingError(f"Only images of one size can be compared, not {list(a.shape[2:])} and {list(b.shape[2:])}.")
-    return tuple(image[0].detach().float().clamp(-1, 1).permute(1, 2, 0).cpu().numpy() for image in (a, b))
+    x, y = (image[0].detach().float().clamp(-1, 1).permute(1, 2, 0).cpu().numpy() for image in (a, b))
+    return x, y
 
 
 def psnr(image: Tensor, original: Tensor, mask: Tensor | None = None) -> float:
     """Peak signal-to-noise ratio in dB of two images [1, 3, H, W] in [−1, 1], that is, for a range of 2.
 
     Args:
-        image, original: the two.
         mask: [1, 1, H, W]; only pixels where it is above one half are compared.
 
     Raises:
-        SettingError: if they are not two images of the same size.
-        SettingError: if the mask has another size, or selects no pixel.
+        SettingError: if the sizes differ, or the mask selects no pixel.
     """
     from skimage.metrics import peak_signal_noise_ratio  # imported here: it loads half of SciPy in half a second
 
@@ -47,7 +46,7 @@ def ssim(image: Tensor, original: Tensor) -> float:
     """Structural similarity (Wang et al. 2004, with its Gaussian window) of two images [1, 3, H, W] in [−1, 1].
 
     Raises:
-        SettingError: if they are not two images of the same size.
+        SettingError: if the sizes differ.
     """
     from skimage.metrics import structural_similarity
 
@@ -60,7 +59,7 @@ def ssim(image: Tensor, original: Tensor) -> float:
 
 
 def _chosen(mask: Tensor, pixels: np.ndarray) -> np.ndarray:
-    """A mask as an array of booleans [H, W] for pixels [H, W, 3]."""
+    """A mask as booleans [H, W] for pixels [H, W, 3]."""
     chosen = mask.squeeze().cpu().numpy() > 0.5
     if chosen.shape != pixels.shape[:2] or not chosen.any():
         height, width = pixels.shape[:2]
@@ -68,28 +67,26 @@ def _chosen(mask: Tensor, pixels: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def gradient_energy(image: Tensor, size: int = 256) -> float:
-    """Sharpness: the mean squared difference between neighbouring pixels of the luma at ``size`` px.
+def gradient_energy(image: Tensor) -> float:
+    """Sharpness: the mean squared difference between neighbouring pixels of the luma at 256 px.
 
     Args:
         image: [1, 3, S, S] in [−1, 1].
     """
-    luma = Grayscale()(resize_area(image, size).clamp(-1, 1))[:, :1]
+    luma = Grayscale()(resize_area(image, REFERENCE_SIZE).clamp(-1, 1))[:, :1]
     return sum(luma.diff(dim=axis).square().mean().item() for axis in (2, 3))
 
 
 def color_difference(image: Tensor, original: Tensor, mask: Tensor | None = None) -> float:
     """Mean CIEDE2000 (Sharma, Wu, Dalal 2005) of two images [1, 3, H, W] in [−1, 1], taken as sRGB.
 
-    Differences above about 2 are visible; colours that nobody would call the same are 20 or more apart.
+    Differences above about 2 are visible; from about 20 on, nobody would call two colours the same.
 
     Args:
-        image, original: the two.
         mask: [1, 1, H, W]; only pixels where it is above one half are compared.
 
     Raises:
-        SettingError: if they are not two images of the same size.
-        SettingError: if the mask has another size, or selects no pixel.
+        SettingError: if the sizes differ, or the mask selects no pixel.
     """
     from skimage.color import deltaE_ciede2000, rgb2lab
 
@@ -111,8 +108,8 @@ def face_mask(face: Tensor, size: int = 256) -> Tensor:
 def iris_colors(face: Tensor) -> np.ndarray:
     """Colours of the two irises of an aligned face [1, 3, S, S]: [2, 3] sRGB in [0, 1], the image's left one first.
 
-    Each is the median over pixels between the lids and near the eye's centre. Only the middle half in brightness
-    counts, which leaves out the pupil and reflections.
+    Each is a median over pixels between the lids, near the eye's centre, of medium brightness: neither pupil nor
+    reflection.
     """
     from skimage.draw import polygon
 
@@ -148,35 +145,34 @@ def identity_distance(face: Tensor, original: Tensor) -> float:
     return float(np.linalg.norm(face_descriptor(face) - face_descriptor(original)))
 
 
-def compare(
-    image: Tensor, original: Tensor, distance: PerceptualDistance | None = None, size: int = 256
-) -> dict[str, float]:
-    """PSNR, SSIM and perceptual distance at ``size`` px, and identity distance, between a result and the original.
+def compare(image: Tensor, original: Tensor, distance: PerceptualDistance | None = None) -> dict[str, float]:
+    """PSNR, SSIM and perceptual distance at 256 px, and identity distance, between a result and the original.
 
     Args:
-        image, original: aligned faces [1, 3, S, S], each of any size.
+        image, original: aligned faces [1, 3, S, S], each of any size; a smaller one is compared at its own size.
         distance: d; by default the project's VGG16 distance.
-        size: px at which they are compared, or the smaller image's size if that is less.
     """
-    return compare_all({"image": image}, original, distance, size)["image"]
+    return compare_all({"image": image}, original, distance)["image"]
 
 
 @torch.no_grad()
 def compare_all(
-    images: dict[str, Tensor], original: Tensor, distance: PerceptualDistance | None = None, size: int = 256
+    images: dict[str, Tensor], original: Tensor, distance: PerceptualDistance | None = None
 ) -> dict[str, dict[str, float]]:
-    """As ``compare``, of each of several images; what is needed of the original is computed once."""
+    """Like ``compare``, for several images of one original."""
     distance = distance or PerceptualDistance()
-    place = distance.offset.device
-    descriptor, features, found = face_descriptor(original), {}, {}
+    device = distance.offset.device
+    descriptor = face_descriptor(original)
+    features: dict[int, list[Tensor]] = {}
+    found: dict[str, dict[str, float]] = {}
     for name, image in images.items():
         image = image.clamp(-1, 1)  # as displayed: values beyond white would lower the distance but cannot be seen
-        side = min(size, image.shape[-1], original.shape[-1])
+        side = min(REFERENCE_SIZE, image.shape[-1], original.shape[-1])
         small, small_original = resize_area(image, side), resize_area(original, side)
         if side not in features:
-            features[side] = distance.features(small_original.to(place))
+            features[side] = distance.features(small_original.to(device))
         found[name] = {
-            "distance": distance(small.to(place), features[side]).item(),
+            "distance": distance(small.to(device), features[side]).item(),
             "psnr": psnr(small, small_original),
             "ssim": ssim(small, small_original),
             "identity_distance": float(np.linalg.norm(face_descriptor(image) - descriptor)),

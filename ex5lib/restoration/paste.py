@@ -1,16 +1,17 @@
 """Putting restored faces back into the photo that they were cropped from.
 
-What is replaced depends on what the degradation hides, which is found by showing it test images (``hidden``):
+What is replaced depends on what the degradation hides, which test images show (``probe``):
 
-- colours: the photo keeps its luma and gets the result's chroma, on the head, faded out around it. If the degradation
-  has a ``composite``, that says what is kept: of a faded photo (``UnknownColors``) its detail, while the colours, and
-  with them the contrast, are the restored ones;
-- everything in a region, a hole: the hole and a narrow band around it;
-- a part of everything, as a blur does, or nothing at all: the face, from the chin to the hairline. Hair and background
-  stay the photo's. So they do for a hole or for colours, if the degradation has a ``composite`` and leaves the rest
-  known exactly; if not (a grey photo that is blurred, too), the face is replaced as well.
+- Colours: the head, with a soft edge, gets the result's chroma and keeps the photo's luma. If the degradation has a
+  ``composite``, that decides what is kept: a faded photo (``UnknownColors``) keeps its detail, and gets the restored
+  colours and contrast.
+- A hole: the hole and a narrow band around it are replaced.
+- Anything else, such as a blur, or nothing: the face is replaced, from the chin to the hairline. This also happens with
+  a hole or colours unless the degradation has a ``composite``, that is, leaves the rest known exactly; a photo that is
+  both grey and blurred does not.
 
-Replacing happens at the photo's own resolution, and after the result's colours were matched to the photo's at the seam.
+Hair and background stay the photo's. Everything is replaced at the photo's own resolution, after the result's colours
+were matched to the photo's at the seam.
 """
 
 from collections.abc import Sequence
@@ -27,28 +28,28 @@ from ex5lib.faces.alignment import AlignedFace
 from ex5lib.faces.landmarks import aligned_landmarks
 from ex5lib.images.tensors import check_image, resize, resize_area
 
-# Lengths are shares of the crop's side; a face is about half as wide as its crop. Around a face: a margin, which holds
-# the jaw's dark edge, so that it is never seen twice, or hair and ears; a feather; a fade towards the crop's border,
-# to which a long chin comes close.
+# Lengths are shares of the crop's side; a face is about half as wide as its crop. Around a face come a margin, for the
+# jaw's dark edge, which must not be seen twice, or for hair and ears; a feather; and a fade towards the crop's border,
+# because a long chin comes close to it.
 _FACE, _HEAD = (0.015, 0.07, 0.03), (0.12, 0.18, 0.06)
-_FOREHEAD = 0.8  # how far above the brows the outline reaches, in lengths of the nose from the brows to its base
+_FOREHEAD = 0.8  # how far the outline reaches above the brows; 1 is from the brows to the base of the nose
 _HOLE_MARGIN, _HOLE_FEATHER = 0.004, 0.012
-_HOLE_MARGIN_PX, _HOLE_FEATHER_PX = 1.5, 3  # and at least these px of the photo: the crop smears a hole's edge
-_RING = 0.03  # width of the ring outside of what is replaced; there, too, the colours are compared
-_GRID = 64  # px at which they are compared: finer differences are not of colour but of what is shown
-_UNLIKE = (0.4, 0.2, 0.1, 0.1, 0.1, 0.1)  # a difference that stands out by more than this hardly counts, by round
+_HOLE_MARGIN_PX, _HOLE_FEATHER_PX = 1.5, 3  # at least, in px of the photo: cropping blurs a hole's edge
+_RING = 0.03  # width of the ring around what is replaced; the colours are compared there, too
+_GRID = 64  # px at which they are compared: finer differences are in content, not colour
+_UNLIKE = (0.4, 0.2, 0.1, 0.1, 0.1, 0.1)  # for each round: larger deviations hardly count
 
 _luma = Grayscale()
 
 
 def paste(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, nn.Module]]) -> Tensor:
-    """Put the results found for one or more faces of a photo back into it, one after the other.
+    """Put the results for one or more faces of a photo back into it, one after the other.
 
-    Where the crops of two grey faces overlap, each takes its colours from the nearer one.
+    Where the crops of two grey faces overlap, a pixel takes its colours mostly from the nearer face.
 
     Args:
         photo: [1, 3, H, W], usually ``face.photo``.
-        faces: for each the aligned face, its result [1, 3, S, S], and the degradation that was searched through.
+        faces: for each, the aligned face, its result [1, 3, S, S] and D.
 
     Returns:
         [1, 3, H, W]; where nothing is replaced (``replaced_share`` is 0), exactly the photo.
@@ -94,34 +95,34 @@ def replaced_share(face: AlignedFace, result: Tensor, degradation: nn.Module) ->
         degradation: D.
 
     Returns:
-        [1, 1, S, S]; 0 all over if only colours are replaced.
+        [1, 1, S, S]; 0 everywhere if only colours are replaced.
     """
     from scipy.ndimage import distance_transform_edt  # imported here: it takes a quarter of a second
 
-    size, side = result.shape[-1], np.linalg.norm(face.quad[3] - face.quad[0])
+    size, side = result.shape[-1], float(np.linalg.norm(face.quad[3] - face.quad[0]))
     composite = compositor(degradation)
     if exact := composite is not None:  # black where nothing of a white photo is kept
         white = torch.ones(1, 3, size, size)
         hole = (composite(white, -white) < -0.999).all(dim=1)[0]
     else:
         hole = hidden_region(degradation, size)[0, 0]
-    hole = hole.cpu().numpy()
+    missing = hole.cpu().numpy()
     share = np.zeros((size, size))
-    if hole.any():
+    if missing.any():
         margin = max(_HOLE_MARGIN, _HOLE_MARGIN_PX / side) + 1 / size  # between two pixels the share is interpolated
         feather = max(_HOLE_FEATHER, _HOLE_FEATHER_PX / side)
-        share = _smoothstep(1 - (distance_transform_edt(~hole) / size - margin) / feather)
-    if not exact or not (hole.any() or hides_color(degradation)):
+        share = _smoothstep(1 - (distance_transform_edt(~missing) / size - margin) / feather)
+    if not exact or not (missing.any() or hides_color(degradation)):
         share = np.maximum(share, _around_face(face, result, *_FACE))
     return torch.from_numpy(share)[None, None].float()
 
 
 def _around_face(face: AlignedFace, result: Tensor, margin: float, feather: float, fade: float) -> np.ndarray:
-    """A share [S, S] of 1 in the face and a margin around it, fading over the feather, 0 at the crop's border."""
+    """A share [S, S]: 1 in the face and a margin around it, falling over the feather, 0 at the crop's border."""
     from scipy.ndimage import distance_transform_edt
 
     size = result.shape[-1]
-    inside = _outline(face.image, size) | _outline(result, size)  # neither's chin may show beside the other's
+    inside = _outline(face.image, size) | _outline(result, size)  # or one chin would show beside the other
     share = _smoothstep(1 - (distance_transform_edt(~inside) / size - margin) / feather)
     return share * _smoothstep(_inward(size) / fade)
 
@@ -141,16 +142,16 @@ def _outline(face: Tensor, size: int) -> np.ndarray:
 
 
 def _matched(result: Tensor, known: Tensor, share: Tensor) -> Tensor:
-    """The result, its colours shifted so that they agree with the known ones where the seam will be.
+    """The result with its colours shifted, so that they agree with the known ones at the seam.
 
-    The shift c minimises Σ |∇c|² + Σ w |c − d|² on a coarse grid, d being the difference of the two images and w how
-    much of a grid cell lies at the seam. Inside it spreads as smoothly as a membrane. Where something else is shown
-    than in the photo, a strand of hair, say, d is an outlier and says nothing of the colours: the second term is
-    Geman and McClure's, solved by reweighting from the median on, with a bound that tightens.
+    The shift c minimises Σ |∇c|² + Σ w |c − d|² on a coarse grid, where d is the difference of the two images and w how
+    much of a grid cell lies at the seam. Inside, c is as smooth as a membrane. Where the result shows something else,
+    such as a strand of hair, d is an outlier: the second term is made robust (Geman and McClure), and solved by
+    reweighting, starting at the median, with a bound that tightens.
 
     Args:
         result, known: [1, 3, S, S].
-        share: [1, 1, S, S], of the result in the paste.
+        share: of the result in the paste, [1, 1, S, S].
     """
     from scipy.ndimage import distance_transform_edt
     from scipy.sparse import diags, identity, kron
@@ -158,37 +159,37 @@ def _matched(result: Tensor, known: Tensor, share: Tensor) -> Tensor:
 
     size, grid = result.shape[-1], min(_GRID, result.shape[-1])
     near = torch.from_numpy(distance_transform_edt(share[0, 0].numpy() == 0) < _RING * size)
-    seam = near.float() * (share < 0.5)  # further inside, the photo may be black
+    seam = near.float() * (share < 0.5)  # farther inside, the photo may be black
     weight = resize_area(seam, grid)
     difference = resize_area(seam * (known - result), grid) / weight.clamp(min=1e-6)
     w, d = weight.flatten().double().numpy(), difference[0].flatten(1).T.double().numpy()  # [cells], [cells, 3]
     step = diags([-1.0, 1.0], [0, 1], shape=(grid - 1, grid))
     line, one = step.T @ step, identity(grid)
     membrane = kron(line, one) + kron(one, line)
-    c = np.median(d[w > 0], axis=0) if w.any() else 0.0
+    c = np.median(d[w > 0], axis=0) if w.any() else np.zeros(3)
     for unlike in _UNLIKE:
         pull = w * (1 + ((c - d) ** 2).sum(axis=1) / unlike**2) ** -2
-        c = splu((membrane + diags(pull + 1e-6)).tocsc()).solve(pull[:, None] * d)  # 1e-6: without any seam, c = 0
+        c = splu((membrane + diags(pull + 1e-6)).tocsc()).solve(pull[:, None] * d)  # 1e-6: with no seam, c = 0
     shift = torch.from_numpy(c.T.reshape(1, 3, grid, grid)).float()
     return (result + F.interpolate(shift, size=(size, size), mode="bicubic")).clamp(-1, 1)
 
 
 def _recolored(face: AlignedFace, result: Tensor, degradation: nn.Module) -> Tensor:
-    """The crop [1, 3, S, S] of the photo with the result's colours, if the degradation hides them; else as it is."""
+    """The crop [1, 3, S, S] of the photo, with the result's colours if the degradation hides them."""
     crop = resize(face.image, result.shape[-1])
     if not hides_color(degradation):
         return crop
     members = degradation if isinstance(degradation, nn.Sequential) else [degradation]
     composite = compositor(nn.Sequential(*(member for member in members if hides_color(member))))
-    if composite is None:  # nobody says what is kept
+    if composite is None:
         return _luma(crop) + result - _luma(result)
     return composite(crop, result)
 
 
 def _colored(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, Tensor]]) -> Tensor:
-    """A copy of the photo in which the faces, each given with its result, have the colours of their recoloured crops.
+    """A copy of the photo with recoloured faces, each given with its result and its recoloured crop.
 
-    What is added to the photo is how the crop changed, so that no detail is lost that is too fine for the crop.
+    The change of the crop is added to the photo, so that detail too fine for the crop stays.
     """
     colored, total, parts = photo.clone(), torch.zeros_like(photo[:, :1]), []
     for face, result, recolored in faces:
@@ -212,13 +213,13 @@ def _inward(size: int) -> np.ndarray:
     return np.minimum(line[:, None], line)
 
 
-def _smoothstep(x):
+def _smoothstep(x: np.ndarray) -> np.ndarray:
     x = x.clip(0, 1)
     return x * x * (3 - 2 * x)
 
 
 def _window(face: AlignedFace) -> tuple[slice, slice]:
-    """The rows and columns of the photo that the face's crop touches."""
+    """The rows and columns of the photo that the face's crop covers."""
     height, width = face.photo.shape[2:]
     left, top = np.floor(face.quad.min(axis=0)).astype(int).clip(0)
     right, bottom = np.ceil(face.quad.max(axis=0)).astype(int).clip(0) + 1
@@ -226,10 +227,10 @@ def _window(face: AlignedFace) -> tuple[slice, slice]:
 
 
 def _to_photo(crop: Tensor, face: AlignedFace, window: tuple[slice, slice]) -> Tensor:
-    """A crop [1, C, S, S] laid back over a window of the photo: [1, C, rows, columns].
+    """A crop [1, C, S, S] mapped back to a window of the photo: [1, C, rows, columns].
 
-    An image is antialiased and then interpolated by cubic splines, and continues beyond the crop as at its border. A
-    map of one channel is smooth already: it is interpolated linearly and is 0 beyond.
+    An image is antialiased and interpolated by cubic splines; beyond the crop, its border continues. A map of one
+    channel is smooth already: it is interpolated linearly, and is 0 beyond the crop.
     """
     from scipy.ndimage import affine_transform
 

@@ -1,6 +1,6 @@
-"""The whole pipeline for a photo: photo → aligned face → degraded → searched → composite → compared → pasted back.
+"""The whole pipeline: photo → aligned face → degraded → searched → composite → compared → pasted back.
 
-The command line and the notebooks (and so the report) all use it.
+The command line, the notebooks and the explorer all use it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +26,7 @@ from ex5lib.inversion.projection import Projection
 from ex5lib.inversion.projector import project
 from ex5lib.inversion.recipes import Recipe, Start, pick_recipe
 from ex5lib.restoration import results
-from ex5lib.restoration.diagnosis import examine, proposed
+from ex5lib.restoration.diagnosis import diagnosed
 from ex5lib.restoration.metrics import compare_all
 from ex5lib.restoration.paste import paste
 from stylegan2_ada.generator import Generator
@@ -44,11 +44,11 @@ TASKS: dict[str, nn.Module] = {
 }
 
 MAX_ANSWERS = 8
-ANSWERS_PSI = 0.7  # truncation of the faces that answers are pulled towards
+ANSWERS_PSI = 0.7  # truncation ψ of the faces that answers are pulled towards
 
 
 def pick_task(name: str) -> nn.Module:
-    """The degradation of the task of that name.
+    """The degradation of a task, by its name.
 
     Raises:
         SettingError: if there is no such task.
@@ -60,17 +60,17 @@ def pick_task(name: str) -> nn.Module:
 
 @dataclass(frozen=True, eq=False)
 class Restoration:
-    """A photo, the result found for it, and how good that result is.
+    """A photo, its result, and how good that is.
 
     Attributes:
         face: the aligned face; ``face.photo`` is the whole photo.
-        degradation: D, as applied to the generated image; what was unknown of it is as found.
+        degradation: D, as applied to the generated image, with unknown parameters as found.
         target: y [1, 3, S, S], the degraded face that the search tried to match.
         original: [1, 3, S, S], the undegraded face; None if the photo itself was degraded.
         run: the search.
         distance: d.
-        tuned: the generator that was tuned to this photo, if one was; ``run.image`` is then its image.
-        others: further answers for the same photo, which fit what is known of it, too.
+        tuned: the generator tuned to this photo, if any; ``run.image`` is then its image.
+        others: further answers for the same photo.
     """
 
     face: AlignedFace
@@ -84,7 +84,7 @@ class Restoration:
 
     @property
     def stopped(self) -> bool:
-        """Whether the user ended a search or a tuning early, of this answer or of another."""
+        """Whether the user ended a search or a tuning early, for this answer or another."""
         tuning = self.run.settings.get("tune", {"done": 0, "num_steps": 0})
         early = self.run.stopped or tuning["done"] < tuning["num_steps"]
         return early or any(other.stopped for other in self.others)
@@ -96,16 +96,15 @@ class Restoration:
 
     @cached_property
     def composite(self) -> Tensor | None:
-        """The known part of the photo, completed from the result; None if no part is known exactly."""
+        """The known part of the photo, completed by the result; None if no part is known exactly."""
         composite = compositor(self.degradation)
         return None if composite is None else composite(self.target, self.result)
 
     @cached_property
     def photo(self) -> Tensor | None:
-        """The whole photo [1, 3, H, W] with the result put back into it; None if the photo itself was the aligned crop.
+        """The photo as it was given [1, 3, H, W], with the result put back; None if it was used as the aligned crop.
 
-        It is put into the photo as it was given. One that was degraded only for the search is still intact around the
-        result, so that a demonstration shows how the result looks in its place.
+        If it was degraded only for the search, it is intact around the result.
         """
         if self.face.landmarks is None:
             return None
@@ -113,8 +112,8 @@ class Restoration:
 
     @cached_property
     def images(self) -> dict[str, Tensor]:
-        """The images of the crop by name: original (or aligned, if the photo itself was degraded), degraded and
-        composite if there is one, and result."""
+        """The images of the crop by name: original (aligned, if the photo itself was degraded), degraded if it is
+        another image, result, and composite if there is one."""
         images = {"aligned" if self.original is None else "original": self.face.image}
         if self.target is not self.face.image:
             images["degraded"] = self.target
@@ -128,7 +127,7 @@ class Restoration:
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Numbers about the search and, given an original, how close start, result and composite come to it."""
+        """Numbers about the search and, if there is an original, how close start, result and composite are to it."""
         run = self.run
         search = {
             "num_steps": run.num_steps, "distance": run.distance, "latent_distance": run.latent_distance,
@@ -136,12 +135,12 @@ class Restoration:
         }  # fmt: skip
         if self.original is None:
             return {"search": search}
-        images = {"start": run.snapshots.get(0), "result": self.result, "composite": self.composite}
-        images = {f"{name} and original": image for name, image in images.items() if image is not None}
+        made = {"start": run.snapshots.get(0), "result": self.result, "composite": self.composite}
+        images = {f"{name} and original": image for name, image in made.items() if image is not None}
         return {"search": search} | compare_all(images, self.original, self.distance)
 
     def figures(self) -> dict[str, "Figure"]:
-        """The plots by name: comparison, iterations, losses; answers, if several; alignment, if cropped here."""
+        """The plots by name: comparison, iterations, losses; answers, if there are several; alignment, if done here."""
         plots = {
             "comparison": figures.plot_images(list(self.images.values()), list(self.images)),
             "iterations": figures.plot_iterations(self.run, self.original),
@@ -156,13 +155,13 @@ class Restoration:
     ) -> list[Path]:
         """Write everything into a folder: projection, images, figures, tuned generator and ``metrics.json``.
 
-        The images are those of the crop, and ``photo.png``, the whole photo with the result put back. What an earlier
-        result left there goes, and nothing else (``results.begin``).
+        The images are those of the crop, and ``photo.png``, the whole photo with the result put back. Files of an
+        earlier result are removed, no others (``results.begin``).
 
         Args:
             folder: created if it is missing.
             request: recorded in ``metrics.json``, which is written last: a folder that has it is complete.
-            frames: of an animation of the search, ``search.webp``.
+            frames: for an animation of the search, ``search.webp``.
 
         Returns:
             the paths of the files.
@@ -171,8 +170,9 @@ class Restoration:
         images = self.images | {f"answer{i}": answer.best_image for i, answer in enumerate(self.others, start=2)}
         if self.photo is not None:
             images["photo"] = self.photo
-        report = {"metrics": self.metrics, "settings": self.run.settings, "request": request or {}}
-        report["stopped"] = self.stopped
+        report = {
+            "metrics": self.metrics, "settings": self.run.settings, "request": request or {}, "stopped": self.stopped,
+        }  # fmt: skip
         names = ["projection.npz", *(f"{name}.png" for name in (*images, *plots))]
         names += ["generator.safetensors"] * (self.tuned is not None) + ["search.webp"] * (frames is not None)
         results.begin(folder, names)
@@ -217,19 +217,20 @@ def restore(
 
     Args:
         photo: the path of an image file, a PIL image, a tensor [1, 3, H, W], or an aligned face.
-        degradation: D, any module from images to images; None inverts the photo as it is. "auto" is what
-            ``diagnosis.examine`` proposes for the photo, which is then taken to be degraded already.
+        degradation: D, any module from images to images; None inverts the photo as it is. "auto" undoes all damage that
+            ``diagnosis.examine`` finds in the photo, which then counts as degraded already.
         recipe: a name in ``RECIPES``, or a ``Recipe``.
         already_degraded: whether the photo itself is degraded, so that there is no original to compare with.
-        degraded_by: degrades the photo in place of ``degradation``, which then applies only to the generated image.
+        degraded_by: degrades the photo instead of ``degradation``, which then applies only to the generated image.
         face: index of the face, from 0, best score first; None takes the best.
         aligned: treat the photo as an aligned crop, without looking for a face.
         generator: a name or a file, as in ``load_generator``, or a generator.
         distance: d; by default the project's VGG16 distance.
-        answers: how many to look for (``Restoration.others``). What the photo does not say, the latent distance
-            decides, which pulls w towards the mean face w̄. Every search after the first starts at a random face, with
-            noise buffers of its own, and is pulled towards that face instead.
-        tune: steps of pivotal tuning (``tuning.tune``) after the search: 50 bring the photo itself; 0 does without.
+        answers: how many to find (``Restoration.others``). Where the photo says nothing, the latent distance decides,
+            by pulling w towards the mean face w̄. Every search after the first starts at a random face, with its own
+            noise buffers, and is pulled towards that face instead.
+        tune: steps of pivotal tuning (``tuning.tune``) after the search: 50 reproduce the photo almost exactly; 0 is
+            none.
         start, seed, statistics, snapshots, device, dtype, compile, progress, callback: as in ``project``.
         settings: other values for the recipe, as ``pick_recipe`` takes them: num_steps, space, latent_weight, …
 
@@ -248,8 +249,8 @@ def restore(
     G = generator if isinstance(generator, Generator) else weights.load_generator(generator, device)
     size = crop_size(G) if degradation == "auto" else G.img_resolution
     subject = load_face(photo, face=face, aligned=aligned, size=size)
-    if degradation == "auto":
-        degradation, already_degraded = proposed(examine(subject)), True
+    if isinstance(degradation, str):  # "auto"
+        degradation, already_degraded = diagnosed(subject)[0], True
     (done,) = restore_faces(
         [subject], degradation, recipe, generator=G, distance=distance, already_degraded=already_degraded,
         degraded_by=degraded_by, answers=answers, tune=tune, start=start, seed=seed, statistics=statistics,
@@ -258,8 +259,20 @@ def restore(
     return done
 
 
+def check_counts(tune: int, answers: int) -> None:
+    """Check the numbers of tuning steps and answers.
+
+    Raises:
+        SettingError: if one is out of range.
+    """
+    if not isinstance(tune, int) or tune < 0:
+        raise SettingError(f"The steps of a tuning must be 0, for none, or a positive whole number, not {tune}.")
+    if not isinstance(answers, int) or not 1 <= answers <= MAX_ANSWERS:
+        raise SettingError(f"The number of answers must be 1 to {MAX_ANSWERS}, not {answers}.")
+
+
 def crop_size(G: Generator) -> int:
-    """The side in px of a face to examine: the crop of a small generator would hide what is wrong with the photo."""
+    """The side in px of a face to examine: a crop for a small generator would hide what is wrong with the photo."""
     return max(G.img_resolution, REFERENCE_SIZE)
 
 
@@ -287,12 +300,9 @@ def restore_faces(
     """Restore several aligned faces in one search, all degraded in the same way; arguments as in ``restore``."""
     if not faces:
         raise SettingError("There is no face to restore: give at least one.")
-    if not isinstance(tune, int) or tune < 0:
-        raise SettingError(f"The steps of a tuning are 0, for none, or a positive whole number, not {tune}.")
-    if not isinstance(answers, int) or not 1 <= answers <= MAX_ANSWERS:
-        raise SettingError(f"A photo gets 1 to {MAX_ANSWERS} answers, not {answers}.")
+    check_counts(tune, answers)
     if answers > 1 and recipe.stages[0].space == "z":
-        raise SettingError("Several answers are looked for in w or w+, not in z: leave out one of the two.")
+        raise SettingError("Several answers can be searched in w or w+ only: leave out z, or ask for one answer.")
     if already_degraded and degraded_by is not None:
         raise SettingError("A photo that is already degraded is not degraded again: leave out degraded_by.")
     G, degradation = generator, degradation or Identity()
@@ -304,7 +314,7 @@ def restore_faces(
     statistics = statistics or latent_statistics(G, num_samples=recipe.w_avg_samples, seed=seed)
 
     def search(i: int) -> list[Restoration]:
-        """The i-th answer for each face: beyond the first, towards somebody else."""
+        """The i-th answer for each face; all but the first are pulled towards somebody else."""
         towards, begin = (statistics, start) if i == 0 else another_face(G, statistics, seed + i)
         run = project(
             G, torch.cat(targets), degradation, recipe, start=begin, seed=seed + i, statistics=towards,
@@ -312,7 +322,7 @@ def restore_faces(
             callback=None if i else callback,
         )  # fmt: skip
         D = with_found(degradation, run.settings["found"]) if run.settings["found"] else degradation
-        found = [(None, one) for one in run]
+        found: list[tuple[Generator | None, Projection]] = [(None, one) for one in run]
         if tune and not run.stopped:
             found = [  # one by one: each photo gets a generator of its own
                 tuning.tune(
@@ -334,16 +344,16 @@ def restore_faces(
 
 @torch.no_grad()
 def another_face(G: Generator, statistics: LatentStatistics, seed: int) -> tuple[LatentStatistics, Tensor]:
-    """The random face of that seed: statistics with its w in place of w̄, and w [1, w_dim] to start a search at."""
+    """The random face of a seed: statistics with its w instead of w̄, and w [1, w_dim] to start a search at."""
     chosen = statistics.origin.get("class_index")
     w = sample_ws(G, seed, truncation_psi=ANSWERS_PSI, class_index=chosen)[:, 0]
     return replace(statistics, w_avg=w[0]), w
 
 
 def _known_damage(degradation: nn.Module) -> nn.Module:
-    """Of a degradation what is applied to a photo that suffers from it already: a hole, a loss of all colours.
+    """The part of a degradation that is applied again to a photo that already has it: holes, loss of colour.
 
-    That leaves as it is what such a photo shows, but makes a nearly grey one exactly grey and any hole black.
+    This changes nothing that such a photo shows, but makes a nearly grey one exactly grey and any hole black.
     """
     members = degradation if isinstance(degradation, nn.Sequential) else [degradation]
     exact = [member for member in members if compositor(member) is not None and not unknown_parameters(member)]

@@ -1,8 +1,8 @@
 """A results folder: which of its files this program wrote, and which request its result answers.
 
-``metrics.json`` marks a folder as complete. It goes before any file changes and comes back, with the list of files,
-when all are written. In between, a second, hidden list says which files are being removed and written, for whoever
-comes after a process that was killed.
+``metrics.json`` marks a folder as complete. It is removed before any file changes, and written again, with the list of
+files, when all files are. In between, a hidden list says which files are being removed and written, in case the process
+is killed.
 """
 
 import json
@@ -17,7 +17,7 @@ from ex5lib.files import file_digest, replacing
 RECORD = "metrics.json"
 _UNFINISHED = ".unfinished.json"
 _FACE = re.compile(r"face\d+")
-# Whatever a list says, nothing else is ever removed.
+# Nothing else is ever removed, whatever a list says.
 OWN_FILES = frozenset(
     {
         "projection.npz", "generator.safetensors", "search.webp",
@@ -29,12 +29,12 @@ OWN_FILES = frozenset(
 
 
 def begin(folder: Path, names: Iterable[str] = (), faces: Iterable[int] = ()) -> None:
-    """Make a folder ready for a new result: mark it as incomplete, and remove what an earlier result left in it.
+    """Make a folder ready for a new result: mark it as incomplete, and remove the files of an earlier result.
 
     Args:
         folder: created if it is missing.
-        names: of the files of the new result, in ``OWN_FILES``; they are not removed, but will be replaced.
-        faces: of which faces of a photo results in ``face0``, ``face1`` … belong to the new result.
+        names: of the new result's files, in ``OWN_FILES``; these are not removed but will be replaced.
+        faces: indices of the new result's faces, whose results are in ``face0``, ``face1`` …
     """
     names, faces = set(names), set(faces)
     if unknown := names - OWN_FILES:
@@ -51,7 +51,7 @@ def begin(folder: Path, names: Iterable[str] = (), faces: Iterable[int] = ()) ->
 
 
 def finish(folder: Path, names: Iterable[str], report: dict) -> Path:
-    """Mark a folder as complete: write ``metrics.json``, the report and the names of the files; returns its path."""
+    """Mark a folder as complete: write the report and the files' names to ``metrics.json``; returns its path."""
     with replacing(folder / RECORD) as temporary:
         temporary.write_text(json.dumps(report | {"files": sorted(names)}, indent=2), encoding="utf-8")
     (folder / _UNFINISHED).unlink(missing_ok=True)
@@ -59,12 +59,12 @@ def finish(folder: Path, names: Iterable[str], report: dict) -> Path:
 
 
 def _own(folder: Path) -> tuple[set[str], set[int]]:
-    """The names of this program's files in a folder, and the faces whose results lie in folders in it."""
+    """The names of this program's files in a folder, and the faces whose results are in its subfolders."""
     files: set[str] = set()
     faces: set[int] = set()
     for name in (RECORD, _UNFINISHED):
         report = _read(folder / name)
-        # The first versions wrote no list, but the settings of the search.
+        # A report with settings but no list of files: any of them may be ours.
         listed = report.get("files", sorted(OWN_FILES) if "settings" in report else [])
         files |= {own for own in OWN_FILES if isinstance(listed, list) and own in listed}
         numbers = report.get("faces", [])
@@ -73,7 +73,7 @@ def _own(folder: Path) -> tuple[set[str], set[int]]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a result, and its folder unless somebody else has put something into it."""
+    """Remove a result, and its folder unless it holds other files."""
     if folder.is_dir() and any(_own(folder)):
         begin(folder)
         (folder / _UNFINISHED).unlink(missing_ok=True)
@@ -90,12 +90,12 @@ def _read(path: Path) -> dict:
 
 
 def read_record(folder: Path) -> dict:
-    """What ``metrics.json`` of a results folder says; empty if there is none, or it cannot be read."""
+    """The content of a folder's ``metrics.json``; empty if there is none, or it cannot be read."""
     return _read(folder / RECORD)
 
 
 def finished_request(folder: Path) -> dict | None:
-    """The request that a folder's result answers; None if it has none, or one whose search was stopped."""
+    """The request that a folder's result answers; None if there is no result, or its search was stopped."""
     report = read_record(folder)
     try:
         if not all((folder / name).is_file() for name in report["files"]):
@@ -114,16 +114,16 @@ def finished_request(folder: Path) -> dict | None:
 
 
 def content(path: str | Path) -> str:
-    """What stands for a file in a request: its SHA-256, because another file may come to bear its name."""
+    """How a request names a file: by its SHA-256, because another file may get the same name."""
     return f"sha256:{file_digest(path)}"
 
 
 def check_kept(folder: Path, inputs: Iterable[Path], names: Iterable[str] = OWN_FILES | {RECORD}) -> None:
-    """Check that writing a result to a folder would neither replace nor remove one of the files it is made from.
+    """Check that writing a result to a folder will not replace or remove a file that it is made from.
 
     Args:
-        folder: of the result; its ``face0``, ``face1`` … may be written to, and those of an earlier result removed.
-        inputs: the files. A link may be replaced itself, or lead to what would be.
+        folder: of the result, in which ``face0``, ``face1`` … may be written or removed, too.
+        inputs: the files. Both a link and its target count.
         names: of the files that may be replaced.
 
     Raises:

@@ -55,7 +55,7 @@ def test_acts_in_any_order(student, page, root):
     student.choose("unknown blur")  # while the face is looked for
     student.wait("^Done: .*found σ")
     assert page.inner_text(".ex5-name") == "grey.png"
-    expect(page.locator(".ex5-damage")).to_contain_text("seems damaged, since it is grey")
+    expect(page.locator(".ex5-damage")).to_contain_text("seems damaged: it is grey")
     page.wait_for_function(MEASURED)
     expect(page.locator(".ex5-numbers")).to_contain_text("(it was 4.10 px)")
     student.shoot("what-was-found")
