@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 from device import DEVICE, relative
-from nvidia_layout import filtered, plain_styled_conv, plain_upsample
+from nvidia_layout import plain_styled_conv, plain_upsample
 
 from stylegan2_ada.ops import bias_act, fir_filter, styled_conv2d, styled_pointwise, upsample2d
 
