@@ -41,7 +41,7 @@ class AlignedFace:
 
     @property
     def already_aligned(self) -> bool:
-        """Whether the photo was an aligned crop: the quad's corners are its own, within 5 % of its width."""
+        """Whether the photo was an aligned crop: its corners are the quad's, within 5 % of its width."""
         height, width = self.photo.shape[2:]
         return height == width and np.linalg.norm(self.quad - _corners(width), axis=1).max() <= 0.05 * width
 
