@@ -1,5 +1,7 @@
 """Image files as tensors: from cameras, phones, scanners and editors; damaged, turned, deep, and in other colours."""
 
+import zlib
+
 import image_files as make
 import numpy as np
 import pillow_heif
@@ -157,10 +159,13 @@ def test_a_pil_image_is_treated_as_its_file_is(tmp_path, colors):
     ids=["Display P3", "Adobe RGB"],
 )
 def test_wide_colors_are_converted_to_srgb(tmp_path, colors, primaries, curve, linear, matrix):
-    Image.fromarray(colors).save(tmp_path / "a.png", icc_profile=make.rgb_profile(primaries, curve))
+    profile = make.rgb_profile(primaries, curve)
+    Image.fromarray(colors).save(tmp_path / "a.png", icc_profile=profile)
     expected = _encoded(linear(colors / 255) @ matrix.T)
     assert np.abs(expected - colors).max() > 15
     assert np.abs(_loaded(tmp_path / "a.png") - expected).max() <= 1.5
+    deep = make.png(colors * np.uint16(257), iCCP=b"profile\0\0" + zlib.compress(profile))
+    assert np.abs(_loaded(deep, tmp_path / "a.png") - expected).max() <= 1.5
 
 
 def test_the_profile_of_a_grey_photo_counts(tmp_path):
