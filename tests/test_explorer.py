@@ -12,7 +12,6 @@ import types
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import replace
 
 import pytest
 import torch
@@ -24,7 +23,7 @@ import ex5lib
 from ex5lib.errors import DeviceError, FileError, SettingError
 from ex5lib.explorer.page import PageServer
 from ex5lib.explorer.widget import Explorer
-from ex5lib.inversion.recipes import SMOKE, Recipe
+from ex5lib.inversion.recipes import Recipe
 from ex5lib.inversion.stages import Stage
 from stylegan2_ada import Generator
 

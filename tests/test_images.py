@@ -141,10 +141,13 @@ def test_a_pil_image_is_treated_as_its_file_is(tmp_path, colors):
         tmp_path / "a.png", exif=exif, icc_profile=make.rgb_profile(ADOBE_RGB, make.power(2.2))
     )
     (tmp_path / "a.tif").write_bytes(make.tiff(_photo(1200), tag_281=4095))
-    for name in ("a.png", "a.tif"):
+    make.picture().save(tmp_path / "b.png", dpi=(72, 72))
+    for name in ("a.png", "a.tif", "b.png"):
         opened = Image.open(tmp_path / name)
-        for _ in range(2):  # it is left as it was
-            assert (to_uint8(from_picture(opened)) == _loaded(tmp_path / name)).all()
+        opened.load()
+        known = dict(opened.info)
+        assert (to_uint8(from_picture(opened)) == _loaded(tmp_path / name)).all()
+        assert opened.info == known  # it is left as it was
     (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:-9000])
     with pytest.raises(FileError, match="The picture is damaged"):
         from_picture(Image.open(tmp_path / "cut.png"))

@@ -65,6 +65,7 @@ def test_a_mask_in_jpeg_is_black_and_white_but_for_its_edges(drawn, tmp_path, qu
     most, least = (np.asarray(drawn.filter(kind(17))) for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
     assert (hole == np.asarray(drawn) / 255)[most == least].all()
     assert np.abs(hole - np.asarray(drawn) / 255).mean() < 0.03
+    assert not ((np.abs(hole - 0.5) > 0.4) & (hole % 1 > 0)).any()  # no ripples
 
 
 def test_of_two_values_the_brighter_is_the_hole_and_of_one_black_and_white(drawn, tmp_path):
@@ -105,9 +106,11 @@ def test_a_copy_of_the_photo_is_no_mask(name, size, tmp_path):
 
 
 def test_what_is_painted_red_grey_or_nowhere_is_not_guessed_at(drawn, tmp_path):
-    black = Image.new("L", drawn.size)
+    black, patched = Image.new("L", drawn.size), drawn.copy()
+    patched.paste(128, (170, 20, 200, 50))
     for picture, words in (
         (Image.merge("RGB", [drawn, black, black]), "not black and white"),
+        (patched, "not black and white"),
         (Image.new("L", (64, 64), 128), "not black and white"),
         (Image.new("RGBA", (64, 64)), "transparent all over"),
     ):
