@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 import ex5lib
-from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.degradations.known import GaussianBlur, Grayscale, Inpaint
+from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.explorer.board import Board, aside
 from ex5lib.explorer.choices import DEGRADATIONS, Choice, own_weight, packed, unpacked, values_of
 from ex5lib.explorer.exploration import Exploration
