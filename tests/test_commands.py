@@ -43,13 +43,17 @@ def _mask(rows: slice, columns: slice, size: int) -> None:
     Image.fromarray(mask).save("mask.png")
 
 
-def test_align_writes_the_crop_and_the_detection(call, photo):
+def test_align_writes_the_crop_and_the_detection_also_at_home(call, photo, monkeypatch, tmp_path):
     result = call("align", photo, "--size", 256)
     assert result.exit_code == 0
     assert files_in("results/astronaut-align") == {"aligned.png", "alignment.png"}
     assert Image.open("results/astronaut-align/aligned.png").size == (256, 256)
     assert "score 1.16 (hog)" in result.stdout
     assert "results/astronaut-align" in result.stdout
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shutil.copytree(photo.parent, tmp_path / "home")
+    assert call("align", "~/astronaut.png", "--size", 64, "--out", "~/crops").exit_code == 0  # in quotes
+    assert files_in(tmp_path / "home" / "crops") == {"aligned.png", "alignment.png"}
 
 
 def test_align_neither_replaces_its_photo_nor_leaves_an_earlier_crop(call, photo):
@@ -109,13 +113,9 @@ def test_a_mask_drawn_on_the_whole_photo_is_cropped_like_the_face_unless_it_is_t
     # px at 256: where FFHQ puts a mouth, and where it was drawn
     for more, expected in (((), (181, 127)), (("--mask-on", "crop"), (y / 2, x / 2))):
         assert call(*command, *more).exit_code == 0
-        original, degraded = (
-            _pixels("results/astronaut-inpaint", name).mean(dim=1)[0] for name in ("original", "degraded")
-        )
-        hole = (original - degraded) / (original + 1).clamp(min=0.1)  # the share that is gone
-        places = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(32) + 0.5, indexing="ij")
-        middle = [((hole * place).sum() / hole.sum() * 8).item() for place in places]
-        assert middle == pytest.approx(expected, abs=8)
+        original, degraded = (_pixels("results/astronaut-inpaint", name) for name in ("original", "degraded"))
+        hole = (original - degraded).mean(dim=1)[0].numpy() > 0.2
+        assert [8 * (place.mean() + 0.5) for place in hole.nonzero()] == pytest.approx(expected, abs=8)
         assert 0.005 < hole.mean() < 0.08
     _mask(slice(100), slice(100), 512)
     assert "lies outside the crop" in call(*command).stderr
@@ -247,15 +247,6 @@ def test_a_place_that_cannot_be_is_refused_before_the_search(call, photo):
         assert re.search("There can be no folder|Nothing can be written to", result.stderr)
         assert "projecting" not in result.stderr
     assert files_in(".") == {name}
-
-
-def test_a_tilde_in_quotes_is_the_home_directory(call, photo, monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
-    shutil.copy(photo, tmp_path / "home" / "me.png")
-    assert call("align", "~/me.png", "--size", 64, "--out", "~/crops").exit_code == 0
-    assert files_in(tmp_path / "home" / "crops") == {"aligned.png", "alignment.png"}
-    assert files_in(tmp_path) == {"home"}
 
 
 def test_the_module_exits_with_1_and_speaks_to_a_console_without_greek_letters(root, tmp_path):
