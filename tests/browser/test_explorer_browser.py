@@ -5,7 +5,6 @@ Every step leaves a screenshot in results/browser/, for people to look at.
 
 import io
 import time
-from pathlib import Path
 
 import nbformat
 from PIL import Image
@@ -129,25 +128,8 @@ def test_bad_acts_end_in_a_sentence(explore, browser, page, root, screenshots):
 CELLS = (
     "import ex5lib\n\nG = ex5lib.load_generator()\nface = ex5lib.align_face({photo!r})",
     "ex5lib.explore(G, face, recipe='smoke', num_steps={steps}, device='cpu', name='astronaut.png')",
-    "ex5lib.explore(G, face.image.flip(3), recipe='smoke', num_steps={steps}, device='cpu', name='mirrored.png')",
 )
 KERNEL_IS_IDLE = "() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-
-
-def _run_notebook(page: Page, lab: str, path: Path, **values: object) -> None:
-    """Write a notebook, open it in JupyterLab and run all its cells."""
-    notebook = nbformat.v4.new_notebook()
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook.cells = [nbformat.v4.new_code_cell(cell.format(**values)) for cell in CELLS[: values["cells"]]]
-    nbformat.write(notebook, path)
-    page.set_viewport_size(
-        {"width": 1400, "height": 2100}
-    )  # it scrolls the notebook, and a screenshot shows the window
-    page.goto(f"{lab}/doc/tree/{path.name}")
-    page.wait_for_selector(".jp-Notebook .jp-Cell")
-    page.wait_for_function(KERNEL_IS_IDLE)
-    _command(page, "notebook:run-all-cells")
-    page.locator(".ex5-stage").last.wait_for()
 
 
 def _command(page: Page, name: str, **arguments: str) -> None:
@@ -157,8 +139,17 @@ def _command(page: Page, name: str, **arguments: str) -> None:
 def test_in_jupyterlab_the_explorer_outlives_its_page_but_not_its_kernel(
     lab, page, errors, root, tmp_path, screenshots
 ):
-    photo = str(root / "data" / "astronaut.png")
-    _run_notebook(page, lab, tmp_path / "play.ipynb", cells=2, photo=photo, steps=STEPS)
+    notebook = nbformat.v4.new_notebook()
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    values = {"photo": str(root / "data" / "astronaut.png"), "steps": STEPS}
+    notebook.cells = [nbformat.v4.new_code_cell(cell.format(**values)) for cell in CELLS]
+    nbformat.write(notebook, tmp_path / "play.ipynb")
+    page.set_viewport_size({"width": 1400, "height": 2100})  # JupyterLab scrolls the notebook inside its window
+    page.goto(f"{lab}/doc/tree/play.ipynb")
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_function(KERNEL_IS_IDLE)
+    _command(page, "notebook:run-all-cells")
+    page.wait_for_selector(".ex5-stage")
     student = Student(page, screenshots, "lab")
     student.wait("^Press Run")
     student.press("▶ Run")
@@ -187,16 +178,3 @@ def test_in_jupyterlab_the_explorer_outlives_its_page_but_not_its_kernel(
     student.wait("^There is no answer: .*run this cell again")
     errors[:] = [error for error in errors if "blob:" in error]  # JupyterLab's own, about requests that it gave up
     assert not page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count()
-
-
-def test_two_explorers_in_one_notebook(lab, page, root, tmp_path):
-    photo = str(root / "data" / "astronaut.png")
-    _run_notebook(page, lab, tmp_path / "two.ipynb", cells=3, photo=photo, steps=400)
-    first, second = page.locator(".ex5").all()
-    first.get_by_role("button", name="▶ Run").click()
-    expect(first.locator("[role=status]")).to_have_text("Searching …", timeout=60_000)
-    second.get_by_role("button", name="▶ Run").click()
-    expect(first.locator("[role=status]")).to_contain_text("Stopped", timeout=60_000)
-    second.get_by_role("button", name="■ Stop").click()
-    for one in (first, second):
-        expect(one.locator("[role=status]")).to_contain_text("Stopped", timeout=120_000)
