@@ -166,7 +166,7 @@ def test_another_answer_is_the_one_that_restore_would_give_next(make, restored):
     one = make(degradation="grayscale", seed=4)
     one.another()
     assert one.wait(PATIENCE)
-    assert torch.equal(one.result.result, restored(Grayscale(), seed=4, samples=2).others[0].result)
+    assert torch.equal(one.result.result, restored(Grayscale(), seed=4, answers=2).others[0].result)
 
 
 def test_a_hole_shows_the_composite_also_while_it_searches(make, face):

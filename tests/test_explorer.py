@@ -210,7 +210,7 @@ def test_what_a_page_should_not_send_does_no_harm(server):
         ({"recipe": "fast", "degradation": "blur", "learning_rate": 0.1}, SettingError, "3 stages of fast"),
         ({"start": "wram"}, SettingError, 'did you mean "warm"'),
         ({"device": "tpu"}, DeviceError, 'no device "tpu"'),
-        ({"progress": True}, SettingError, "sets progress itself"),
+        ({"progress": True}, SettingError, "no setting of a search"),
         ({"face": torch.zeros(1, 3, 64, 80)}, SettingError, "80 × 64 px"),
         ({"face": torch.zeros(2, 3, 64, 64)}, SettingError, r"\[1, 3, H, W\]"),
     ],
