@@ -105,7 +105,7 @@ def test_no_face_and_no_photo_are_said_plainly(tmp_path):
 
 def test_when_unsure_it_says_so_and_how_to_go_on(astronaut):
     suit = astronaut.photo[:, :, 300:500, 40:300]  # a patch on it looks a little like a face
-    with pytest.raises(UnsureFaceError, match=r"not sure .* score, 0\.\d\d \(hog\)") as raised:
+    with pytest.raises(UnsureFaceError, match=r"may not show a face .* score is 0\.\d\d \(hog\)") as raised:
         ex5lib.align_face(suit)
     for way in ("--face 0", "--aligned", "--landmarks"):
         assert way in str(raised.value)
