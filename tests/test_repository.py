@@ -101,8 +101,9 @@ def test_a_new_address_is_written_into_every_link_and_nothing_else(root, tmp_pat
     notebooks.address()
     assert {path: path.read_text(encoding="utf-8") for path in originals} == originals  # they are up to date
     project = (tmp_path / "pyproject.toml").read_text()
-    (tmp_path / "pyproject.toml").write_text(re.sub(r"github\.com/[^\"]+", "github.com/a-b/c.d", project))
-    notebooks.address()
+    for new in ("x/y", "a-b/c.d"):
+        (tmp_path / "pyproject.toml").write_text(re.sub(r"github\.com/[^\"]+", f"github.com/{new}", project))
+        notebooks.address()
     old = tomllib.loads(project)["project"]["urls"]["Repository"].removeprefix("https://github.com/")
     for path, before in originals.items():
         after = path.read_text(encoding="utf-8")
