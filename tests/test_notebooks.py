@@ -1,7 +1,6 @@
 """The notebooks as files: what a reader finds in them, and their first cell on Colab. ``nbval`` runs them."""
 
 import ast
-import importlib.util
 import os
 import re
 import subprocess
@@ -15,6 +14,7 @@ import torch
 from packaging.requirements import Requirement
 
 from ex5lib.course.handin import NOTEBOOKS as NAMES
+from scripts import colab as colab_script
 
 # DESIGN's table of figures, by the names under which the notebooks show them.
 FIGURES = {
@@ -61,17 +61,6 @@ def test_stored_outputs_are_complete_small_and_of_a_real_run(name, notebook, roo
     assert not re.search(r"/(root|home|work|tmp|content)/", text)
 
 
-def test_every_notebook_says_the_same_things_with_every_recipe(notebook):
-    """At least three cells whose output nbval compares: they may hold no number that a search decides."""
-    checked = [cell for cell in _code(notebook) if "# NBVAL_CHECK_OUTPUT" in cell.source]
-    assert len(checked) >= 3
-    for cell in checked:
-        assert "section.run(" not in cell.source
-        assert "check_claim" not in cell.source
-        assert "nbgrader" not in cell.metadata or cell.metadata.nbgrader.locked
-        assert cell.outputs
-
-
 def test_parameters_come_first_and_need_no_input(notebook):
     (parameters,) = [cell for cell in _code(notebook) if "parameters" in cell.metadata.get("tags", ())]
     assert parameters is _code(notebook)[1]
@@ -79,81 +68,20 @@ def test_parameters_come_first_and_need_no_input(notebook):
     assert assigned == {"photo", "generator", "recipe", "device", "out"}
 
 
-def test_a_notebook_imports_only_the_library_tensors_and_plots(notebook):
-    imported = set()
-    for cell in _code(notebook)[1:]:  # the first one prepares Colab
-        for node in ast.walk(ast.parse(cell.source)):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                imported.add(node.module.partition(".")[0])
-    assert imported <= {"ex5lib", "torch", "numpy", "matplotlib"}
-
-
-def test_cells_are_short_and_every_figure_is_talked_about(notebook):
-    seen = [cell for cell in _code(notebook) if "hide-input" not in cell.metadata.get("tags", ())]
-    assert max(len(cell.source.splitlines()) for cell in seen) <= 28
-    assert max(len(cell.source.splitlines()) for cell in _code(notebook)) <= 36
-    last = max(i for i, cell in enumerate(notebook.cells) if "section.show(" in cell.source)
-    assert any(cell.cell_type == "markdown" for cell in notebook.cells[last:])
-
-
-def test_exercises_are_questions_whose_solutions_are_folded_and_python(notebook):
-    exercises = [cell for cell in notebook.cells if "exercise" in cell.metadata.get("tags", ())]
-    assert len(exercises) >= 3
-    for number, cell in enumerate(exercises, start=1):
-        assert cell.source.startswith(f"**{number}.** ")
-        assert cell.source.count("<details><summary>Solution</summary>") == cell.source.count("</details>") == 1
-    solutions = re.findall(r"```python\n(.*?)```", "".join(cell.source for cell in exercises), re.S)
+def test_solutions_of_exercises_are_folded_and_python(notebook):
+    exercises = [cell.source for cell in notebook.cells if "exercise" in cell.metadata.get("tags", ())]
+    assert all(text.count("<details>") == text.count("</details>") == 1 for text in exercises)
+    solutions = re.findall(r"```python\n(.*?)```", "".join(exercises), re.S)
     assert solutions
     for solution in solutions:
         ast.parse(solution)
 
 
-def test_a_notebook_says_first_what_is_learned_and_last_what_was(notebook):
-    first = notebook.cells[0].source
-    for words in ("**You will learn**", "**You need**", "**It takes**"):
-        assert words in first
-    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    (summary,) = [text for text in texts if "## Summary" in text]
-    assert summary.count("\n- ") >= 3
-    assert texts.index(summary) > len(texts) // 2
-
-
-def test_the_report_is_introduced_before_it_is_cited(notebook):
-    """By the sentence that says what it is."""
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    cited = re.search(r"[Tt]he\s+report\b", text)
-    if cited:
-        assert text[cited.start() :].startswith("The report.** This exercise comes from a university course.")
-
-
-def test_plumbing_is_folded_in_jupyter_and_on_colab(notebook):
-    """The first cell, checks, and cells that only show or judge what others made."""
-    for cell in _code(notebook):
-        folded = "hide-input" in cell.metadata.get("tags", ())
-        assert folded == bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
-        assert folded == (cell.metadata.get("cellView") == "form")
-        plumbing = ("with check(", "check_claim(", "sweep_html(", "section.finish(", "google.colab")
-        if any(word in cell.source for word in plumbing):
-            assert folded, cell.source
-        if "SOLUTION" in cell.source or "section.run(" in cell.source.replace("half = section.run(", ""):
-            assert not folded, cell.source
-
-
-def test_sliders_and_figures_run_from_less_to_more(notebook):
-    for cell in _code(notebook):
-        for less, more in re.findall(r'"(÷ \d+)".*?"(× \d+)"', cell.source, re.S):
-            assert less[2:] == more[2:]
-        assert not re.search(r'"× \d+".*"÷ \d+"', cell.source), cell.source
-
-
-def test_badge_and_first_cell_have_the_repositorys_address(name, notebook, root):
-    urls = tomllib.loads((root / "pyproject.toml").read_text())["project"]["urls"]
-    repository = urls["Repository"].removeprefix("https://github.com/")
+def test_the_badge_opens_this_notebook(name, notebook, root):
+    address = tomllib.loads((root / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    repository = address.removeprefix("https://github.com/")
     badge = f"https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}.ipynb"
     assert f"]({badge})" in notebook.cells[0].source
-    assert f'REPOSITORY = "{urls["Repository"]}"' in _code(notebook)[0].source
     assert badge in (root / "README.md").read_text(), "run: python scripts/notebooks.py address"
 
 
@@ -184,8 +112,9 @@ assert pathlib.Path("../data/astronaut.png").exists()
 print(ex5lib.__file__, os.getcwd(), sep="|")
 """
 EXPLORE = """
-exploration = ex5lib.explore(ex5lib.load_generator(), torch.zeros(1, 3, 256, 256)).exploration
-widget = widget._Widget(exploration)  # in ipywidgets 7, as elsewhere
+from ex5lib.explorer.widget import _Widget
+G = ex5lib.load_generator("../tests/data/uncond_32.pkl")
+widget = _Widget(ex5lib.explore(G, torch.zeros(1, 3, 256, 256)).exploration)  # in ipywidgets 7, as elsewhere
 widget._heard(widget, {"do": "change", "degradation": "blur"}, [])
 assert widget.state["choice"]["degradation"] == "blur"
 """
@@ -227,18 +156,15 @@ def test_on_colab_the_first_cell_fetches_the_project_once_and_leaves_torch_alone
     expected = f"{clone / 'ex5lib' / '__init__.py'}|{clone / 'notebooks'}"
     told, *_, last = _run(BEFORE + first + AFTER + EXPLORE, content, colab).splitlines()
     assert last == expected
-    assert told.startswith("GPU: " if torch.cuda.is_available() else "This runtime has no GPU, so a search")
+    assert ("no GPU" in told) != torch.cuda.is_available()
     # A runtime that was restarted, and the cell run twice: nothing is fetched again.
     offline = colab | {"GIT_CONFIG_VALUE_0": "https://nowhere.invalid"}
     assert _run(BEFORE + first + "\n" + first + AFTER, content, offline).splitlines()[-1] == expected
 
 
 def test_colab_keeps_its_own_dlib_and_what_it_preinstalls(root):
-    spec = importlib.util.spec_from_file_location("colab_script", root / "scripts" / "colab.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     text = (root / "requirements.txt").read_text()
-    everything, without = script.wanted(text, has_dlib=False), script.wanted(text, has_dlib=True)
+    everything, without = colab_script.wanted(text, has_dlib=False), colab_script.wanted(text, has_dlib=True)
     assert {line.split(">")[0] for line in set(everything) - set(without)} == {"dlib-bin"}
     assert not any(line.startswith("#") for line in everything)
     has = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (root / ".ci" / "colab-constraints.txt").read_text(), re.M))
