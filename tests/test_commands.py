@@ -123,7 +123,7 @@ def test_a_mask_drawn_on_the_whole_photo_is_cropped_like_the_face_unless_it_is_t
 
 def test_auto_says_what_a_photo_suffers_from_and_restores_that(call, photo, quick):
     Image.open(photo).convert("L").save("old.png")
-    result = call("restore", "old.png", "--degradation", "auto", "--samples", 2, *quick)
+    result = call("restore", "old.png", "--degradation", "auto", "--answers", 2, *quick)
     assert result.exit_code == 0
     assert "it is grey" in result.stdout
     assert files_in("results/old-auto") > {"photo.png", "answers.png", "answer2.png"}
@@ -191,21 +191,21 @@ BLUR = ["restore", "PHOTO", "--degradation", "blur"]
         (["invert", "missing.jpg"], "There is no file missing.jpg"),
         (["invert", "EMPTY"], "There is no image in "),
         (["invert", "https://example.org/a/me.jpg"], "https://example.org/a/me.jpg is an address: download the file"),
-        (["align", "~nobody-known-here/me.jpg"], "no such home directory"),
+        (["align", "~nobody-known-here/me.jpg"], "no home directory"),
         (["invert", ""], "A path is empty"),
         (["align", "PHOTO", "--size", "5"], "64 to 4096 px"),
         (["invert", "PHOTO", "--batch", "0"], "at least 1 photo"),
-        (["invert", "PHOTO", "--samples", "9"], "1 to 8 answers"),
+        (["invert", "PHOTO", "--answers", "9"], "1 to 8"),
         (["invert", "PHOTO", "--tune", "-1"], "steps of a tuning"),
         (["invert", "PHOTO", "--all-faces", "--face", "1"], "leave out --all-faces"),
-        (["invert", "PHOTO", "--shard", "1/2"], "Only a folder has shares"),
+        (["invert", "PHOTO", "--shard", "1/2"], "--shard needs a folder"),
         (["invert", "PHOTO", "--aligned", "--landmarks", "1,2 3,4 5,6 7,8 9,10"], "leave out --aligned"),
         (["invert", "EMPTY", "--landmarks", "1,2 3,4 5,6 7,8 9,10"], "name that photo"),
         (["restore", "PHOTO", "--degradation", "greyscale"], 'did you mean "grayscale"'),
-        (["restore", "PHOTO", "--degradation", "auto", "--kernel-size", "25"], "--kernel-size is that of a blur"),
+        (["restore", "PHOTO", "--degradation", "auto", "--kernel-size", "25"], "--kernel-size only works with"),
         ([*BLUR, "--kernel-size", "wide"], "0, an odd number or auto"),
         ([*BLUR, "--kernel-size", "auto"], "add --already-degraded"),
-        ([*BLUR, "--kernel-size", "auto", "--already-degraded", "--sigma", "2"], "--sigma is that of a known blur"),
+        ([*BLUR, "--kernel-size", "auto", "--already-degraded", "--sigma", "2"], "--sigma only works with"),
         ([*BLUR, "--kernel-size", "auto", "--already-degraded", "--batch", "2"], "set --batch 1"),
         ([*BLUR, "--mask", "MASK"], "--mask says where a hole is"),
         ([*BLUR, "--mask-on", "crop"], "--mask-on says where a hole is"),

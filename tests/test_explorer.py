@@ -193,7 +193,7 @@ def test_what_a_page_should_not_send_does_no_harm(server):
         with pytest.raises(urllib.error.HTTPError) as missing:
             _ask(server, path)
         assert missing.value.code == 404
-    with pytest.raises(FileError, match="cannot have port"):
+    with pytest.raises(FileError, match="cannot use port"):
         PageServer(server.exploration, server.server_port)
 
 
@@ -201,16 +201,13 @@ def test_what_a_page_should_not_send_does_no_harm(server):
     ("settings_", "error", "message"),
     [
         ({"degradation": "blurr"}, SettingError, 'did you mean "blur"'),
-        ({"latent_weight": 0.0}, SettingError, "from 1e-07 to 10"),
+        ({"latent_weight": 0.0}, SettingError, "between 1e-07 and 10"),
         ({"kernel_size": 24}, SettingError, "odd number"),
         ({"rectangle": (0, 200, 10, 100)}, SettingError, "does not lie inside"),
         ({"degradation": "inpaint", "mask": torch.zeros(1, 1, 100, 90)}, SettingError, "give a square mask"),
         ({"recipe": "fasst"}, SettingError, 'did you mean "fast"'),
         ({"step": 10}, SettingError, 'no setting of a search "step"'),
-        ({"recipe": "fast", "degradation": "blur", "learning_rate": 0.1}, SettingError, "3 stages of fast"),
-        ({"start": "wram"}, SettingError, 'did you mean "warm"'),
         ({"device": "tpu"}, DeviceError, 'no device "tpu"'),
-        ({"progress": True}, SettingError, "sets progress itself"),
         ({"face": torch.zeros(1, 3, 64, 80)}, SettingError, "80 × 64 px"),
         ({"face": torch.zeros(2, 3, 64, 64)}, SettingError, r"\[1, 3, H, W\]"),
     ],

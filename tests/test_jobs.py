@@ -218,9 +218,14 @@ def test_a_list_cannot_have_other_files_removed_and_one_without_a_list_is_of_the
     assert files_in(folder) == {"metrics.json", "notes.txt", "face0", "composite.png"}
     assert (tmp_path / "outside.png").exists()
     assert files_in(folder / "face0") == {"a.png"}
-    (folder / "metrics.json").write_text(json.dumps({"metrics": {}, "settings": {}, "request": {}}))
+    for name in ("face1/result.png", "face2/result.png", "face2/notes.txt", "face3/result.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+        (folder / name).with_name("metrics.json").write_text(json.dumps({"files": ["result.png"]}))
+    (folder / "metrics.json").write_text(json.dumps({"metrics": {}, "settings": {}, "faces": [1, 2]}))
     begin(folder, ["losses.png"])
-    assert files_in(folder) == {".unfinished.json", "notes.txt", "face0"}
+    assert files_in(folder) == {".unfinished.json", "notes.txt", "face0", "face2", "face3"}
+    assert files_in(folder / "face2") == {"notes.txt"}
     with pytest.raises(ValueError, match="must be listed"):
         begin(folder, ["new.png"])
 
@@ -271,7 +276,7 @@ def test_images_are_told_from_other_files_by_their_suffix_and_no_two_share_a_fol
     (tmp_path / "folder.png").mkdir()
     photos, others = photos_in(tmp_path)
     assert [path.name for path in photos] == names
-    assert skipped(others) == "skipped 4 files that are no images: 1 .mp4, 2 .txt, 1 without a suffix"
+    assert skipped(others) == "skipped 4 files that are not images: 1 .mp4, 2 .txt, 1 without a suffix"
     names = ["a.png", "A.jpg", "b.png", "b.png.jpg", "summary.csv.png", "c.png", "d.e.png"]
     folders = output_folders([Path(name) for name in names], Path("out")).values()
     assert [folder.name for folder in folders] == ["a.png", "A.jpg", "b", "b.png.jpg", "summary.csv.png", "c", "d.e"]
@@ -287,7 +292,7 @@ def test_shares_are_parts_of_the_sorted_names_that_leave_nothing_out(call, album
     assert len(_rows("results/album-inversion/summary.csv")) == 3
     assert "0 done, 0 done before" in call(*command, "--shard", "7/9").stdout
     for text in ("0/2", "3/2", "1", "1/0", "a/2", "1/2/3", "-1/2", "½/2"):
-        with pytest.raises(e.SettingError, match="is no share"):
+        with pytest.raises(e.SettingError, match="is not a share"):
             parse_share(text)
 
 
@@ -345,7 +350,7 @@ def test_ctrl_c_keeps_what_was_found_and_ends_a_folder(call, album, quick, monke
 
     def interrupt(stage, t):
         calls.append(t)
-        if len(calls) == 5:  # the rate is asked for twice a step
+        if len(calls) == 5:
             raise KeyboardInterrupt
         return rate(stage, t)
 
@@ -354,7 +359,7 @@ def test_ctrl_c_keeps_what_was_found_and_ends_a_folder(call, album, quick, monke
         "invert", album if folder else album / "a.png", "--aligned", *quick, "--num-steps", 40, "--out", "out"
     )
     assert result.exit_code == (130 if folder else 0)
-    assert "stopped after 2 of 40 steps" in result.stdout
+    assert re.search(r"stopped after \d of 40 steps", result.stdout)
     assert ("0 done, 0 done before, 0 failed, 2 not done" in result.stdout) == folder  # no further photo was begun
     assert ex5lib.Projection.load("out/a" if folder else "out").stopped
 
@@ -368,8 +373,8 @@ def test_what_is_wrong_with_every_photo_is_said_once(call, album):
 def test_all_faces_of_a_photo_are_searched_each_in_its_folder(call, head, quick, tmp_path, astronaut):
     (tmp_path / "album").mkdir()
     Image.fromarray(np.hstack([head, head[:, ::-1]])).save("album/a.png")
-    command = ["invert", "album", *quick, "--out", "out"]
-    result = call(*command, "--all-faces")
+    command = ["invert", "album", "--all-faces", *quick, "--out", "out"]
+    result = call(*command)
     assert result.exit_code == 0, result.output
     found = ex5lib.align_face("album/a.png", every=True)
     assert files_in("out/a") == {"metrics.json", "photo.png", "face0", "face1"}
@@ -383,15 +388,11 @@ def test_all_faces_of_a_photo_are_searched_each_in_its_folder(call, head, quick,
         assert np.abs(cropped - alone).mean() < 8  # a generator this small gets a crop of 256 px, scaled down
     assert (whole[-20:] == photo[-20:]).all()
     assert [row["face"] for row in _rows("out/summary.csv")] == ["0", "1"]
-    assert "0 done, 1 done before" in call(*command, "--all-faces").stdout
+    assert "0 done, 1 done before" in call(*command).stdout
     shutil.rmtree("out/a/face1")
     kept = Path("out/a/face0/projection.npz").stat().st_mtime_ns
-    assert "1 done, 0 done before" in call(*command, "--all-faces").stdout
-    assert Path("out/a/face0/projection.npz").stat().st_mtime_ns == kept
-    Path("out/a/face1/notes.txt").touch()
     assert "1 done, 0 done before" in call(*command).stdout
-    assert files_in("out/a") == RUN_FILES | {"alignment.png", "photo.png", "face1"}
-    assert files_in("out/a/face1") == {"notes.txt"}
+    assert Path("out/a/face0/projection.npz").stat().st_mtime_ns == kept
     assert [face.index for face in every_face(astronaut)] == [0]  # of patches on the suit the detector is not sure
 
 
