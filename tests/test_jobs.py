@@ -19,7 +19,6 @@ from results_folder import RUN_FILES, files_in
 
 import ex5lib
 from ex5lib import errors as e
-from ex5lib import figures
 from ex5lib.cli.album import output_folders, parse_share, photos_in, skipped
 from ex5lib.cli.jobs import every_face
 from ex5lib.cli.summary import Row, write_summary
@@ -182,27 +181,17 @@ def test_nothing_of_an_earlier_result_stays_and_nothing_of_anybody_else_goes(cal
     assert files_in("here") == RUN_FILES | users
 
 
-def test_an_interrupted_write_is_never_taken_for_done_and_is_cleaned_up_after(call, album, quick, monkeypatch):
-    (album / "b.png").unlink()
-    command = ["restore", album, "--aligned", *quick, "--out", "here", "--degradation"]
-    call(*command, "blur")
-    Path("here/a/composite.png").write_text("of the user")
-    save = figures.save_figure
-
-    def killed(figure, path, dpi=120):
-        if path.name == "losses.png":
-            raise SystemError("as if the process were killed here")
-        return save(figure, path, dpi)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(figures, "save_figure", killed)
-        with pytest.raises(SystemError):
-            call(*command, "blur", "--seed", 1, "--already-degraded")
-    assert {"aligned.png", "composite.png"} < files_in("here/a")
-    assert not {"metrics.json", "original.png"} & files_in("here/a")
-    assert "1 done, 0 done before" in call(*command, "blur").stdout
-    assert files_in("here/a") == RUN_FILES | {"degraded.png", "composite.png"}
-    assert Path("here/a/composite.png").read_text() == "of the user"
+def test_an_interrupted_write_is_never_taken_for_done_and_is_cleaned_up_after(tmp_path):
+    (tmp_path / "result.png").touch()
+    finish(tmp_path, ["result.png"], FINISHED)
+    begin(tmp_path, ["result.png", "aligned.png"])
+    (tmp_path / "aligned.png").touch()  # and here the process is killed
+    assert finished_request(tmp_path) is None
+    (tmp_path / "composite.png").write_text("of the user")
+    begin(tmp_path, ["result.png"])
+    finish(tmp_path, ["result.png"], FINISHED)
+    assert finished_request(tmp_path) == {}
+    assert files_in(tmp_path) == {"metrics.json", "result.png", "composite.png"}
 
 
 def test_a_list_cannot_have_other_files_removed_and_one_without_a_list_is_of_the_first_versions(tmp_path):
