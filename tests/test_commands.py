@@ -195,7 +195,7 @@ BLUR = ["restore", "PHOTO", "--degradation", "blur"]
         (["invert", ""], "A path is empty"),
         (["align", "PHOTO", "--size", "5"], "64 to 4096 px"),
         (["invert", "PHOTO", "--batch", "0"], "at least 1 photo"),
-        (["invert", "PHOTO", "--answers", "9"], "answers must be 1 to 8"),
+        (["invert", "PHOTO", "--answers", "9"], "1 to 8"),
         (["invert", "PHOTO", "--tune", "-1"], "steps of a tuning"),
         (["invert", "PHOTO", "--all-faces", "--face", "1"], "leave out --all-faces"),
         (["invert", "PHOTO", "--shard", "1/2"], "--shard needs a folder"),

@@ -27,27 +27,24 @@ def _hole(picture: Image.Image, path, format: str = "PNG", **options) -> np.ndar
     return mask[0, 0].numpy()
 
 
-def _layer(picture: Image.Image | str, alpha: Image.Image) -> Image.Image:
-    """A photo by its name, or a colour, or a picture, with that opacity."""
-    if isinstance(picture, str):
-        name = "." in picture
-        picture = _photo(picture, alpha.size) if name else Image.new("RGB", alpha.size, picture)
-    picture = picture.convert("RGB")
+def _photo(name: str, size: int) -> Image.Image:
+    return Image.open(sample_photo(name)).convert("RGB").resize((size, size))
+
+
+def _layer(picture: Image.Image, alpha: Image.Image) -> Image.Image:
+    """A picture with that opacity."""
+    picture = picture.convert("RGB").resize(alpha.size)
     picture.putalpha(alpha)
     return picture
-
-
-def _photo(name: str, size: tuple[int, int] = (256, 256)) -> Image.Image:
-    return Image.open(sample_photo(name)).convert("RGB").resize(size)
 
 
 WAYS = {
     "white on black": ("PNG", lambda mask: mask),
     "with an opaque layer": ("PNG", lambda mask: mask.convert("RGBA")),
-    "white strokes on an empty layer": ("PNG", lambda mask: _layer("white", mask)),
-    "erased from black": ("PNG", lambda mask: _layer("black", ImageOps.invert(mask))),
-    "erased from a photo": ("TIFF", lambda mask: _layer("astronaut.png", ImageOps.invert(mask))),
-    "erased from a grey photo": ("WEBP", lambda mask: _layer("officer.jpg", ImageOps.invert(mask))),
+    "white strokes on an empty layer": ("PNG", lambda mask: _layer(Image.new("L", (1, 1), 255), mask)),
+    "erased from black": ("PNG", lambda mask: _layer(Image.new("L", (1, 1)), ImageOps.invert(mask))),
+    "erased from a photo": ("TIFF", lambda mask: _layer(_photo("astronaut.png", 256), ImageOps.invert(mask))),
+    "erased from a grey photo": ("WEBP", lambda mask: _layer(_photo("officer.jpg", 256), ImageOps.invert(mask))),
 }
 
 
@@ -92,7 +89,7 @@ def test_a_turned_mask_is_turned_as_a_photo_is(drawn, tmp_path):
 @pytest.mark.parametrize("name", ["astronaut.png", "officer.jpg", "portrait.jpg"])
 @pytest.mark.parametrize("size", [128, 512])
 def test_a_copy_of_the_photo_is_no_mask(name, size, tmp_path):
-    photo = _photo(name, (size, size))
+    photo = _photo(name, size)
     grain = np.random.default_rng(0).normal(0, 60, (size, size, 1))
     copies = [photo, photo.convert("L"), photo.point(lambda x: x * x // 255), photo.convert("CMYK")]
     copies += [photo.convert("RGBA"), _layer(photo, Image.linear_gradient("L").resize(photo.size))]

@@ -88,12 +88,13 @@ def test_a_face_put_back_undegraded_leaves_the_photo_as_it_was(root, name):
 
 def test_the_seam_is_soft_and_lies_around_both_chins(face):
     lower = face.image.roll(12, 2)
-    share = replaced_share(face, lower, Identity())
-    for image in (face.image, lower):
-        x, y = (aligned_landmarks(image)[3:14] * 256).round().astype(int).T
-        assert share[0, 0, y, x].min() > 0.9
-    assert max(share.diff(dim=axis).abs().max() for axis in (2, 3)) < 0.25
-    assert share[..., [0, -1], :].max() == share[..., [0, -1]].max() == 0
+    for photos, result in ((face, lower), (replace(face, image=lower), face.image)):
+        share = replaced_share(photos, result, Identity())
+        for image in (face.image, lower):
+            x, y = (aligned_landmarks(image)[3:14] * 256).round().astype(int).T
+            assert share[0, 0, y, x].min() > 0.9
+        assert max(share.diff(dim=axis).abs().max() for axis in (2, 3)) < 0.25
+        assert share[..., [0, -1], :].max() == share[..., [0, -1]].max() == 0
 
 
 # A rotated square that is larger than its crop, and one that is smaller.
@@ -115,22 +116,10 @@ def test_a_hole_is_filled_with_what_lies_there(side, size, reach):
     photo = torch.complex(*torch.meshgrid(torch.arange(420.0), torch.arange(380.0), indexing="xy"))
     damaged = torch.where(hole(photo), torch.tensor(1.0), scene(photo))
     face = AlignedFace(crop_quad(damaged, quad, size), None, quad, damaged, (), 0)
-    done = paste(damaged, [(face, scene(crop(size)), Inpaint(mask=hole(crop(512)).float()))])
+    done = paste(damaged, [(face, scene(crop(size)), Inpaint(mask=hole(crop(size)).float()))])
     assert (done - scene(photo)).abs().max() < 0.03
     around = torch.from_numpy(binary_dilation(hole(photo).numpy(), np.ones((2 * reach + 1, 2 * reach + 1))))
     assert torch.equal(done[:, :, ~around], damaged[:, :, ~around])
-
-
-def test_of_a_scratch_nothing_is_left(astronaut):
-    intact, scratch = astronaut.photo, torch.zeros(1, 1, 512, 512)
-    scratch[:, :, 40:180, 222:230] = 1
-    mask = (astronaut.crop(scratch.expand(-1, 3, -1, -1) * 2 - 1)[:, :1] + 1) / 2
-    damaged = torch.where(scratch > 0, torch.tensor(1.0), intact)
-    face = replace(astronaut, photo=damaged, image=astronaut.crop(damaged))
-    done = _saved(paste(damaged, [(face, astronaut.image, Inpaint(mask=mask))]))
-    near = F.max_pool2d(scratch, 11, 1, 5)
-    assert psnr(done, intact, near) > 33
-    assert psnr(done, intact, near - scratch) > 35
 
 
 def test_a_large_result_is_antialiased_in_a_small_face(face):
@@ -199,11 +188,13 @@ def test_what_else_a_grey_photo_lacks_is_replaced_in_colour(face, exact):
     brown = torch.tensor([0.1, 0.0, -0.1]).view(1, 3, 1, 1)
     photo, image = ((GREY(each) * 0.8 + brown).clamp(-1, 1) for each in (face.photo, face.image))
     print_, degradation, made = replace(face, photo=photo, image=image), GreyWithHole(exact=exact), face.image * 0.8
+    made[:, :, :35] += 0.2  # the luma of the hair stays the photo's
     share = _share_in_photo(print_, made, degradation)
     done = paste(photo, [(print_, made, degradation)])
     assert psnr(done, face.photo * 0.8, (share == 1).float()) > 33
     chin = tuple(face.landmarks[57].round().astype(int))[::-1]
     assert (share[0, 0][chin] == 1) != exact  # what is known exactly is kept
+    assert psnr(GREY(done)[HAIR], GREY(photo)[HAIR]) > 33
 
 
 @pytest.fixture(scope="module")
@@ -221,17 +212,6 @@ def group(root) -> list[AlignedFace]:
         left += one.width
     faces = [align_face(sheet, face=k, size=256) for k in range(3)]
     return sorted(faces, key=lambda face: face.quad[:, 0].mean())
-
-
-def test_every_face_of_a_group_photo_is_replaced_and_nothing_else(group):
-    photo, blur = group[0].photo, GaussianBlur(41)
-    patches = [(face, blur(face.image), blur) for face in group]
-    done = paste(photo, patches)
-    shares = [_share_in_photo(*patch) for patch in patches]
-    for share in shares:
-        assert psnr(done, photo, (share == 1).float()) < 28
-    outside = (sum(shares) == 0).expand_as(photo)
-    assert torch.equal(done[outside], photo[outside])
 
 
 def test_of_a_grey_group_each_face_gets_its_own_colours(group):

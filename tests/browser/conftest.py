@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,28 +65,32 @@ def screenshots(root) -> Path:
     return folder
 
 
+@contextmanager
+def _running(folder: Path, module: str, *arguments: object, **environment: str) -> Iterator[subprocess.Popen]:
+    """A module of Python that runs until the end of a test and writes its errors to a log."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    with (folder / "log").open("w") as log:
+        options = {"stdout": subprocess.PIPE, "stderr": log, "text": True}
+        program = subprocess.Popen(command, cwd=folder, env=os.environ | environment, **options)
+        yield program
+        program.terminate()
+        program.wait(30)
+
+
 @pytest.fixture
 def explore(root, tmp_path) -> Iterator[Callable[..., str]]:
     """Start ``ex5 explore`` in ``tmp_path``, with further arguments; returns the address of its page."""
-    programs: list[subprocess.Popen] = []
+    with ExitStack() as running:
 
-    def _explore(*arguments: object) -> str:
-        photo = root / "data" / "astronaut.png"
-        command = [sys.executable, "-m", "ex5lib", "explore", photo, "--no-browser", *map(str, arguments)]
-        environment = os.environ | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
-        log = (tmp_path / f"explore{len(programs)}.log").open("w")
-        program = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
-        )
-        programs.append(program)
-        lines = [program.stdout.readline() for _ in range(2)]
-        assert "http" in lines[1], Path(log.name).read_text()
-        return lines[1].split()[-1]
+        def _explore(*arguments: object) -> str:
+            command = ("ex5lib", "explore", root / "data" / "astronaut.png", "--no-browser", *arguments)
+            environment = {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
+            program = running.enter_context(_running(tmp_path, *command, **environment))
+            lines = [program.stdout.readline() for _ in range(2)]
+            assert "http" in lines[1], (tmp_path / "log").read_text()
+            return lines[1].split()[-1]
 
-    yield _explore
-    for program in programs:
-        program.terminate()
-        program.wait(30)
+        yield _explore
 
 
 @pytest.fixture
@@ -105,21 +110,13 @@ def lab(root, tmp_path) -> Iterator[str]:
     news = tmp_path / "jupyter_config_dir/lab/user-settings/@jupyterlab/apputils-extension"
     news.mkdir(parents=True)
     (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')  # it asks about them otherwise
-    environment = os.environ | own | {"PYTHONPATH": str(root), "EX5_RECIPE": "smoke"}
-    with (tmp_path / "lab.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=log
-        )
-        try:
-            deadline = time.monotonic() + PATIENCE
-            while not _answers(address):
-                assert server.poll() is None, (tmp_path / "lab.log").read_text()
-                assert time.monotonic() < deadline, "JupyterLab did not start."
-                time.sleep(0.2)
-            yield address
-        finally:
-            server.terminate()
-            server.wait(30)
+    with _running(tmp_path, "jupyterlab", *options, PYTHONPATH=str(root), EX5_RECIPE="smoke", **own) as server:
+        deadline = time.monotonic() + PATIENCE
+        while not _answers(address):
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, "JupyterLab did not start."
+            time.sleep(0.2)
+        yield address
 
 
 def _answers(address: str) -> bool:

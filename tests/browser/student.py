@@ -33,8 +33,8 @@ class Student:
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
 
-    def choose(self, value: str, label: str = "degradation") -> None:
-        self.page.get_by_label(label, exact=True).select_option(value)
+    def choose(self, degradation: str) -> None:
+        self.page.get_by_label("degradation", exact=True).select_option(degradation)
 
     def upload(self, name: str, content: bytes) -> None:
         file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
