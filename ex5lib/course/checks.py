@@ -13,14 +13,11 @@ from ex5lib.errors import CheckFailed, Ex5Error
 def check(task: str) -> Iterator[None]:
     """Run the assertions of a ``with`` block on what the student wrote, and show that they passed.
 
-    Args:
-        task: its name and what to write: "blur: the photo, convolved with a Gaussian".
-
     Raises:
         CheckFailed: with one sentence, if the code is not written yet, raises an error, or fails an assertion.
 
     Example:
-        >>> with check("square: the corners"):
+        >>> with check("square: the corners"):  # the task's name, and what to write
         ...     assert np.allclose(square(points), expected), "The corners are not FFHQ's."
     """
     try:
