@@ -10,7 +10,7 @@ import weakref
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ex5lib.errors import Ex5Error, SettingError, sentence
 from ex5lib.explorer.board import EMPTY, Board, Worker, aside
@@ -73,7 +73,7 @@ class Exploration:
         self._measuring: threading.Thread | None = None
         self._upload, self._given = Upload(), Subject(face, name)
         self._subjects: list[Subject] = []
-        about = {"degradations": list(DEGRADATIONS), "ranges": RANGES, "weights": WEIGHTS}
+        about: dict[str, Any] = {"degradations": list(DEGRADATIONS), "ranges": RANGES, "weights": WEIGHTS}
         about |= {"recipes": list(searcher.recipes), "photos": sample_names(), "max_upload": MAX_BYTES}
         self.board.put(about=about, **EMPTY)
         self._take(self._given)
