@@ -1,10 +1,13 @@
-"""The report's claims, checked against the numbers of this run, and the boxes in which a notebook shows them."""
+"""What a notebook shows in boxes: whether a claim of the report holds by this run's numbers, and passed checks."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from IPython.display import display
+
+from ex5lib.errors import CheckFailed, Ex5Error
 
 PROVES_NOTHING = "So few steps show that everything runs, and prove nothing."
 
@@ -35,7 +38,7 @@ class Claim:
 
 
 @dataclass(frozen=True, repr=False)
-class Passed:
+class _Passed:
     """A student's task that passed its checks."""
 
     task: str
@@ -71,3 +74,28 @@ def check_claim(statement: str, holds: bool, *, doubt: str = "", **numbers: floa
     claim = Claim(statement, bool(holds), named, doubt)
     display(claim)
     return claim
+
+
+@contextmanager
+def check(task: str) -> Iterator[None]:
+    """Run the assertions of a ``with`` block on what the student wrote, and show that they passed.
+
+    Raises:
+        CheckFailed: with one sentence, if the code is not written yet, raises an error, or fails an assertion.
+
+    Example:
+        >>> with check("square: the corners"):  # the task's name, and what to write
+        ...     assert np.allclose(square(points), expected), "The corners are not FFHQ's."
+    """
+    try:
+        yield
+    except (NotImplementedError, NameError) as error:
+        missing = f" ({error})" if isinstance(error, NameError) else ""
+        raise CheckFailed(f"✗ not written yet{missing}: {task}.") from None
+    except AssertionError as error:
+        raise CheckFailed(f"✗ {task}: {error}") from None
+    except Ex5Error:
+        raise
+    except Exception as error:
+        raise CheckFailed(f"✗ {task}: your code raised {type(error).__name__}: {error}.") from error
+    display(_Passed(task))
