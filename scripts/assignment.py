@@ -44,28 +44,17 @@ def sources() -> dict[str, NotebookNode]:
 
 def student_copy(source: NotebookNode) -> NotebookNode:
     """A notebook without solutions, hidden checks and outputs."""
-    notebook = copy.deepcopy(source)
+    notebook = nbgrader_source(source)
     for cell in notebook.cells:
         stub = CODE_STUB if cell.cell_type == "code" else TEXT_STUB
         cell.source = _SOLUTION.sub(lambda match, stub=stub: textwrap.indent(stub, match[1]), cell.source)
         cell.source = _HIDDEN.sub("", cell.source).rstrip("\n")
-    return _handed_out(notebook)
+    return notebook
 
 
 def nbgrader_source(source: NotebookNode) -> NotebookNode:
     """A notebook from which nbgrader makes the students' copy: with solutions, hidden checks and their markers."""
-    return _handed_out(copy.deepcopy(source))
-
-
-def solution_copy(source: NotebookNode) -> NotebookNode:
-    """A notebook with its solutions and all checks, but without markers; the outputs stay."""
     notebook = copy.deepcopy(source)
-    for cell in notebook.cells:
-        cell.source = _OF_TESTS.sub("", _MARKERS.sub("", cell.source)).rstrip("\n")
-    return notebook
-
-
-def _handed_out(notebook: NotebookNode) -> NotebookNode:
     notebook.cells[0].source = _BADGE.sub("", notebook.cells[0].source)  # it would lead to the solution
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -76,20 +65,22 @@ def _handed_out(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def solution_copy(source: NotebookNode) -> NotebookNode:
+    """A notebook with its solutions and all checks, but without markers; the outputs stay."""
+    notebook = copy.deepcopy(source)
+    for cell in notebook.cells:
+        cell.source = _OF_TESTS.sub("", _MARKERS.sub("", cell.source)).rstrip("\n")
+    return notebook
+
+
 @dataclass(frozen=True)
 class Mark:
-    """The mark for one check.
+    """The mark for one check."""
 
-    Attributes:
-        check: its grade_id.
-        points, of: given and possible.
-        said: the message to the student.
-    """
-
-    check: str
-    points: float
-    of: float
-    said: str
+    check: str  # its grade_id
+    points: float  # given
+    of: float  # possible
+    said: str  # to the student
 
 
 def grade(pairs: Iterable[tuple[NotebookNode, NotebookNode]]) -> list[Mark]:
@@ -121,10 +112,11 @@ def _about(cell: NotebookNode) -> dict:
 
 
 def _mark(cell: NotebookNode) -> Mark:
-    about = _about(cell)
-    errors = [output for output in cell.outputs if output.output_type == "error"]
-    said = errors[0].evalue if errors else "passed"
-    return Mark(about["grade_id"], 0 if errors else about["points"], about["points"], said)
+    name, points = _about(cell)["grade_id"], _about(cell)["points"]
+    for output in cell.outputs:
+        if output.output_type == "error":
+            return Mark(name, 0, points, output.evalue)
+    return Mark(name, points, points, "passed")
 
 
 def teachers_guide(notebooks: dict[str, NotebookNode]) -> str:

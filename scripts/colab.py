@@ -13,13 +13,12 @@ REQUIREMENTS = Path(__file__).parents[1] / "requirements.txt"
 
 def wanted(text: str, has_dlib: bool) -> list[str]:
     """The lines of a requirements file that have to be installed."""
+    unwanted = ("#", "dlib-bin") if has_dlib else ("#",)
     lines = (line.strip() for line in text.splitlines())
-    names = [line for line in lines if line and not line.startswith("#")]
-    return [name for name in names if not (has_dlib and name.startswith("dlib-bin"))]
+    return [line for line in lines if line and not line.startswith(unwanted)]
 
 
 def main() -> None:
-    """Install the requirements, then look for a GPU."""
     has_dlib = importlib.util.find_spec("dlib") is not None
     packages = wanted(REQUIREMENTS.read_text(encoding="utf-8"), has_dlib)
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *packages], check=True)

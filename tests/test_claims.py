@@ -4,8 +4,7 @@ import re
 
 import pytest
 
-from ex5lib.course.checks import check
-from ex5lib.course.claims import check_claim
+from ex5lib.course.claims import check, check_claim
 from ex5lib.errors import CheckFailed, SettingError
 
 

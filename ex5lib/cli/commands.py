@@ -1,7 +1,9 @@
 """All commands except align, invert and restore."""
 
 import math
+import threading
 import time
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +17,7 @@ from ex5lib import weights as pretrained
 from ex5lib.cli import options as o
 from ex5lib.cli.jobs import tell
 from ex5lib.course import handin
-from ex5lib.devices import readable_memory_errors
+from ex5lib.devices import pick_device, readable_memory_errors
 from ex5lib.errors import SettingError
 from ex5lib.faces.alignment import load_face
 from ex5lib.files import check_writable, replacing
@@ -48,13 +50,29 @@ def explore(
 
     The page can be reached only from this machine, and only by the address that is printed.
     """
-    from ex5lib.explorer.page import show_page  # imported here: it would slow down all commands
+    from ex5lib.explorer.choices import Choice  # imported here: they would slow down all commands
+    from ex5lib.explorer.exploration import Exploration
+    from ex5lib.explorer.page import PageServer
+    from ex5lib.explorer.searching import Searcher, offered
 
     check_writable(out)
-    show_page(
-        photo, generator, recipe=recipe, num_steps=num_steps, device=device, face=face, aligned=aligned, port=port,
-        browser=browser, out=out, say=typer.echo,
-    )  # fmt: skip
+    recipes = offered(pick_recipe(recipe, num_steps=num_steps), num_steps=num_steps)
+    pick_device(device)
+    typer.echo("loading the generator and looking for a face …")
+    G = pretrained.load_generator(generator, device)
+    subject = load_face(photo, face=face, aligned=aligned, size=G.img_resolution)
+    searcher = Searcher(G, recipes, device=device)
+    server = PageServer(Exploration(searcher, subject, Choice(recipe=recipe), name=photo.name, out=out), port)
+    try:
+        typer.echo(f"the page is at {server.address}")
+        typer.echo("Ctrl-C ends it")
+        if browser:
+            webbrowser.open(server.address)
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        typer.echo("ended")
+    finally:
+        server.close()
 
 
 def sample(

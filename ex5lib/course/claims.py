@@ -1,41 +1,32 @@
-"""The report's claims, checked against the numbers of this run, and the boxes in which a notebook shows them."""
+"""What a notebook shows in boxes: whether a claim of the report holds by this run's numbers, and passed checks."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from IPython.display import display
 
+from ex5lib.errors import CheckFailed, Ex5Error
+
 PROVES_NOTHING = "So few steps show that everything runs, and prove nothing."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Claim:
-    """A statement of the report, whether it holds here, and the numbers that decide it.
+    """A statement of the report, and whether it holds here."""
 
-    Attributes:
-        statement: with the measure and the threshold that decide it.
-        holds: whether it does.
-        numbers: by name.
-        doubt: why the numbers decide nothing, or empty.
-    """
-
-    statement: str
+    statement: str  # with the measure and the threshold that decide it
     holds: bool
-    numbers: Mapping[str, float]
-    doubt: str = ""
+    numbers: Mapping[str, float]  # that decide it, by name
+    doubt: str = ""  # why the numbers decide nothing
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         numbers = f" ({self._listed})" if self.numbers else ""
         return f"{self._verdict}: {self.statement}{numbers}" + (f" {self.doubt}" if self.doubt else "")
 
-    def _repr_pretty_(self, printer, cycle: bool) -> None:  # noqa: ARG002, IPython passes it
-        printer.text(str(self))
-
     def _repr_html_(self) -> str:
-        mark = "✓" if self.holds else "✗"
-        notes = [*([self._listed] if self.numbers else []), *([self.doubt] if self.doubt else [])]
-        return box(mark, self._verdict, self.statement, notes)
+        return _box(self.holds, self._verdict, self.statement, self._listed, self.doubt)
 
     @property
     def _verdict(self) -> str:
@@ -46,29 +37,26 @@ class Claim:
         return ", ".join(f"{name} {value:.4g}" for name, value in self.numbers.items())
 
 
-@dataclass(frozen=True)
-class Passed:
+@dataclass(frozen=True, repr=False)
+class _Passed:
     """A student's task that passed its checks."""
 
     task: str
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"passed: {self.task}"
 
-    def _repr_pretty_(self, printer, cycle: bool) -> None:  # noqa: ARG002
-        printer.text(str(self))
-
     def _repr_html_(self) -> str:
-        return box("✓", "passed", self.task, [])
+        return _box(True, "passed", self.task)
 
 
-def box(mark: str, verdict: str, statement: str, notes: list[str]) -> str:
-    """A framed line for a notebook, light or dark: a mark, the verdict as a word, a sentence and notes."""
-    colour, style = ("#009e73", "solid") if mark == "✓" else ("#d55e00", "dashed")
-    small = "".join(f'<div style="font-size:0.9em;opacity:0.8">{html.escape(note)}</div>' for note in notes)
+def _box(good: bool, verdict: str, statement: str, *notes: str) -> str:
+    """A framed line for a notebook, light or dark: a mark, the verdict as a word, a sentence, and notes if any."""
+    mark, colour, style = ("✓", "#009e73", "solid") if good else ("✗", "#d55e00", "dashed")
+    small = "".join(f'<div style="font-size:0.9em;opacity:0.8">{html.escape(note)}</div>' for note in notes if note)
     return (
         f'<div data-claim style="border:1px {style} {colour};border-left:6px {style} {colour};border-radius:4px;'
-        f'padding:6px 12px;margin:4px 0;max-width:1000px;line-height:1.4"><b>{mark} {html.escape(verdict)}</b>: '
+        f'padding:6px 12px;margin:4px 0;max-width:1000px;line-height:1.4"><b>{mark} {verdict}</b>: '
         f"{html.escape(statement)}{small}</div>"
     )
 
@@ -82,8 +70,32 @@ def check_claim(statement: str, holds: bool, *, doubt: str = "", **numbers: floa
         >>> _ = check_claim("blur lowers the gradient energy", 0.8 < 2.1, blurred=0.8, original=2.1)
         holds: blur lowers the gradient energy (blurred 0.8, original 2.1)
     """
-    claim = Claim(
-        statement, bool(holds), {name.replace("_", " "): float(value) for name, value in numbers.items()}, doubt
-    )
+    named = {name.replace("_", " "): float(value) for name, value in numbers.items()}
+    claim = Claim(statement, bool(holds), named, doubt)
     display(claim)
     return claim
+
+
+@contextmanager
+def check(task: str) -> Iterator[None]:
+    """Run the assertions of a ``with`` block on what the student wrote, and show that they passed.
+
+    Raises:
+        CheckFailed: with one sentence, if the code is not written yet, raises an error, or fails an assertion.
+
+    Example:
+        >>> with check("square: the corners"):  # the task's name, and what to write
+        ...     assert np.allclose(square(points), expected), "The corners are not FFHQ's."
+    """
+    try:
+        yield
+    except (NotImplementedError, NameError) as error:
+        missing = f" ({error})" if isinstance(error, NameError) else ""
+        raise CheckFailed(f"✗ not written yet{missing}: {task}.") from None
+    except AssertionError as error:
+        raise CheckFailed(f"✗ {task}: {error}") from None
+    except Ex5Error:
+        raise
+    except Exception as error:
+        raise CheckFailed(f"✗ {task}: your code raised {type(error).__name__}: {error}.") from error
+    display(_Passed(task))

@@ -20,7 +20,7 @@ FILES = (
     "original_image.png", "original_degraded_image.png", "final_inverted_image.png", "inverted_latent.npz",
     "loss_plot.png",
 )  # fmt: skip
-INTERMEDIATE = "intermediate_image_{step}.png"
+_INTERMEDIATE, _COMPOSITE = "intermediate_image_*.png", "composite_image.png"
 
 
 def task_folder(folder: str | Path, task: str) -> Path:
@@ -29,28 +29,22 @@ def task_folder(folder: str | Path, task: str) -> Path:
 
 
 def write_task(folder: str | Path, task: str, done: Restoration) -> list[Path]:
-    """Write the files that the course asks for about one task; returns the paths.
+    """Write the files that the course asks for about one task, a name in ``TASKS``; returns the paths.
 
-    They are ``original_image.png``, ``original_degraded_image.png``, ``intermediate_image_{step}.png``,
-    ``final_inverted_image.png``, ``inverted_latent.npz`` with ``latent`` [1, num_ws, w_dim], ``loss_plot.png``, and
-    ``composite_image.png`` if part of the photo is known.
-
-    Args:
-        folder: the results folder; the files go to ``tasks/<task>`` in it.
-        task: a name in ``TASKS``.
-        done: its result.
+    They are ``FILES``, an image for each snapshot, and a composite if part of the photo is known.
+    ``inverted_latent.npz`` holds ``latent`` [1, num_ws, w_dim].
     """
     place = task_folder(folder, task)
-    for old in _intermediate(place):
+    for old in place.glob(_INTERMEDIATE):
         old.unlink()
     images = {
         "original_image.png": done.face.image,
         "original_degraded_image.png": done.target,
-        **{INTERMEDIATE.format(step=step): image for step, image in sorted(done.run.snapshots.items())},
+        **{_INTERMEDIATE.replace("*", str(step)): image for step, image in sorted(done.run.snapshots.items())},
         "final_inverted_image.png": done.result,
     }
     if done.composite is not None:
-        images["composite_image.png"] = done.composite
+        images[_COMPOSITE] = done.composite
     for name, image in images.items():
         save_image(image, place / name)
     with replacing(place / "inverted_latent.npz") as temporary:
@@ -83,15 +77,12 @@ def missing(folder: str | Path, notebooks: str | Path) -> list[str]:
     lacks = []
     for task in TASKS:
         place = task_folder(folder, task)
-        names = [name for name in FILES if not (place / name).is_file()]
-        if not _intermediate(place):
-            names.append(INTERMEDIATE.format(step="…"))
+        names = [name.replace("*", "…") for name in (*FILES, _INTERMEDIATE) if not any(place.glob(name))]
         if names:
             everything = f"everything of {task} (the last cell of its notebook writes it)"
             lacks.append(everything if len(names) > len(FILES) else f"{', '.join(names)} of {task}")
     for name in NOTEBOOKS:
-        reason = _unfinished(Path(notebooks, f"{name}.ipynb"))
-        if reason is not None:
+        if (reason := _unfinished(Path(notebooks, f"{name}.ipynb"))) is not None:
             lacks.append(f"{name}.ipynb{reason}")
     if report(folder) is None:
         lacks.append("the report (python -m ex5lib report makes it)")
@@ -104,12 +95,7 @@ def report(folder: str | Path) -> Path | None:
 
 
 def submit(folder: str | Path, notebooks: str | Path, out: str | Path) -> Path:
-    """Collect a complete hand-in into one zip; returns its path.
-
-    Args:
-        folder: the results folder to which the notebooks and the report wrote.
-        notebooks: the folder with the five executed notebooks.
-        out: the zip.
+    """Collect a complete hand-in, results and executed notebooks, into the zip ``out``; returns its path.
 
     Raises:
         FileError: if anything is missing; it names all of it, and nothing is written.
@@ -119,18 +105,13 @@ def submit(folder: str | Path, notebooks: str | Path, out: str | Path) -> Path:
         raise FileError(f"Nothing was handed in: missing in {folder} or unfinished: {'; '.join(lacks)}.")
     files = {f"notebooks/{name}.ipynb": Path(notebooks, f"{name}.ipynb") for name in NOTEBOOKS}
     for task in TASKS:
-        place = task_folder(folder, task)
-        extra = [path for path in [place / "composite_image.png"] if path.is_file()]
-        files |= {f"{task}/{path.name}": path for path in [*(place / n for n in FILES), *_intermediate(place), *extra]}
+        for name in (*FILES, _INTERMEDIATE, _COMPOSITE):
+            files |= {f"{task}/{path.name}": path for path in task_folder(folder, task).glob(name)}
     files[page.name] = page
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in sorted(files.items()):
             archive.write(path, name)
     return Path(out)
-
-
-def _intermediate(place: Path) -> list[Path]:
-    return sorted(place.glob(INTERMEDIATE.format(step="*")))
 
 
 def _unfinished(path: Path) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import cycle
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
@@ -49,17 +50,21 @@ def plot_discriminator() -> Figure:
     figure = empty_figure(9, 2.8)
     axes = figure.subplots(1, 2, sharey=True)
     photos = _bell(x, 0.8, 0.8)
-    for ax, title, (mean, width) in zip(
-        axes, ("early in training", "at the end"), ((-1.2, 0.7), (0.7, 0.84)), strict=True
-    ):
+    times = (("early in training", -1.2, 0.7), ("at the end", 0.7, 0.84))
+    for ax, (title, mean, width) in zip(axes, times, strict=True):
         generated = _bell(x, mean, width)
         ax.plot(x, photos, color=COLOURS[1], label="p(x), photos")
         ax.plot(x, generated, color=COLOURS[2], linestyle="-.", label="q(x), generated images")
         ax.plot(x, photos / (photos + generated), color=COLOURS[0], linestyle="--", label="D*(x) = p / (p + q)")
         ax.set(title=title, xlabel="x")
         ax.spines[["top", "right"]].set_visible(False)
-    axes[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend_beside(axes[-1])
     return figure
+
+
+def _legend_beside(ax: Axes) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _bell(x: np.ndarray, mean: float, width: float) -> np.ndarray:
@@ -67,27 +72,20 @@ def _bell(x: np.ndarray, mean: float, width: float) -> np.ndarray:
 
 
 def plot_curves(
-    curves: dict[str, tuple[Sequence[float], Sequence[float]]],
-    *,
-    xlabel: str,
-    ylabel: str,
-    log: str = "",
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str, ylabel: str, log: str = ""
 ) -> Figure:
     """Lines {label: (x, y)} in one plot; ``log`` names the logarithmic axes, "x", "y" or "xy"."""
     figure = empty_figure(9, 4.2)
     ax = figure.subplots()
     for (label, (x, y)), colour, style in zip(curves.items(), cycle(COLOURS), cycle(STYLES)):
         ax.plot(x, y, label=label, color=colour, linestyle=style, linewidth=1.8)
-    ax.set(
-        xlabel=xlabel, ylabel=ylabel, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear"
-    )
+    ax.set(xlabel=xlabel, ylabel=ylabel, **{f"{name}scale": "log" for name in log})
     for axis in (getattr(ax, f"{name}axis") for name in log):  # enough labels to read values within one decade
         axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axis.set_major_formatter(ScalarFormatter())
         axis.set_minor_locator(NullLocator())
     ax.grid(alpha=0.25)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend_beside(ax)
     return figure
 
 
@@ -98,8 +96,7 @@ def plot_histograms(values: dict[str, np.ndarray], *, xlabel: str) -> Figure:
     for (label, numbers), colour, hatch in zip(values.items(), cycle(COLOURS[1:]), cycle(("", "////"))):
         ax.hist(numbers, bins=80, density=True, alpha=0.6, color=colour, hatch=hatch, label=label)
     ax.set(xlabel=xlabel, ylabel="density")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend_beside(ax)
     return figure
 
 

@@ -23,11 +23,7 @@ def find_browser() -> str | None:
 
 
 def print_page(page: Path, out: Path) -> bool:
-    """Print an HTML file to a PDF; returns whether a browser could do it.
-
-    Raises:
-        FileError: if the PDF cannot be written.
-    """
+    """Print an HTML file to a PDF; returns whether a browser could do it. FileError if the PDF cannot be written."""
     browser = find_browser()
     if browser is None:
         return False

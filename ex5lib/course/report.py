@@ -4,7 +4,6 @@ From the notebooks, in their order, the page takes the paragraphs tagged "report
 the claims. Paragraphs tagged "seen" describe the sample photo's figures, so they are taken only for that photo.
 """
 
-import copy
 import hashlib
 import json
 import re
@@ -67,7 +66,6 @@ def make_report(
     """Run the notebooks that ``out`` does not hold yet, and write the page, its PDF and ``metrics.json``.
 
     Args:
-        request: what to report on.
         out: folder; ``notebooks/`` gets the executed notebooks, ``figures/`` the figures as PNG and PDF, ``tasks/``
             the files to hand in.
         notebooks: folder with notebooks; None takes the repository's own.
@@ -134,10 +132,9 @@ def _executed(path: Path, request: Request, out: Path, device: str) -> tuple[nbf
         if executed.metadata.get(METADATA) == wanted and (out / f"{name.partition('_')[0]}.json").exists():
             together = with_outputs(source, executed)
             if together.cells != executed.cells:  # the hand-in gets the new text
-                kept = copy.deepcopy(together)
-                kept.metadata[METADATA] = wanted
+                together.metadata[METADATA] = wanted
                 with replacing(done) as temporary:
-                    nbformat.write(kept, temporary)
+                    nbformat.write(together, temporary)
             return together, False
     done.parent.mkdir(parents=True, exist_ok=True)
     parameters = asdict(request) | {"photo": str(request.photo.absolute()), "device": device, "out": str(out)}
@@ -179,7 +176,7 @@ def render(
         sections: their numbers, as ``Section.finish`` writes them, in the same order.
         about: photo, generator and recipe.
         with_what_was_seen: whether to include the paragraphs about the sample photo's figures.
-        gallery: pictures for the first screen: task, and the addresses of given and found.
+        gallery: as ``_gallery`` returns it.
     """
     tags = {"report", "seen"} if with_what_was_seen else {"report"}
     results = [

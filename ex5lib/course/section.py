@@ -49,11 +49,7 @@ def proves_nothing(recipe: str) -> bool:
 
 
 def notebook_recipe(name: str) -> str:
-    """The recipe that a notebook runs with: the one it names, unless EX5_RECIPE names another, as in the tests.
-
-    Raises:
-        SettingError: if there is no such recipe.
-    """
+    """The recipe that a notebook runs with: the one it names, unless EX5_RECIPE names another, as in the tests."""
     return pick_recipe(os.environ.get("EX5_RECIPE") or name).name
 
 
@@ -68,16 +64,9 @@ class Section:
         out: folder for the figures as PNG and PDF and the numbers as JSON; None writes nothing.
         device: as in ``project``.
 
-    Attributes:
-        face: the aligned face.
-        searches, figures, claims: done so far, by name or in order.
-        tasks: the searches for this photo with nothing changed, by task: the hand-in.
-
     Raises:
-        FaceError, FileError: if the photo cannot be read, or has no face.
-        SettingError: if there is no such recipe.
-        DeviceError: if the machine lacks the device.
-        FileError: if ``out`` cannot be written to.
+        FaceError, FileError: if the photo cannot be read, or has no face, or ``out`` cannot be written to.
+        SettingError, DeviceError: if there is no such recipe, or the machine lacks the device.
     """
 
     def __init__(
@@ -98,20 +87,18 @@ class Section:
         if self.out is not None:
             check_writable(self.out)
         self.face: AlignedFace = align_face(photo)
-        self.searches: list[dict] = []
-        self.figures: dict[str, str] = {}
+        self.searches: list[dict] = []  # their numbers, for the report
+        self.figures: dict[str, str] = {}  # {name: caption}
         self.claims: list[Claim] = []
-        self.tasks: dict[str, Restoration] = {}
+        self.tasks: dict[str, Restoration] = {}  # the searches for this photo with nothing changed: the hand-in
         self._done: dict[tuple, Restoration] = {}
 
     @cached_property
     def G(self) -> Generator:
-        """The generator, loaded on first use."""
         return weights.load_generator(self.generator, self.device)
 
     @cached_property
     def distance(self) -> PerceptualDistance:
-        """The perceptual distance d, on the project's VGG16."""
         return PerceptualDistance(device=self.device)
 
     @cached_property
@@ -139,8 +126,7 @@ class Section:
 
         Args:
             task: a name in ``TASKS``, which gives the degradation.
-            face, recipe: instead of the section's.
-            degradation: instead of the task's.
+            face, recipe, degradation: instead of the section's or the task's.
             degraded_by: degrades the photo instead of ``degradation``.
             seed, start, statistics: as in ``project``.
             settings: other values for the recipe, as ``pick_recipe`` takes them.
@@ -164,8 +150,8 @@ class Section:
         )  # fmt: skip
         if face is None and degraded_by is D and not changes:
             self.tasks[task] = done
-        words = [_in_words(name, value) for name, value in changes.items()]
-        name = ", ".join([task, *words, *(["another photo"] if face is not None else [])])
+        words = [task, *(_in_words(name, value) for name, value in changes.items())]
+        name = ", ".join(words if face is None else [*words, "another photo"])
         run, quality = done.run, done.metrics["result and original"]
         about = run.settings | {"degraded_by": repr(degraded_by)}
         self.searches.append({"name": name, **done.metrics, "seed": run.seed, "settings": about})
@@ -179,11 +165,7 @@ class Section:
         return done
 
     def num_steps(self, share: float) -> int:
-        """That share of the steps of this section's recipe, at least one per stage.
-
-        Raises:
-            SettingError: if the share is not positive.
-        """
+        """That share of the steps of this section's recipe, at least one per stage; SettingError if not positive."""
         if not share > 0:
             raise SettingError(f"A share of a search's steps must be positive, not {share}.")
         recipe = pick_recipe(self.recipe)
@@ -191,8 +173,7 @@ class Section:
 
     def show(self, name: str, figure: Figure, caption: str) -> None:
         """Show a figure with its number and caption, and write it to the section's folder as PNG and PDF."""
-        if name not in self.figures:
-            self.figures[name] = caption
+        self.figures.setdefault(name, caption)
         number = f"{self.number}.{list(self.figures).index(name) + 1}"
         label = f"Figure {number}. {caption}"
         mime, picture = _encoded(figure)
@@ -272,8 +253,6 @@ def _in_words(name: str, value: object) -> str:
             return f"searched with kernel {value.kernel_size}"
         case "degradation", Inpaint():
             return "another hole"
-        case "seed", _:
-            return f"seed {value}"
     return f"{name} {_cell(value)}"
 
 

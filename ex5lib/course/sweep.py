@@ -39,8 +39,7 @@ def sweep_html(
         start: index of the image shown first.
 
     Raises:
-        SettingError: if there are no images, the number of titles or numbers differs, there is no image ``start``, or
-            an image is not a single square one.
+        SettingError: if anything of this does not fit.
 
     Example:
         >>> sweep_html([1e-5, 1e-3, 0.1], [run.image for run in runs], label="λ_w", beside={"original": face.image})

@@ -18,10 +18,7 @@ def choose_photo(photo: str | Path) -> Path:
     """The photo to work on: the given path or, for "upload", a file that the user picks.
 
     On Colab, this waits for the file. Elsewhere a cell cannot wait for a widget: the first run shows the button and
-    ends with one sentence; the second run takes the file.
-
-    Raises:
-        FileError: if no file has been chosen (yet).
+    ends with a FileError; the second run takes the file.
     """
     global _chooser
     if str(photo) != "upload":
@@ -32,8 +29,7 @@ def choose_photo(photo: str | Path) -> Path:
         chosen = dict(files.upload())
         if not chosen:
             raise FileError("No file was chosen: run this cell again, or give a path.")
-        name, content = next(iter(chosen.items()))
-        return _save(name, content)
+        return _save(*next(iter(chosen.items())))
     if _chooser is None:
         _chooser = ipywidgets.FileUpload(
             accept="image/*", multiple=False, description="Choose a photo", layout={"width": "max-content"}

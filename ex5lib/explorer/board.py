@@ -16,16 +16,11 @@ EMPTY: dict[str, Any] = {
 
 
 class Board:
-    """Named values, JSON-ready or bytes. Pages ask what has changed since they last looked, or are told immediately.
-
-    Attributes:
-        values: {name: value}.
-        listeners: called with {name: value} after each change, by the thread that made it.
-    """
+    """Named values, JSON-ready or bytes. Pages ask what has changed since they last looked, or are told immediately."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
-        self.listeners: list[Callable[[dict], None]] = []
+        self.listeners: list[Callable[[dict], None]] = []  # called with what has changed, by the thread that changed it
         self._versions: dict[str, int] = {}
         self._version = 0
         self._changed = threading.Condition()
@@ -65,15 +60,15 @@ class Worker:
 
     def __init__(self, lock: threading.RLock, failed: Callable[[Exception], None]):
         self._lock, self._failed = lock, failed
-        self._generation = 0
-        self._wanted: tuple[int, Callable[[int], None]] | None = None
+        self.superseded = False  # whether the running job is no longer wanted
+        self._wanted: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
 
-    def want(self, job: Callable[[int], None]) -> None:
-        """Do a job, which is called with its generation; it may show something while that ``is_current``."""
+    def want(self, job: Callable[[], None]) -> None:
+        """Do a job, which may show something as long as it passes ``check``."""
         with self._lock:
             self.cancel()
-            self._wanted = (self._generation, job)
+            self._wanted = job
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="ex5lib explorer", daemon=True)
                 self._thread.start()
@@ -81,16 +76,11 @@ class Worker:
     def cancel(self) -> None:
         """Drop the job; if it is running, it raises SupersededError at its next ``check``."""
         with self._lock:
-            self._generation += 1
-            self._wanted = None
+            self._wanted, self.superseded = None, True
 
-    def is_current(self, generation: int) -> bool:
-        """Whether a job is still wanted."""
-        return generation == self._generation
-
-    def check(self, generation: int) -> None:
+    def check(self) -> None:
         """Raise SupersededError in a job that is no longer wanted."""
-        if not self.is_current(generation):
+        if self.superseded:
             raise SupersededError
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -106,16 +96,16 @@ class Worker:
                 if self._wanted is None:
                     self._thread = None
                     return
-                (generation, job), self._wanted = self._wanted, None
+                job, self._wanted, self.superseded = self._wanted, None, False
             time.sleep(_SECONDS_AT_REST)
             try:
-                self.check(generation)
-                job(generation)
+                self.check()
+                job()
             except SupersededError:
                 pass
             except Exception as error:  # otherwise it would end the worker
                 with self._lock:
-                    if self.is_current(generation):
+                    if not self.superseded:
                         self._failed(error)
 
 

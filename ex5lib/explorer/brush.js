@@ -40,7 +40,6 @@ function makeBrush(tool, send) {
         pen.stroke();
     }
     function rectangle(to) {
-        pen.globalCompositeOperation = "source-over";
         pen.putImageData(before.at(-1), 0, 0);
         prepare();
         const corner = [0, 1].map((i) => Math.round(Math.min(from[i], to[i])));
@@ -103,14 +102,13 @@ function makeBrush(tool, send) {
         },
         draw(mask) { // the kernel's, a byte per pixel
             if (from || !mask?.byteLength) return;
-            const dot = h("canvas", { width: 1, height: 1 }).getContext("2d");
-            dot.fillStyle = color();
-            dot.fillRect(0, 0, 1, 1);
-            const rgba = dot.getImageData(0, 0, 1, 1).data;
             const image = pen.createImageData(SIZE, SIZE);
             const bytes = new Uint8Array(mask.buffer, mask.byteOffset, mask.byteLength);
-            bytes.forEach((byte, i) => byte && image.data.set(rgba, 4 * i));
+            bytes.forEach((byte, i) => (image.data[4 * i + 3] = 255 * byte));
             pen.putImageData(image, 0, 0);
+            pen.globalCompositeOperation = "source-in"; // colours what is there
+            pen.fillStyle = color();
+            pen.fillRect(0, 0, SIZE, SIZE);
         },
     };
 }

@@ -1,6 +1,6 @@
 """What can be chosen in the explorer, and the degradations that follow from it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -80,8 +80,7 @@ class Choice:
     def changed(self, **values) -> "Choice":
         """With other values, as a page sends them. Another degradation resets λ_w and the answer.
 
-        Raises:
-            SettingError: if a value is not a number, λ_w is out of range, or there is no such degradation.
+        SettingError if a value is not a number, λ_w is out of range, or there is no such degradation.
         """
         for name, value in values.items():
             if name in (*_WHOLE, "fading", "noise_sigma") or (name in ("sigma", "latent_weight") and value is not None):
@@ -110,11 +109,14 @@ class Choice:
         unread = {name for names in DEGRADATIONS.values() for name in names} - set(self.reads)
         return replace(self, **{name: getattr(Choice(), name) for name in unread})
 
+    def task(self) -> "Choice":
+        """The photo and what was done to it, whatever the search: distances to the target are comparable if equal."""
+        return replace(self.searched(), recipe="", seed=0, answer=0, latent_weight=None)
+
     def modules(self) -> tuple[nn.Module | None, nn.Module]:
         """What degrades the photo, or None; and D, which is applied to the generated image.
 
-        Raises:
-            SettingError: if the parameters make no sense together.
+        SettingError, also in ``applied``, if the parameters make no sense together.
         """
         D: nn.Module
         unknown = UNKNOWN[self.degradation]() if self.degradation in UNKNOWN else None
@@ -145,14 +147,10 @@ class Choice:
         return None if self.damaged else degraded_by, D if unknown is None else unknown
 
     def applied(self, photo: Tensor) -> tuple[Tensor, bytes]:
-        """The target for a photo's preview [1, 3, S, S], and the mask as 256 × 256 bytes, empty without a hole.
-
-        Raises:
-            SettingError: as in ``modules``.
-        """
+        """The target for a photo's preview [1, 3, S, S], and the mask as 256 × 256 bytes, empty without a hole."""
         degraded_by, D = self.modules()
         if isinstance(D, Inpaint):
-            return D(photo), (unpacked(self.hole) > 0.5).byte().numpy().tobytes()
+            return D(photo), (D.mask > 0.5).numpy().tobytes()
         return photo if degraded_by is None else degraded_by(photo), b""
 
     def in_words(self) -> str:
@@ -223,24 +221,15 @@ def values_of(damage: Damage) -> dict:
 
 
 def packed(mask: Tensor | bytes) -> bytes:
-    """A painted mask as a ``Choice`` holds it: one bit for each of 256 × 256 pixels.
-
-    Args:
-        mask: 256 × 256 numbers, row by row: 0 keeps a pixel, any other removes it.
-
-    Raises:
-        SettingError: if it has another size.
-    """
+    """A mask of 256 × 256 numbers, row by row, as a ``Choice`` holds it: one bit a pixel, 1 where it is removed."""
     pixels = np.frombuffer(mask, np.uint8) if not isinstance(mask, Tensor) else (mask > 0.5).numpy().ravel()
     if pixels.size != REFERENCE_SIZE**2:
         raise SettingError(f"A painted mask is {REFERENCE_SIZE} × {REFERENCE_SIZE} px, not {pixels.size} pixels.")
     return np.packbits(pixels != 0).tobytes()
 
 
-def unpacked(hole: Rectangle | bytes) -> Tensor:
-    """A hole as a mask [1, 1, 256, 256] in {0, 1}."""
-    if not isinstance(hole, bytes):
-        return Inpaint(*hole).mask
+def unpacked(hole: bytes) -> Tensor:
+    """A painted hole as a mask [1, 1, 256, 256] in {0, 1}."""
     pixels = np.unpackbits(np.frombuffer(hole, np.uint8))
     return torch.from_numpy(pixels).float().view(1, 1, REFERENCE_SIZE, REFERENCE_SIZE)
 
@@ -251,8 +240,3 @@ def own_weight(weights: Sequence[float]) -> tuple[float, str]:
     if coarse == fine:
         return fine, f"the task's own: {fine:g}"
     return fine, f"the task's own: {fine:g} for the colours' layers, {coarse:g} for all other layers"
-
-
-def about(recipes: Iterable[str]) -> dict:
-    """What can be chosen, for a page, JSON-ready."""
-    return {"degradations": list(DEGRADATIONS), "ranges": RANGES, "weights": WEIGHTS, "recipes": list(recipes)}

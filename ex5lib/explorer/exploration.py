@@ -10,11 +10,11 @@ import weakref
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ex5lib.errors import Ex5Error, SettingError, sentence
 from ex5lib.explorer.board import EMPTY, Board, Worker, aside
-from ex5lib.explorer.choices import Choice, about, own_weight, packed, values_of
+from ex5lib.explorer.choices import DEGRADATIONS, RANGES, WEIGHTS, Choice, own_weight, packed, values_of
 from ex5lib.explorer.searching import Searcher, Step
 from ex5lib.explorer.shelf import Found, Shelf
 from ex5lib.explorer.subjects import MAX_BYTES, Subject, Upload, find_subjects
@@ -37,8 +37,6 @@ class Exploration:
     result already shows it immediately.
 
     Args:
-        searcher: with a generator and recipes to choose from.
-        face: the photo's face, undegraded or damaged itself.
         choice: where the controls start.
         name: of the photo.
         out: where results are saved.
@@ -47,14 +45,11 @@ class Exploration:
         board: what the pages show.
         choice: what the controls say.
         shelf: the results that are kept.
-        result: the ``Restoration`` last shown; None until there is one.
         status: the status line.
     """
 
     # The one that may be searching: a second search would only slow both down.
     _active: ClassVar[weakref.ref["Exploration"] | None] = None
-    _phase: str
-    _stale: list[str]
 
     def __init__(
         self,
@@ -65,25 +60,28 @@ class Exploration:
         name: str = "photo",
         out: str | Path = "results",
     ):
-        recipes = searcher.recipes
-        self._searcher, self._size, self._out = searcher, searcher.G.img_resolution, Path(out)
+        self._searcher, self._out = searcher, Path(out)
         self.board, self.shelf, self.choice = Board(), Shelf(), choice
-        self.status, self._error, self._own = "Press Run.", False, (recipes[choice.recipe].latent_weight, "")
+        self.status, self._error = "Press Run.", False
         # The worker and the pages' threads share everything here; hold the lock to change it.
         self._lock = threading.RLock()
         self._worker = Worker(self._lock, self._failed)
         self._live = self._stopping = False
-        self._phase, self._stale, self._heard, self._stroke = "idle", [], 0, 0
+        self._phase, self._heard, self._stroke, self._looking = "idle", 0, 0, ""
+        self._stale: list[str] = []
+        self._own = searcher.recipes[choice.recipe].latent_weight, ""
         self._measuring: threading.Thread | None = None
-        self._upload, self._looking = Upload(), ""
+        self._upload, self._given = Upload(), Subject(face, name)
         self._subjects: list[Subject] = []
-        self.board.put(about=about(recipes) | {"photos": sample_names(), "max_upload": MAX_BYTES}, **EMPTY)
-        self._given = Subject(face, name)
+        about: dict[str, Any] = {"degradations": list(DEGRADATIONS), "ranges": RANGES, "weights": WEIGHTS}
+        about |= {"recipes": list(searcher.recipes), "photos": sample_names(), "max_upload": MAX_BYTES}
+        self.board.put(about=about, **EMPTY)
         self._take(self._given)
         self._first = self.choice
 
     @property
     def result(self) -> Restoration | None:
+        """The one that is shown; None until there is one."""
         return self.shelf.shown.done if self.shelf.shown else None
 
     def begin(self, choice: Choice, done: Restoration | None = None) -> None:
@@ -97,8 +95,7 @@ class Exploration:
                 self._first, self._subject, self.choice = choice, self._given, choice
                 self._settle()
             if done is not None:
-                found = Found.of(choice, self._subject, done)
-                found.quality = done.metrics
+                found = Found(choice, self._subject, done, quality=done.metrics)
                 self.shelf.add(found)
                 self._show(found, "Found before")
 
@@ -235,11 +232,12 @@ class Exploration:
         more = {"status": text, "error": error, "phase": self._phase, "live": self._live, "heard": self._heard}
         more |= {"stale": self._stale, "name": self._subject.name, "stroke": self._stroke}
         more["face"] = self._subjects.index(self._subject) if self._subject in self._subjects else None
+        more |= {"shown": self.shelf.shown.number if self.shelf.shown else None, "saved": self.shelf.saved is not None}
         wanted = asdict(self.choice).items()
         more["damages"] = [
             {"reason": each.reason, "accepted": values_of(each).items() <= wanted} for each in self._subject.damages
         ]
-        self.board.put(state=more | self.choice.as_json(*self._own) | self.shelf.as_json())
+        self.board.put(state=more | self.choice.as_json(*self._own))
 
     def _cancel(self) -> None:
         self._worker.cancel()
@@ -292,25 +290,25 @@ class Exploration:
         self.board.put(**self.shelf.pictures, **self.shelf.numbers, curve=found.curve, progress={})
         self._say(f"{how}: {found.search_in_words()}.")
 
-    def _search(self, choice: Choice, generation: int) -> None:
+    def _search(self, choice: Choice) -> None:
         """The worker's job: search for a choice, show the progress, and keep the result."""
         subject, next_frame = self._subject, 0.0
 
         def after_step(step: Step) -> bool:
             nonlocal next_frame
             with self._lock:
-                self._worker.check(generation)
+                self._worker.check()
                 if not self._stopping and time.monotonic() >= next_frame:
                     self._show_step(step)
                     next_frame = time.monotonic() + _SECONDS_BETWEEN_FRAMES
                 return self._stopping
 
         done, early = self._searcher.search(choice, subject.face, after_step)
-        found = Found.of(choice, subject, done, early)
+        found = Found(choice, subject, done, early)
         with self._lock:
             self.shelf.add(found)
             self.board.put(**self.shelf.numbers)
-            if self._worker.is_current(generation):
+            if not self._worker.superseded:
                 self._stopping = False
                 self._show(found, "Stopped, best so far" if done.stopped else "Done")
         # Numbers take seconds and cannot be cancelled, so the next search does not wait for them.
@@ -327,10 +325,11 @@ class Exploration:
             self._phase, self._stale = "searching", ["numbers"]
             self._say("Searching …")
         result, composite = (None if image is None else jpeg(image, PICTURE_SIZE) for image in step.images())
-        before = self.shelf.shown.best_picture if self.shelf.shown else b""
+        shown = self.shelf.shown
         self.board.put(
-            result=result, composite=composite or b"", previous=before, progress=step.progress, curve=step.curve
-        )
+            result=result, composite=composite or b"", previous=shown.pictures[shown.best] if shown else b"",
+            progress=step.progress, curve=step.curve,
+        )  # fmt: skip
 
     def _failed(self, error: Exception) -> None:
         """A job has failed: go back to what was shown before."""
@@ -357,11 +356,11 @@ class Exploration:
             self._worker.want(partial(self._align, name, source))
             self._say(self._looking)
 
-    def _align(self, name: str, source: bytes | Path, generation: int) -> None:
+    def _align(self, name: str, source: bytes | Path) -> None:
         """The worker's job: find the faces of a photo; the current photo stays if there are none."""
-        found, faces, sure = find_subjects(name, source, self._size)
+        found, faces, sure = find_subjects(name, source, self._searcher.G.img_resolution)
         with self._lock:
-            self._worker.check(generation)
+            self._worker.check()
             self._subjects = found
             self.board.put(faces=faces)
             self._live, self._phase = self._live and sure, "idle"

@@ -10,21 +10,13 @@ import html
 import json
 import secrets
 import threading
-import webbrowser
-from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
-from ex5lib.devices import pick_device
 from ex5lib.errors import Ex5Error, FileError, sentence
-from ex5lib.explorer.choices import Choice
 from ex5lib.explorer.exploration import Exploration
-from ex5lib.explorer.searching import Searcher, offered
-from ex5lib.faces.alignment import load_face
-from ex5lib.inversion.recipes import pick_recipe
-from ex5lib.weights import load_generator
 
 _HERE = Path(__file__).parent
 # A widget's script must be one module, so these are joined; page.js is for this server only.
@@ -32,6 +24,11 @@ _PARTS = ("drawing", "brush", "controls", "picture", "explorer")
 SCRIPT = "\n".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in _PARTS)
 STYLE = (_HERE / "explorer.css").read_text(encoding="utf-8")
 _LONGEST_WAIT = 10.0  # seconds that a request may wait for a change
+_FILES = {
+    "/explorer.js": (SCRIPT.encode(), "text/javascript; charset=utf-8"),
+    "/page.js": ((_HERE / "page.js").read_bytes(), "text/javascript; charset=utf-8"),
+    "/explorer.css": (STYLE.encode(), "text/css; charset=utf-8"),
+}
 _MAX_BODY = 8_000_000  # bytes; files come in smaller parts
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -48,15 +45,7 @@ explorer.render({{ model, el: document.querySelector("main") }});
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves one exploration, in threads of its own, until ``close``.
-
-    Args:
-        exploration: what the page shows.
-        port: 0 takes any free one.
-
-    Attributes:
-        token: needed in every request.
-        address: of the page, with the token.
+    """Serves one exploration, in threads of its own, until ``close``; 0 takes any free port.
 
     Raises:
         FileError: if the port is taken.
@@ -75,7 +64,6 @@ class PageServer(ThreadingHTTPServer):
 
     @property
     def path(self) -> str:
-        """The page's path, with the token."""
         return f"/?token={quote(self.token)}"
 
     @property
@@ -83,48 +71,8 @@ class PageServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}{self.path}"
 
     def close(self) -> None:
-        """Stop serving."""
         self.shutdown()
         self.server_close()
-
-
-def show_page(
-    photo: Path,
-    generator: str,
-    *,
-    recipe: str,
-    num_steps: int | None,
-    device: str,
-    face: int | None,
-    aligned: bool,
-    port: int,
-    browser: bool,
-    out: Path,
-    say: Callable[[str], None],
-) -> None:
-    """Serve a photo's explorer until Ctrl-C; arguments as on the command line, ``say`` prints a line.
-
-    Raises:
-        FaceError, FileError, SettingError, WeightsError, DeviceError: before the page is served.
-    """
-    recipes = offered(pick_recipe(recipe, num_steps=num_steps), num_steps=num_steps)
-    pick_device(device)
-    say("loading the generator and looking for a face …")
-    G = load_generator(generator, device)
-    subject = load_face(photo, face=face, aligned=aligned, size=G.img_resolution)
-    searcher = Searcher(G, recipes, device=device)
-    exploration = Exploration(searcher, subject, Choice(recipe=recipe), name=photo.name, out=out)
-    server = PageServer(exploration, port)
-    try:
-        say(f"the page is at {server.address}")
-        say("Ctrl-C ends it")
-        if browser:
-            webbrowser.open(server.address)
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        say("ended")
-    finally:
-        server.close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -139,12 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/":
             title = html.escape(f"Explorer: {exploration.board.values['state']['name']}")
             self._answer(_PAGE.format(title=title, token=self.server.token).encode(), "text/html; charset=utf-8")
-        elif path == "/explorer.js":
-            self._answer(SCRIPT.encode(), "text/javascript; charset=utf-8")
-        elif path == "/page.js":
-            self._answer((_HERE / "page.js").read_bytes(), "text/javascript; charset=utf-8")
-        elif path == "/explorer.css":
-            self._answer(STYLE.encode(), "text/css; charset=utf-8")
+        elif path in _FILES:
+            self._answer(*_FILES[path])
         elif path == "/changes":
             since = asked.get("since", "0")
             version, values = exploration.board.since(int(since) if since.isdecimal() else 0, _LONGEST_WAIT)

@@ -2,7 +2,8 @@
 
 import io
 import zipfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,38 +28,34 @@ RESULTS_KEPT = 16  # about 30 MB each, mostly images at full size
 
 @dataclass(eq=False)
 class Found:
-    """A result: its choice, its photo, and what the page shows of it.
+    """A result: what was chosen, for which face, what was found, and what the page shows of it."""
 
-    Attributes:
-        number: counts the results of an exploration, from 1.
-        choice, subject, done: what was chosen, for which face, and what was found.
-        early: {step: image [1, 3, S, S]} from early in the search, at the size of their previews.
-        pictures: JPEGs of result and composite; the latter is empty if there is none.
-        thumbnail: address of a small JPEG.
-        quality: ``Restoration.metrics``; None until they are computed, which takes seconds.
-    """
-
-    number: int
     choice: Choice
     subject: Subject
     done: Restoration
-    early: dict[int, Tensor]
-    pictures: dict[str, bytes]
-    thumbnail: str
-    quality: dict | None = None
-
-    @classmethod
-    def of(cls, choice: Choice, subject: Subject, done: Restoration, early: dict[int, Tensor] | None = None) -> "Found":
-        """A result with its pictures, which takes a moment."""
-        pictures = {"result": jpeg(done.result, PICTURE_SIZE), "composite": b""}
-        if done.composite is not None:
-            pictures["composite"] = jpeg(done.composite, PICTURE_SIZE)
-        return cls(0, choice, subject, done, early or {}, pictures, data_uri(jpeg(done.best_image, THUMBNAIL_SIZE)))
+    early: dict[int, Tensor] = field(default_factory=dict)  # {step: image [1, 3, S, S]}, as ``Searcher.search`` returns
+    number: int = 0  # counts the results of an exploration, from 1
+    quality: dict | None = None  # ``done.metrics``; None until they are computed, which takes seconds
 
     @property
-    def best_picture(self) -> bytes:
-        """Of the composite if there is one, else of the result."""
-        return self.pictures["composite"] or self.pictures["result"]
+    def best(self) -> str:
+        """What shows it best: the composite if there is one."""
+        return "result" if self.done.composite is None else "composite"
+
+    @cached_property
+    def pictures(self) -> dict[str, bytes]:
+        """JPEGs of result and composite; the latter is empty if there is none."""
+        made = {"result": self.done.result, "composite": self.done.composite}
+        return {name: b"" if image is None else jpeg(image, PICTURE_SIZE) for name, image in made.items()}
+
+    @cached_property
+    def thumbnail(self) -> str:
+        """The address of a small JPEG."""
+        return data_uri(jpeg(self.done.best_image, THUMBNAIL_SIZE))
+
+    def compared(self, name: str) -> dict[str, float]:
+        """How close "result" or "composite" is to the original, as far as it is known yet."""
+        return (self.quality or {}).get(f"{name} and original", {})
 
     def measure(self) -> None:
         """Compute the numbers, which takes seconds; if that fails, there are none."""
@@ -75,8 +72,7 @@ class Found:
 
     def entry(self) -> dict:
         """For the strip of results, JSON-ready: number, picture, and in words what it is and how good."""
-        best = "result" if self.done.composite is None else "composite"
-        identity = (self.quality or {}).get(f"{best} and original", {}).get("identity_distance")
+        identity = self.compared(self.best).get("identity_distance")
         words = f"{self.number}: {self.subject.name}, {self.choice}; d to the target {self.done.run.distance:.3f}"
         words += f", identity distance {identity:.2f}" if identity is not None else ""
         weight, _ = own_weight(self.done.run.settings["latent_weights"])
@@ -109,11 +105,7 @@ class Found:
         return f"{words}, d to the target {run.distance:.3f}"
 
     def save(self, out: Path) -> Path:
-        """Save everything to a new folder in ``out``; returns its path.
-
-        Raises:
-            FileError: if the disk is full or cannot be written to.
-        """
+        """Save everything to a new folder in ``out``, and return its path; FileError if that cannot be written."""
         task = "inversion" if self.choice.degradation == "none" else self.choice.degradation.replace(" ", "-")
         stem = f"{Path(self.subject.name).stem}-{task}"
         folder = next(path for i in count(1) if not (path := out / f"{stem}-{i}").exists())
@@ -126,11 +118,6 @@ class Found:
         check_writable(folder)
         replace(self.done, run=run).save(folder, request={"explorer": request})
         return folder
-
-
-def _task(choice: Choice) -> Choice:
-    """The photo and what was done to it: distances to the target are comparable if this is equal."""
-    return replace(choice.searched(), recipe="", seed=0, answer=0, latent_weight=None)
 
 
 def _numbers(shown: Found, previous: Found | None) -> list[dict[str, Any]]:
@@ -146,9 +133,8 @@ def _numbers(shown: Found, previous: Found | None) -> list[dict[str, Any]]:
     for found, name in ((shown, "result"), (shown, "composite"), (previous, "previous")):
         if found is None or (name == "composite" and found.done.composite is None):
             continue
-        best = "result" if found.done.composite is None else "composite"
-        quality = (found.quality or {}).get(f"{best if name == 'previous' else name} and original", {})
-        comparable = name == "result" or (name == "previous" and _task(found.choice) == _task(shown.choice))
+        quality = found.compared(found.best if name == "previous" else name)
+        comparable = name == "result" or (name == "previous" and found.choice.task() == shown.choice.task())
         columns.append(
             {
                 "name": name,
@@ -185,11 +171,7 @@ class Shelf:
         return next(iter(finished or alike[-1:] if stopped else finished), None)
 
     def numbered(self, number: int) -> Found:
-        """The result of that number.
-
-        Raises:
-            SettingError: if it never existed, or is not kept any more.
-        """
+        """The result of that number; SettingError if it never existed, or is not kept any more."""
         for found in self.found:
             if found.number == number:
                 return found
@@ -205,11 +187,7 @@ class Shelf:
         """For the page: what is shown, and the result before it."""
         if self.shown is None:
             return {}
-        return self.shown.pictures | {"previous": self.previous.best_picture if self.previous else b""}
-
-    def as_json(self) -> dict:
-        """For the page's state: the number of the result that is shown, and whether anything was saved."""
-        return {"shown": self.shown.number if self.shown else None, "saved": self.saved is not None}
+        return self.shown.pictures | {"previous": self.previous.pictures[self.previous.best] if self.previous else b""}
 
     @property
     def numbers(self) -> dict[str, list]:
@@ -218,11 +196,7 @@ class Shelf:
         return {"history": [found.entry() for found in self.found], "numbers": columns}
 
     def archive(self) -> tuple[str, bytes]:
-        """The last saved folder as a ZIP file: its name and its bytes.
-
-        Raises:
-            FileError: if nothing was saved.
-        """
+        """The last saved folder as a ZIP file: its name and its bytes; FileError if nothing was saved."""
         if self.saved is None:
             raise FileError("There is nothing to download yet: press Save.")
         packed = io.BytesIO()

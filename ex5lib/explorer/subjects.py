@@ -1,6 +1,7 @@
 """The explorer's photos: files that arrive in parts, and the faces in them."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,7 @@ class Subject:
 
     face: AlignedFace
     name: str
-    damages: tuple[Damage, ...] = ()
+    damages: Sequence[Damage] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -38,27 +39,26 @@ class Upload:
     """A file that arrives in parts."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._content = bytearray()
 
     def part(self, name: str, size: int, at: int, data: bytes) -> bytes | None:
         """Take the part of a file of ``size`` bytes that begins at ``at``; returns the file after the last part.
 
-        Raises:
-            FileError: if the file is empty or too large, or a part is missing.
+        FileError if the file is empty or too large, or a part is missing.
         """
         if not size:
             raise FileError(f"{name} is empty: choose another file.")
         if size > MAX_BYTES:
             raise FileError(f"{name} is larger than {MAX_BYTES // 10**6} MB: scale it down or save it as JPEG.")
         if at == 0:
-            self._parts = []
-        if at != sum(map(len, self._parts)):
-            self._parts = []
+            self._content.clear()
+        if at != len(self._content):
+            self._content.clear()
             raise FileError(f"{name} did not arrive whole: choose it again.")
-        self._parts.append(data)
-        if at + len(data) < size:
+        self._content += data
+        if len(self._content) < size:
             return None
-        content, self._parts = b"".join(self._parts), []
+        content, self._content = bytes(self._content), bytearray()
         return content
 
 
@@ -71,11 +71,10 @@ def find_subjects(name: str, source: bytes | Path, size: int) -> tuple[list[Subj
         size: side of the crops in px.
 
     Returns:
-        the faces; their pictures with words, for a page to offer, JSON-ready; whether the first is surely a face.
+        the faces; their pictures with words, for a page to offer; whether the first is surely a face.
 
     Raises:
-        FileError: if it is not a photo.
-        FaceError: if there is no face in it.
+        FileError, FaceError: if it is not a photo, or there is no face in it.
     """
     if isinstance(source, bytes):
         with TemporaryDirectory() as folder:
@@ -96,16 +95,12 @@ def find_subjects(name: str, source: bytes | Path, size: int) -> tuple[list[Subj
         raise FaceError(
             f"No face was found in {name}: choose a photo with a larger, better-lit face turned to the camera."
         ) from None
-    order = [found.index, *(i for i in range(len(found.detections)) if i != found.index)]
-    aligned = [found if i == found.index else found.another(i) for i in order]
-    subjects = [Subject(face, name, tuple(examine(face))) for face in aligned]
+    aligned = [found, *(found.another(i) for i in range(1, len(found.detections)))]  # the first was found best
+    subjects = [Subject(face, name, examine(face)) for face in aligned]
     if len(subjects) == 1 and sure:
         return subjects, [], sure
-    scores = [f"score {found.detections[i].score:.2f}" for i in order]
-    faces = [{"picture": _thumbnail(one), "words": words} for one, words in zip(subjects, scores, strict=True)]
+    picture, faces = Image.fromarray(to_uint8(photo)), []
+    for face, detection in zip(aligned, found.detections, strict=True):
+        thumbnail = data_uri(jpeg(from_uint8(quick_crop(picture, face.quad, _THUMBNAIL))))
+        faces.append({"picture": thumbnail, "words": f"score {detection.score:.2f}"})
     return subjects, faces, sure
-
-
-def _thumbnail(subject: Subject) -> str:
-    crop = quick_crop(Image.fromarray(to_uint8(subject.face.photo)), subject.face.quad, _THUMBNAIL)
-    return data_uri(jpeg(from_uint8(crop)))

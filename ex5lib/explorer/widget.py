@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ex5lib.degradations.known import REFERENCE_SIZE, GaussianBlur, Inpaint
 from ex5lib.devices import pick_device
-from ex5lib.errors import Ex5Error, sentence, unknown_name
-from ex5lib.explorer.choices import DEGRADATIONS, Choice, Rectangle, packed
+from ex5lib.errors import Ex5Error, sentence
+from ex5lib.explorer.choices import Choice, Rectangle, packed
 from ex5lib.explorer.exploration import Exploration
 from ex5lib.explorer.page import SCRIPT, STYLE, PageServer
 from ex5lib.explorer.searching import Searcher, offered
@@ -90,8 +90,6 @@ def explore(
     if not isinstance(face_image, AlignedFace):
         check_image(face_image, batch=1)
         face_image = load_face(checked_target(face_image, "The image"), aligned=True, size=face_image.shape[3])
-    if degradation not in DEGRADATIONS:
-        raise unknown_name("degradation", degradation, DEGRADATIONS)
     GaussianBlur(kernel_size, sigma)  # these two check the values
     Inpaint(*rectangle)
     hole: Rectangle | bytes = (*rectangle,)
@@ -99,9 +97,8 @@ def explore(
         hole = packed(Inpaint(mask=mask).mask_for(torch.zeros(1, 3, REFERENCE_SIZE, REFERENCE_SIZE)))
     recipe = pick_recipe(recipe, start=start, **settings)
     pick_device(device)
-    choice = Choice(
-        degradation=degradation, kernel_size=kernel_size, sigma=sigma, hole=hole, recipe=recipe.name, seed=seed
-    ).changed(latent_weight=latent_weight)
+    choice = Choice(kernel_size=kernel_size, sigma=sigma, hole=hole, recipe=recipe.name, seed=seed)
+    choice = choice.changed(degradation=degradation, latent_weight=latent_weight)
     given: dict[str, Any] = {
         "distance": distance, "statistics": statistics, "start": start, "device": device, "dtype": dtype,
         "compile": compile,
@@ -121,22 +118,11 @@ class _Widget(anywidget.AnyWidget):
 
     _esm = SCRIPT
     _css = STYLE
-    about = traitlets.Dict().tag(sync=True)
-    state = traitlets.Dict().tag(sync=True)
-    progress = traitlets.Dict().tag(sync=True)
-    curve = traitlets.Dict().tag(sync=True)
-    numbers: traitlets.List = traitlets.List().tag(sync=True)
-    history: traitlets.List = traitlets.List().tag(sync=True)
-    faces: traitlets.List = traitlets.List().tag(sync=True)
-    photo = traitlets.Bytes().tag(sync=True)
-    target = traitlets.Bytes().tag(sync=True)
-    result = traitlets.Bytes().tag(sync=True)
-    composite = traitlets.Bytes().tag(sync=True)
-    previous = traitlets.Bytes().tag(sync=True)
-    mask = traitlets.Bytes().tag(sync=True)
 
     def __init__(self, exploration: Exploration):
-        super().__init__(**exploration.board.values)
+        values = exploration.board.values
+        self.add_traits(**{name: traitlets.Any(value).tag(sync=True) for name, value in values.items()})
+        super().__init__()
         self._exploration = exploration
         exploration.board.listeners.append(self._show)
         self.on_msg(self._heard)
@@ -157,13 +143,7 @@ class _Widget(anywidget.AnyWidget):
 
 
 class Explorer:
-    """What ``explore`` returns: it shows itself in a notebook, and can be driven by code.
-
-    Attributes:
-        exploration: what it shows, with the methods ``change``, ``run``, ``stop`` and so on.
-        widget: in the notebook; None on Colab, where a page is served in a frame.
-        server: of that page.
-    """
+    """What ``explore`` returns: it shows itself in a notebook, and can be driven by code: ``exploration.run()``, …"""
 
     # The last one, and what it was made from: it is kept when its page is gone.
     _latest: ClassVar[tuple[tuple, "Explorer"] | None] = None
@@ -171,7 +151,7 @@ class Explorer:
     def __init__(self, exploration: Exploration):
         self.exploration = exploration
         self.widget: _Widget | None = None
-        self.server: PageServer | None = None
+        self.server: PageServer | None = None  # on Colab, instead of the widget
 
     def _ipython_display_(self) -> None:
         if "google.colab" in sys.modules:  # there, a thread cannot draw a widget, only a page
