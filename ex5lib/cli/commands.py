@@ -146,7 +146,7 @@ def demo(
     for name, degradation in TASKS.items():
         typer.echo(f"{name}:")
         (done,) = restore_faces([face], degradation, chosen, generator=G, distance=distance, device=device)
-        tell(done, out / name, done.save(out / name), o.say)
+        tell(done, out / name, done.save(out / name))
         if done.run.stopped:
             raise typer.Exit(130)
         given.append((name, done.images.get("degraded", face.image)))
