@@ -5,16 +5,18 @@ import ctypes
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from ex5lib.errors import DeviceError, SettingError
 
+Module = TypeVar("Module", bound=nn.Module)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -24,7 +26,11 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     Raises:
         DeviceError: if the name is unknown or the machine has no such device.
     """
-    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    available: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
     if str(device) == "auto":
         device = next(name for name, is_there in available.items() if is_there())
     try:
@@ -42,38 +48,36 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     return picked
 
 
-def on_device(place: torch.device, module: nn.Module) -> nn.Module:
-    """The module itself if it is there already, else a copy, so that the caller's stays where it is."""
-    there = all(tensor.device == place for tensor in (*module.parameters(), *module.buffers()))
-    return module if there else copy.deepcopy(module).to(place)
+def on_device(device: torch.device, module: Module) -> Module:
+    """The module itself if it is on the device, else a copy of it that is."""
+    there = all(tensor.device == device for tensor in (*module.parameters(), *module.buffers()))
+    return module if there else copy.deepcopy(module).to(device)
 
 
-def pick_dtype(dtype: str | torch.dtype, place: torch.device) -> torch.dtype:
-    """The type in which networks compute: float32, bfloat16 or float16, also by name.
+def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The type in which networks compute: float32, bfloat16 or float16, or one of these names.
 
-    "auto" is bfloat16 where the hardware multiplies it: on such a CPU (two to eight times as fast), and on CUDA from
-    compute capability 8 on; float16 on those of capability 7, such as the T4, which have no other fast type; else
-    float32. The environment variable EX5_DTYPE overrides it.
+    "auto" is the fastest one that the hardware has: bfloat16 on CPUs that multiply it (two to eight times as fast) and
+    on CUDA from compute capability 8, float16 on capability 7 (such as a T4), and float32 elsewhere.
 
     Raises:
         SettingError: if it is another type.
     """
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    asked = os.environ.get("EX5_DTYPE", "auto") if dtype == "auto" else dtype
-    if asked == "auto":
-        asked = _fastest(place)
-    picked = known.get(asked, asked)
-    if picked not in known.values():
-        where = ", the value of EX5_DTYPE" if dtype == "auto" else ""
-        raise SettingError(f"A search runs in float32, bfloat16 or float16, not {asked}{where}.")
+    if dtype == "auto":
+        return fastest_dtype(device)
+    picked = known.get(dtype) if isinstance(dtype, str) else dtype
+    if picked is None or picked not in known.values():
+        raise SettingError(f"A search runs in float32, bfloat16 or float16, not {dtype}.")
     return picked
 
 
-def _fastest(place: torch.device) -> str:
-    if place.type == "cuda":
-        generation, _ = torch.cuda.get_device_capability(place)
-        return "bfloat16" if generation >= 8 else "float16" if generation == 7 else "float32"
-    return "bfloat16" if place.type == "cpu" and _has_bfloat16() else "float32"
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """What "auto" means for ``pick_dtype``."""
+    if device.type == "cuda":
+        generation, _ = torch.cuda.get_device_capability(device)
+        return torch.bfloat16 if generation >= 8 else torch.float16 if generation == 7 else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and _has_bfloat16() else torch.float32
 
 
 def _has_bfloat16() -> bool:
@@ -87,9 +91,9 @@ def keep_freed_memory() -> bool:
     """On Linux, have the C library keep freed memory for the next tensor; returns whether it will.
 
     By default it takes large blocks (above a threshold of at most 32 MB) from the system and gives them back each time.
-    A feature map of a 1024 px generator has 64 MB, so the system would have to clear its 16,000 pages again for every
-    operation of every step, which takes longer than the arithmetic. The price is that the process stays at its peak
-    size until it ends.
+    A feature map of a 1024 px generator takes 64 MB, so the system would clear its 16,000 pages again for every
+    operation of every step, which takes longer than the arithmetic. The price: the process stays at its peak size until
+    it ends.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -97,34 +101,35 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
-def check_compiler(place: torch.device) -> None:
-    """Make sure that ``torch.compile`` can work: on a CPU it generates C++, and on CUDA code for Triton.
+def check_compiler(device: torch.device) -> None:
+    """Make sure that ``torch.compile`` can work: it generates C++ for a CPU, and code for Triton on CUDA.
 
     Raises:
         DeviceError: if there is no compiler for it.
     """
     named = os.environ.get("CXX")
-    if place.type == "cpu" and not any(shutil.which(name) for name in ([named] if named else ("g++", "clang++"))):
+    if device.type == "cpu" and not any(shutil.which(name) for name in ([named] if named else ("g++", "clang++"))):
         raise DeviceError(f"There is no C++ compiler {named or 'g++'}: install one, or search without compiling.")
-    if place.type == "cuda" and find_spec("triton") is None:  # on Windows it does not come with PyTorch
-        raise DeviceError("There is no Triton to compile for a GPU with: install it, or search without compiling.")
+    if device.type == "cuda" and find_spec("triton") is None:  # on Windows it does not come with PyTorch
+        raise DeviceError("There is no Triton, which compiles for a GPU: install it, or search without compiling.")
 
 
-def compiled(modules: Sequence[nn.Module], place: torch.device, mode: bool | str = True) -> list[nn.Module]:
-    """The modules behind ``torch.compile``; with True as the mode, in the one that suits the device.
+def compiled(module: Module, device: torch.device, mode: str | bool = True) -> Module:
+    """The module behind ``torch.compile``, in a mode of that; True is the one that suits the device.
 
-    Every shape is compiled by itself: a search has one for each stage.
+    Every shape is compiled separately: a search has one for each stage.
     """
-    if mode is True:
-        mode = "reduce-overhead" if place.type == "cuda" else "default"
-    return [torch.compile(module, mode=mode, dynamic=False) for module in modules]
+    if isinstance(mode, bool):
+        mode = "reduce-overhead" if device.type == "cuda" else "default"
+    # What compile returns has all attributes of the module.
+    return torch.compile(module, mode=mode, dynamic=False)  # type: ignore[return-value]
 
 
 @contextmanager
 def readable_memory_errors() -> Iterator[None]:
-    """Turn an allocator's error into a one-sentence DeviceError; a context manager or a decorator.
+    """Turn "out of memory" into a DeviceError of one sentence; a context manager or a decorator.
 
-    CUDA has an exception of its own; on the CPU and MPS it is a RuntimeError that can be recognised only by its text.
+    On the CPU and MPS it is a RuntimeError that only its text tells from others.
     """
     try:
         yield

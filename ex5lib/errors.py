@@ -52,7 +52,7 @@ class DivergedError(Ex5Error, ArithmeticError):
 
 
 class CheckFailed(Ex5Error, AssertionError):
-    """What a student has written is missing or wrong: write or mend it."""
+    """What a student has written is missing or wrong: write or correct it."""
 
 
 class ReportError(Ex5Error, RuntimeError):

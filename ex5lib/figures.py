@@ -23,9 +23,9 @@ if TYPE_CHECKING:  # imported where it is used: a command's help and its errors 
 _PANEL = 512  # px of an image in a figure; more would only make files large
 SIDE = 2.8  # inches of an image in a figure
 _COLUMNS = 4  # images side by side: a page has room for that many of 256 px
-_LETTERS = 34  # of a title above one image
+_LETTERS = 34  # in a line of the title above an image
 INK = "#1f2933"
-# The colours of Okabe and Ito, which everybody can tell apart, and a style of line for each, for a page in grey.
+# The colours of Okabe and Ito, which everybody can tell apart, and a line style for each, for print in grey.
 COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 # Where an aligned face has its eyes and its mouth: top, bottom, left, right as shares of the side.
@@ -59,7 +59,7 @@ def plot_images(
     """Images [1, 3, H, W] in rows, each under its title.
 
     Args:
-        images, titles: one title an image; a long one is wrapped.
+        images, titles: one title per image; long ones are wrapped.
         columns: images in a row; None takes at most four, and rows of about one length.
         details: below each aligned face, show its eyes and its mouth enlarged.
     """
@@ -95,7 +95,7 @@ def plot_iterations(run, original: Tensor | None = None, *, details: bool = Fals
 
 
 def plot_answers(answers: Sequence[Tensor]) -> Figure:
-    """Several answers [1, 3, S, S] for one photo; at last a map of where they differ, bright where they do."""
+    """Several answers [1, 3, S, S] for one photo, then a map that is bright where they differ."""
     from matplotlib import colormaps
 
     spread = torch.cat(list(answers)).clamp(-1, 1).std(dim=0).square().mean(dim=0).sqrt()  # [S, S]
@@ -106,7 +106,7 @@ def plot_answers(answers: Sequence[Tensor]) -> Figure:
 
 
 def plot_losses(run) -> Figure:
-    """The perceptual distance over the steps on a linear axis; below it what else the objective weighs, logarithmic.
+    """The perceptual distance over the steps on a linear axis; below it the other weighted terms, logarithmic.
 
     Dotted lines mark where a coarse-to-fine search changes its image size; distances are not comparable across them.
     """
@@ -117,7 +117,7 @@ def plot_losses(run) -> Figure:
         "latent: λ$_w$ ‖w − w̄‖": (history["score"] - history["distance"] - colours, 2),
         "noise: λ$_n$ R(n)": (settings["noise_weight"] * history["noise_regularization"], 4),
     }
-    others = {label: line for label, line in others.items() if np.any(line[0] > 0)}  # only those have a logarithm
+    others = {label: line for label, line in others.items() if np.any(line[0] > 0)}  # 0 has no logarithm
     figure = empty_figure(9, 5.4 if others else 3.4)
     panels = figure.subplots(2 if others else 1, sharex=True, squeeze=False, height_ratios=(3, 2) if others else (1,))
     top, *below = panels.flatten()

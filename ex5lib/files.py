@@ -1,4 +1,4 @@
-"""Reading and writing files so that none is ever left half-written, and telling one content from another."""
+"""Writing files so that none is left half-written, and the digest of a file."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from ex5lib.errors import FileError
 
 _DAY = 24 * 60 * 60
 _MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-# Also what stylegan2_ada writes beside such a file before it renames it: two dots.
+# With two dots, a temporary file that stylegan2_ada makes beside one of ours.
 _LEFTOVER = re.compile(r"\.{1,2}writing-(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-.*")
 
 
@@ -24,8 +24,8 @@ _LEFTOVER = re.compile(r"\.{1,2}writing-(?P<machine>[0-9a-f]{8})-(?P<process>\d{
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` to write to; rename it to ``path`` when the block succeeds.
 
-    Missing folders are created. The temporary name keeps the suffix, by which image writers pick the format, and holds
-    the process, so that what a killed one left in the folder can be told from what another is writing; it is removed.
+    Missing folders are created. The temporary name keeps the suffix, by which image writers pick the format. It also
+    names the process, so that files which a killed process left in the folder are recognised and removed.
 
     Raises:
         FileError: if the disk is full or cannot be written to; it names ``path``, which the system's error does not.
@@ -72,13 +72,13 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _is_abandoned(written: float, machine: str, process: int) -> bool:
-    """Whether nobody is still writing a temporary file; of another machine's processes only its age can tell."""
+    """Whether no process is writing a temporary file any more; on another machine, only its age can tell."""
     if machine != _MACHINE:
         return time.time() - written > _DAY
     import psutil  # imported here: leftovers are rare
 
     try:
-        return psutil.Process(process).create_time() > written + 60  # the number has gone to another process since
+        return psutil.Process(process).create_time() > written + 60  # another process has the number by now
     except psutil.Error:
         return not psutil.pid_exists(process)
 

@@ -1,4 +1,4 @@
-"""What every generator shares: the mapping network, the noise argument and the interface of a generator.
+"""What all generators share: the mapping network, the noise argument and the interface.
 
 A synthesis network, StyleGAN2's in ``networks.py`` or MobileStyleGAN's in ``mobile.py``, plugs in behind ``Generator``.
 The mapping network is that of StyleGAN (Karras et al. 2019, arXiv 1812.04948).
@@ -30,12 +30,14 @@ class MappingNetwork(nn.Module):
     Args:
         z_dim: width of z.
         w_dim: width of w.
-        num_ws: number of layers of the synthesis network that take a w of their own.
+        num_ws: number of w that the synthesis network takes, one for each layer.
         c_dim: number of classes, 0 for an unconditional network.
         num_layers: number of fully connected layers.
         embed_features: width of the class embedding; ``w_dim`` if None.
         layer_features: width of the hidden layers; ``w_dim`` if None.
     """
+
+    w_avg: Tensor
 
     def __init__(
         self,
@@ -111,19 +113,42 @@ def estimate_w_avg(mapping: MappingNetwork, num_samples: int = 10_000, seed: int
         return mapping(z, c)[:, 0].mean(dim=0)
 
 
+class Synthesis(nn.Module):
+    """What a generator needs of a synthesis network; the image is ``synthesis(ws, noise=None, size=None, dtype=None)``.
+
+    Attributes:
+        w_dim, num_ws: the shape of ws, [N, num_ws, w_dim].
+        img_resolution, img_channels: R and the channels of the image.
+        preview_sizes: sizes below R, in px, at which it makes a cheap preview.
+        layer_resolutions: for each w of ws, the height and width in px of the finest features that it styles.
+        demodulates: whether it normalises each sample's features. If so, it tolerates styles far from those of W.
+    """
+
+    w_dim: int
+    num_ws: int
+    img_resolution: int
+    img_channels: int
+    preview_sizes: tuple[int, ...]
+    layer_resolutions: tuple[int, ...]
+    demodulates: bool
+
+    def styles_shared(self, size: int | None = None) -> int:
+        """The number of styles, from the first, that act on an image of that size as on the full one."""
+        raise NotImplementedError
+
+    def noise_buffers(self, size: int | None = None) -> dict[str, Tensor]:
+        """Copies of the built-in noise: {name: [1, 1, h, w]}, coarse to fine; with a size, only its preview's."""
+        raise NotImplementedError
+
+
 class Generator(nn.Module):
     """A mapping network and a synthesis network, behind the one interface that the rest of the project uses.
-
-    ``synthesis`` is any module with the attributes ``num_ws``, ``img_resolution``, ``img_channels``, ``preview_sizes``,
-    ``layer_resolutions`` (of each w) and ``demodulates`` (whether it normalises each sample's features, so that it
-    stands styles far from those of W), and the methods ``noise_buffers(size=None)``, ``styles_shared(size=None)`` and
-    ``forward(ws, noise=None, size=None, *, dtype=None)``.
 
     Raises:
         ValueError: if the two disagree on the number of styles.
     """
 
-    def __init__(self, mapping: MappingNetwork, synthesis: nn.Module):
+    def __init__(self, mapping: MappingNetwork, synthesis: Synthesis):
         super().__init__()
         if mapping.num_ws != synthesis.num_ws:
             raise ValueError(f"The mapping makes {mapping.num_ws} styles but the synthesis takes {synthesis.num_ws}.")
@@ -139,11 +164,11 @@ class Generator(nn.Module):
 
     @property
     def preview_sizes(self) -> tuple[int, ...]:
-        """Sizes in px, below ``img_resolution``, at which ``synthesis(ws, noise, size)`` makes a cheap preview."""
+        """As in ``Synthesis``."""
         return self.synthesis.preview_sizes
 
     def noise_buffers(self, size: int | None = None) -> dict[str, Tensor]:
-        """Copies of the built-in noise: {name: [1, 1, h, w]}, coarse to fine; with a size, only its preview's."""
+        """As in ``Synthesis``."""
         return self.synthesis.noise_buffers(size)
 
     def forward(self, z: Tensor, c: Tensor | None = None, *, noise: Noise = None, **truncation) -> Tensor:

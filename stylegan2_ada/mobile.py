@@ -6,28 +6,30 @@ into a depthwise and a pointwise one; demodulation is a constant, folded into th
 s = A w + b scales the input channels of every convolution.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan2_ada.generator import Generator, MappingNetwork, Noise, layer_noise
+from stylegan2_ada.generator import Generator, MappingNetwork, Noise, Synthesis, layer_noise
 from stylegan2_ada.ops import SLOPE, styled_pointwise
 
 FFHQ_CHANNELS = (512, 512, 512, 512, 256, 128, 64)
 
 
 def haar_matrix(channels: int, like: Tensor) -> Tensor:
-    """[C, C]: what one level of the inverse orthonormal Haar transform does to the C = ``channels`` of each pixel.
+    """The matrix [C, C] of one level of the inverse orthonormal Haar transform, for the C = ``channels`` of a pixel.
 
-    From the bands LL (C/4 channels) and LH, HL and HH (of one colour after the other, as (C/4, 3)) to the four new
-    pixels, top left, top right, bottom left and bottom right, of C/4 channels each. It has the type and the device of
-    ``like``, where it is made, without a copy from the host.
+    It takes LL (C/4 channels), then LH, HL and HH of one colour after the other, and gives the four new pixels: top
+    left, top right, bottom left, bottom right, C/4 channels each. It has the type of ``like`` and is made on its
+    device, without a copy from the host.
     """
-    out, place = channels // 4, like.device
-    pixel = torch.arange(4, device=place)
+    out, device = channels // 4, like.device
+    pixel = torch.arange(4, device=device)
     rows, columns = 1 - 2 * (pixel // 2), 1 - 2 * (pixel % 2)  # +1 in the upper or left half, −1 in the other
-    each = torch.arange(out, device=place)
-    matrix = torch.zeros(4, out, channels, device=place)  # [pixel, new channel, old channel]
+    each = torch.arange(out, device=device)
+    matrix = torch.zeros(4, out, channels, device=device)  # [pixel, new channel, old channel]
     matrix[:, each, each] = 0.5
     for band, signs in enumerate((rows, columns, rows * columns)):
         matrix[:, each, out + 3 * each + band] = 0.5 * signs[:, None]
@@ -35,14 +37,14 @@ def haar_matrix(channels: int, like: Tensor) -> Tensor:
 
 
 def spread(x: Tensor) -> Tensor:
-    """[N, 4C, H, W] → [N, C, 2H, 2W]: the four new pixels, one after the other in the channels, to their places."""
+    """[N, 4C, H, W] → [N, C, 2H, 2W]: moves the four new pixels from the channels to their places."""
     n, channels, height, width = x.shape
     x = x.permute(0, 2, 3, 1).reshape(n, height, width, 2, 2, channels // 4).transpose(2, 3)
     return x.reshape(n, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
 
 class Modulation(nn.Module):
-    """The style s = A w + b of a layer, one factor per channel. A module for the sake of the weights' names."""
+    """The style s = A w + b of a layer, one factor per channel. A module only so that the weights keep their names."""
 
     def __init__(self, w_dim: int, channels: int):
         super().__init__()
@@ -53,7 +55,7 @@ class Modulation(nn.Module):
 
 
 class Pointwise(nn.Module):
-    """The weights of a 1 × 1 convolution. A module for the sake of their names."""
+    """The weights of a 1 × 1 convolution. A module only so that they keep their names."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -68,16 +70,19 @@ class StyledConv(nn.Module):
         separable: a depthwise and a pointwise convolution instead of a full one.
     """
 
+    noise: Tensor
+    conv: Sequence[nn.Conv2d | Pointwise]
+
     def __init__(self, w_dim: int, in_channels: int, out_channels: int, resolution: int, *, separable: bool = True):
         super().__init__()
         self.modulation = Modulation(w_dim, in_channels)
+        convs: list[nn.Module]
         if separable:
-            self.conv = nn.Sequential(
-                nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False),
-                Pointwise(in_channels, out_channels),
-            )
+            depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+            convs = [depthwise, Pointwise(in_channels, out_channels)]
         else:
-            self.conv = nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False))
+            convs = [nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)]
+        self.conv = nn.Sequential(*convs)  # type: ignore[assignment]  # it does not know what its modules are
         self.bias = nn.Parameter(torch.zeros(1, out_channels, 1, 1))
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise", torch.randn(1, 1, resolution, resolution))
@@ -112,7 +117,7 @@ class Block(nn.Module):
 def to_image(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor) -> Tensor:
     """Features x [N, C, R/2, R/2] → the image [N, 3, R, R], whose Haar bands are a styled product with weight [12, C].
 
-    The transform is linear, and so part of the weight and of the bias [1, 12, 1, 1].
+    The transform is linear, so it is folded into the weight and the bias [1, 12, 1, 1].
     """
     haar = haar_matrix(len(weight), weight)
     return spread(styled_pointwise(x, haar @ weight, style, haar @ bias.flatten()))
@@ -148,11 +153,12 @@ class PreviewHead(nn.Module):
         inner, outer = (self.mix @ ws).unbind(dim=1)  # each [N, w_dim]
         style = self.modulation(inner)
         x = styled_pointwise(x, self.squeeze.weight, style, self.bias.flatten(), slope=SLOPE)
-        x = F.leaky_relu(F.conv2d(x, self.conv.weight.to(x.dtype), self.conv.bias.to(x.dtype), padding=1), SLOPE)
+        bias = self.conv.bias.to(x.dtype)  # type: ignore[union-attr]  # this convolution has one
+        x = F.leaky_relu(F.conv2d(x, self.conv.weight.to(x.dtype), bias, padding=1), SLOPE)
         return to_image(x, self.to_img_conv.weight, self.to_img(outer), self.to_img_bias)
 
 
-class MobileSynthesis(nn.Module):
+class MobileSynthesis(Synthesis):
     """ws [N, num_ws, w_dim] → image [N, 3, R, R].
 
     A learned 4 × 4 constant, one full convolution, blocks at 8, 16, … R/2 px, and a head whose twelve channels are
@@ -168,6 +174,7 @@ class MobileSynthesis(nn.Module):
 
     img_channels = 3
     demodulates = False  # by a constant: styles far from those of W make stripes, not faces
+    blocks: Sequence[Block]
 
     def __init__(
         self,
@@ -181,10 +188,13 @@ class MobileSynthesis(nn.Module):
         self.w_dim, self.preview_sizes = w_dim, preview_sizes
         self.num_ws = 2 * len(channels) + 2
         self.img_resolution = 2 ** (len(channels) + 3)
+        resolutions = [8 * 2**i for i in range(len(channels))]
+        self.layer_resolutions = (4, *(r for r in resolutions for _ in range(2)), self.img_resolution // 2)
         self.const = nn.Parameter(torch.randn(1, const_channels, 4, 4))
         self.conv = StyledConv(w_dim, const_channels, const_channels, 4, separable=False)
         widths = (const_channels, *channels)
-        self.blocks = nn.ModuleList(Block(w_dim, widths[i], widths[i + 1], 8 * 2**i) for i in range(len(channels)))
+        blocks = (Block(w_dim, widths[i], widths[i + 1], resolutions[i]) for i in range(len(channels)))
+        self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]  # it does not know what its modules are
         self.to_img = Modulation(w_dim, channels[-1])
         self.to_img_conv = Pointwise(channels[-1], 4 * self.img_channels)
         self.to_img_bias = nn.Parameter(torch.zeros(1, 4 * self.img_channels, 1, 1))
@@ -194,43 +204,29 @@ class MobileSynthesis(nn.Module):
             self.previews[str(size)] = PreviewHead(w_dim, channels[used - 1], self.num_ws - 2 * used - 1)
 
     def drop_previews(self) -> None:
-        """Remove the preview heads, which stand in for this network's layers as they were when the heads were made."""
+        """Remove the preview heads, which no longer fit when the layers that they stand in for have changed."""
         self.previews, self.preview_sizes = nn.ModuleDict(), ()
 
     def _blocks_for(self, size: int | None) -> int:
         """The number of blocks that an image of that size goes through."""
-        if size in (None, self.img_resolution):
+        if size is None or size == self.img_resolution:
             return len(self.blocks)
         if size not in self.preview_sizes:
             raise ValueError(f"This network makes images of {self.img_resolution} px and has no preview of {size} px.")
         return size.bit_length() - 4
 
-    @property
-    def layer_resolutions(self) -> tuple[int, ...]:
-        """For each w of ws: the height and width, in px, of the finest features that it styles."""
-        return (4, *(8 * 2**i for i in range(len(self.blocks)) for _ in range(2)), self.img_resolution // 2)
-
     def styles_shared(self, size: int | None = None) -> int:
-        """The number of styles, from the first, that act on an image of that size as on the full one.
-
-        A preview head only approximates the effect of the rest.
-        """
-        used = self._blocks_for(size)
+        used = self._blocks_for(size)  # a preview's head only approximates what the other styles do
         return self.num_ws if used == len(self.blocks) else 2 * used + 1
 
-    def _noisy_layers(self, size: int | None) -> dict[str, StyledConv]:
-        layers = {"conv": self.conv}
+    def _noise(self, size: int | None) -> dict[str, Tensor]:
+        buffers = {"conv": self.conv.noise}
         for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
-            layers |= {f"block{i}.conv1": block.conv1, f"block{i}.conv2": block.conv2}
-        return layers
+            buffers |= {f"block{i}.conv1": block.conv1.noise, f"block{i}.conv2": block.conv2.noise}
+        return buffers
 
     def noise_buffers(self, size: int | None = None) -> dict[str, Tensor]:
-        """Copies of the built-in noise, about standard normal: {name: [1, 1, h, w]}, 4 px to R/2 px.
-
-        Args:
-            size: return only those that a preview of this size uses.
-        """
-        return {name: layer.noise.clone() for name, layer in self._noisy_layers(size).items()}
+        return {name: buffer.clone() for name, buffer in self._noise(size).items()}
 
     def forward(
         self, ws: Tensor, noise: Noise = None, size: int | None = None, *, dtype: torch.dtype | None = None
@@ -251,7 +247,7 @@ class MobileSynthesis(nn.Module):
         """
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(f"ws must have the shape [N, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}.")
-        n = {name: layer_noise(noise, name, layer.noise) for name, layer in self._noisy_layers(size).items()}
+        n = {name: layer_noise(noise, name, buffer) for name, buffer in self._noise(size).items()}
         w = ws.unbind(dim=1)  # num_ws × [N, w_dim]
         const = self.const.to(dtype or ws.dtype).expand(len(ws), -1, -1, -1)
         x = self.conv(const.contiguous(memory_format=torch.channels_last), w[0], n["conv"])  # [N, 512, 4, 4]

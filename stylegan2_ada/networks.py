@@ -1,5 +1,6 @@
 """The synthesis network of StyleGAN2 (Karras et al. 2020, arXiv 1912.04958) and StyleGAN2-ADA (arXiv 2006.06676)."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan2_ada.generator import Generator, MappingNetwork, Noise, layer_noise
+from stylegan2_ada.generator import Generator, MappingNetwork, Noise, Synthesis, layer_noise
 from stylegan2_ada.ops import bias_act, fir_filter, per_sample, styled_conv2d, upsample2d
 
 ARCHITECTURES = ("skip", "resnet", "orig")
@@ -24,6 +25,8 @@ class StyledConv(nn.Module):
         use_noise: add noise, scaled by a learned strength.
     """
 
+    noise: Tensor | None
+
     def __init__(self, w_dim: int, in_channels: int, out_channels: int, resolution: int, *, up: bool, use_noise: bool):
         super().__init__()
         self.up, self.resolution = up, resolution
@@ -36,7 +39,7 @@ class StyledConv(nn.Module):
     def forward(
         self, x: Tensor, w: Tensor, noise: Tensor | None, f: Tensor, *, gain: float = 1.0, clamp: float | None = None
     ) -> Tensor:
-        noise = None if noise is None else self.noise_strength * noise
+        noise = None if noise is None or self.noise_strength is None else self.noise_strength * noise
         up = f if self.up else None
         gain, clamp = math.sqrt(2) * gain, None if clamp is None else clamp * gain
         return styled_conv2d(x, self.weight, self.affine(w), self.bias, noise, up=up, gain=gain, clamp=clamp)
@@ -53,7 +56,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, *, clamp: float | None = None) -> Tensor:
         weight = (self.weight * self.affine(w)[:, None])[..., None, None]  # [N, img_channels, C, 1, 1]
-        y = per_sample(F.conv2d, x, weight.to(x.dtype))  # not as a product, whose gradient has another layout than x
+        y = per_sample(F.conv2d, x, weight.to(x.dtype))  # a product's gradient would have another layout than x
         y = y.to(w.dtype, memory_format=torch.contiguous_format)
         return bias_act(y, self.bias, slope=1.0, gain=1.0, clamp=clamp)
 
@@ -66,6 +69,8 @@ class SynthesisBlock(nn.Module):
         skip: make it a residual block (architecture "resnet").
         to_rgb: make colours here.
     """
+
+    const: nn.Parameter  # only in the first block
 
     def __init__(
         self,
@@ -81,10 +86,11 @@ class SynthesisBlock(nn.Module):
     ):
         super().__init__()
         first = in_channels == 0
-        styled = {"resolution": resolution, "use_noise": use_noise}
-        self.const = nn.Parameter(torch.randn(1, out_channels, resolution, resolution)) if first else None
-        self.conv0 = None if first else StyledConv(w_dim, in_channels, out_channels, up=True, **styled)
-        self.conv1 = StyledConv(w_dim, out_channels, out_channels, up=False, **styled)
+        styled = functools.partial(StyledConv, resolution=resolution, use_noise=use_noise)
+        if first:
+            self.const = nn.Parameter(torch.randn(1, out_channels, resolution, resolution))
+        self.conv0 = None if first else styled(w_dim, in_channels, out_channels, up=True)
+        self.conv1 = styled(w_dim, out_channels, out_channels, up=False)
         self.skip = nn.Conv2d(in_channels, out_channels, 1, bias=False) if skip and not first else None
         self.to_rgb = ToRGB(w_dim, out_channels, img_channels) if to_rgb else None
 
@@ -112,18 +118,19 @@ class SynthesisBlock(nn.Module):
         """
         # Convolutions are fastest with the channels innermost on a CPU, and in half precision anywhere.
         innermost = ws[0].device.type == "cpu" or dtype in (torch.float16, torch.bfloat16)
-        layout = {"dtype": dtype, "memory_format": torch.channels_last if innermost else torch.contiguous_format}
+        layout = torch.channels_last if innermost else torch.contiguous_format
         *w, w_rgb = ws
+        if x is None:
+            x = self.const.expand(len(w_rgb), -1, -1, -1)  # [N, C, 4, 4]
+        x = x.to(dtype=dtype, memory_format=layout)
         if self.conv0 is None:
-            x = self.const.expand(len(w_rgb), -1, -1, -1).to(**layout)  # [N, C, 4, 4]
             x = self.conv1(x, w[0], noise[0], f, clamp=clamp)
         elif self.skip is None:
-            x = self.conv0(x.to(**layout), w[0], noise[0], f, clamp=clamp)  # [N, C, R, R]
+            x = self.conv0(x, w[0], noise[0], f, clamp=clamp)  # [N, C, R, R]
             x = self.conv1(x, w[1], noise[1], f, clamp=clamp)
         else:
             # The sum of two branches has twice their variance, hence √½ (StyleGAN2, section 4.1).
             half = math.sqrt(0.5)
-            x = x.to(**layout)
             y = upsample2d(F.conv2d(x, half * self.skip.weight.to(dtype)), f)  # [N, C, R, R]
             y = y if clamp is None else y.clamp(-clamp * half, clamp * half)
             x = self.conv0(x, w[0], noise[0], f, clamp=clamp)
@@ -136,11 +143,11 @@ class SynthesisBlock(nn.Module):
         return x, img
 
 
-class SynthesisNetwork(nn.Module):
+class SynthesisNetwork(Synthesis):
     """ws [N, num_ws, w_dim] → image [N, img_channels, R, R]: a learned 4 × 4 constant, then one block per resolution.
 
     StyleGAN2, figures 2 and 7. As in ``MappingNetwork``, run-time gains are folded into the weights. Every
-    convolution has a w of its own; the colours of a block share that of the convolution after them.
+    convolution has its own w; the colours of a block share the w of the convolution after them.
 
     Args:
         w_dim: width of w.
@@ -162,6 +169,8 @@ class SynthesisNetwork(nn.Module):
     """
 
     demodulates = True
+    resample_filter: Tensor
+    blocks: Sequence[SynthesisBlock]
 
     def __init__(
         self,
@@ -178,15 +187,19 @@ class SynthesisNetwork(nn.Module):
     ):
         super().__init__()
         if architecture not in ARCHITECTURES:
-            raise ValueError(f"The architecture is one of {', '.join(ARCHITECTURES)}, not {architecture}.")
+            raise ValueError(f"The architecture must be one of {', '.join(ARCHITECTURES)}, not {architecture}.")
         if not 2 <= len(channels) <= 9:
             raise ValueError(f"The resolution must be 8 to 1024 px, not {2 ** (len(channels) + 1)}.")
         self.w_dim, self.img_channels = w_dim, img_channels
         self.img_resolution = 2 ** (len(channels) + 1)
         self.num_ws = 2 * len(channels)
+        resolutions = [4 * 2**i for i in range(len(channels))]
+        self.layer_resolutions = (4, *(r for r in resolutions[1:] for _ in range(2)), self.img_resolution)
+        # In a skip network the sum of the colours so far is an image.
+        self.preview_sizes = tuple(resolutions[:-1]) if architecture == "skip" else ()
         self.conv_clamp, self.num_fp16_res, self.half_dtype = conv_clamp, num_fp16_res, half_dtype
         self.register_buffer("resample_filter", fir_filter(resample_filter))
-        self.blocks = nn.ModuleList(
+        self.blocks = nn.ModuleList(  # type: ignore[assignment]  # it does not know what its modules are
             SynthesisBlock(
                 w_dim,
                 channels[i - 1] if i else 0,
@@ -200,39 +213,22 @@ class SynthesisNetwork(nn.Module):
             for i in range(len(channels))
         )
 
-    @property
-    def preview_sizes(self) -> tuple[int, ...]:
-        """Sizes below R at which there is an image: in a skip network, the sum of the colours so far."""
-        skip = all(block.to_rgb is not None for block in self.blocks)
-        return tuple(2 ** (i + 2) for i in range(len(self.blocks) - 1)) if skip else ()
-
     def _blocks_for(self, size: int | None) -> int:
         """The number of blocks that an image of that size goes through."""
         if size not in (None, self.img_resolution, *self.preview_sizes):
             raise ValueError(f"This network makes images of {self.img_resolution} px, not {size}.")
         return (size or self.img_resolution).bit_length() - 2
 
-    @property
-    def layer_resolutions(self) -> tuple[int, ...]:
-        """For each w of ws: the height and width, in px, of the finest features that it styles."""
-        return (4, *(8 * 2**i for i in range(len(self.blocks) - 1) for _ in range(2)), self.img_resolution)
-
     def styles_shared(self, size: int | None = None) -> int:
-        """The number of styles, from the first, that act on an image of that size exactly as on the full one."""
         return 2 * self._blocks_for(size)
 
-    def _noisy_layers(self, size: int | None) -> dict[str, StyledConv]:
+    def _noise(self, size: int | None) -> dict[str, Tensor]:
         blocks = self.blocks[: self._blocks_for(size)]
         convs = {f"b{2 ** (i + 2)}.conv{j}": c for i, b in enumerate(blocks) for j, c in enumerate((b.conv0, b.conv1))}
-        return {name: conv for name, conv in convs.items() if conv is not None and conv.noise is not None}
+        return {name: conv.noise for name, conv in convs.items() if conv is not None and conv.noise is not None}
 
     def noise_buffers(self, size: int | None = None) -> dict[str, Tensor]:
-        """Copies of the built-in noise, standard normal: {name: [1, 1, h, w]}, 4 px to R px; {} if there is none.
-
-        Args:
-            size: return only those that a preview of this size uses.
-        """
-        return {name: layer.noise.clone() for name, layer in self._noisy_layers(size).items()}
+        return {name: buffer.clone() for name, buffer in self._noise(size).items()}
 
     def forward(
         self, ws: Tensor, noise: Noise = None, size: int | None = None, *, dtype: torch.dtype | None = None
@@ -253,7 +249,7 @@ class SynthesisNetwork(nn.Module):
         """
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(f"ws must have the shape [N, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}.")
-        n = {name: layer_noise(noise, name, layer.noise) for name, layer in self._noisy_layers(size).items()}
+        n = {name: layer_noise(noise, name, buffer) for name, buffer in self._noise(size).items()}
         w = ws.unbind(dim=1)  # num_ws × [N, w_dim]
         x = img = None
         for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
@@ -267,7 +263,7 @@ class SynthesisNetwork(nn.Module):
                 dtype=self.half_dtype if half else dtype or ws.dtype,
                 clamp=self.conv_clamp,
             )  # [N, channels[i], r, r], [N, img_channels, r, r] with r = 2 ** (i + 2)
-        return img
+        return img  # type: ignore[return-value]  # the last block makes colours
 
 
 def random_generator(
@@ -282,7 +278,7 @@ def random_generator(
     mapping_layers: int = 8,
     **synthesis,
 ) -> Generator:
-    """An untrained StyleGAN2-ADA generator, initialised as for training but frozen; by default StyleGAN2's config F.
+    """An untrained, frozen StyleGAN2-ADA generator, initialised as for training; by default StyleGAN2's config F.
 
     Args:
         rng: draws the weights and the noise.

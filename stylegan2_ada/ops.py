@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_weight
 
 SLOPE = 0.2
 
@@ -75,8 +76,8 @@ def styled_conv2d(
 
         y = gain · leaky_relu(d ⊙ conv(s ⊙ x, weight) + noise + b),   d_o = (Σ_ik (s_i weight_oik)² + 1e-8)^(-1/2)
 
-    Gradients reach all of x, weight, styles, bias and noise. That of a weight is as dear as the rest of the backward
-    pass, so a search freezes the network, and it is computed only if it is asked for.
+    x, weight, styles, bias and noise all get gradients. The weight's costs as much as the rest of the backward pass.
+    It is computed only if it is needed: a search freezes the network.
 
     Args:
         x: [N, I, H, W].
@@ -85,7 +86,8 @@ def styled_conv2d(
         bias: b, [O].
         noise: [1 or N, 1, H', W'], already scaled; None adds none.
         up: a filter from ``fir_filter``, for a layer that doubles the resolution; k is then 3. Such a layer
-            inserts zeros between the pixels, then convolves truly, with the weight and with 4 times the filter.
+            inserts zeros between the pixels, then applies two true convolutions, by the weight and by 4 times the
+            filter.
         gain: factor after the activation; must be positive.
         clamp: largest magnitude of the result; None does not clamp.
 
@@ -177,10 +179,10 @@ def styled_pointwise(
 ) -> Tensor:
     """A styled 1 × 1 convolution: leaky_relu(weight (s ⊙ x) + noise + b); slope 1 makes it linear.
 
-    Gradients reach all of x, weight, styles, bias and noise; that of the weight is computed only if it is asked for.
+    x, weight, styles, bias and noise all get gradients; the weight's is computed only if it is needed.
 
     Args:
-        x: [N, I, H, W]; fastest with the channels innermost (``torch.channels_last``), as the result has them.
+        x: [N, I, H, W]; fastest with the channels innermost (``torch.channels_last``), like the result.
         weight: [O, I].
         styles: s, [N, I].
         bias: b, [O]; None adds none.
@@ -245,9 +247,9 @@ def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _weight_gradient(x: Tensor, grad_a: Tensor, shape: torch.Size, up: Tensor | None) -> Tensor:
     """The gradient [O, I, k, k] of a layer's folded weights, from one sample's input and output gradient."""
     if up is None:
-        return torch.nn.grad.conv2d_weight(x, shape, grad_a, padding=shape[-1] // 2)
+        return conv2d_weight(x, shape, grad_a, padding=shape[-1] // 2)
     outputs, inputs, *kernel = shape  # a transposed convolution is a convolution from the output's side
-    return torch.nn.grad.conv2d_weight(grad_a, (inputs, outputs, *kernel), x, stride=2).transpose(0, 1)
+    return conv2d_weight(grad_a, (inputs, outputs, *kernel), x, stride=2).transpose(0, 1)
 
 
 def _depthwise(f: Tensor, x: Tensor) -> Tensor:
@@ -259,7 +261,7 @@ def per_sample(conv: Callable[..., Tensor], x: Tensor, w: Tensor, **kwargs) -> T
     n = len(x)
     if n == 1:  # a reshaped x would count as contiguous and lose its channels-last layout
         return conv(x, w[0], **kwargs)
-    if x.device.type == "cpu":  # one by one, which keeps the layout: as fast, or in half the time
+    if x.device.type == "cpu":  # one by one, which keeps the layout and takes the same time or half
         return torch.cat([conv(one, own, **kwargs) for one, own in zip(x.split(1), w, strict=True)])
     y = conv(x.reshape(1, -1, *x.shape[2:]), w.flatten(0, 1), groups=n, **kwargs)
     return y.reshape(n, -1, *y.shape[2:])
@@ -267,7 +269,7 @@ def per_sample(conv: Callable[..., Tensor], x: Tensor, w: Tensor, **kwargs) -> T
 
 def _pixel_dot(a: Tensor, b: Tensor) -> Tensor:
     """Σ over the pixels of a ⊙ b: [N, C, H, W] twice → [N, C] in float32 or better."""
-    if a.dtype == torch.float16:  # whose largest number a product soon exceeds
+    if a.dtype == torch.float16:  # in which a product soon overflows
         a = a.float()
     return _pixel_sum(a * b)
 
@@ -276,6 +278,6 @@ def _pixel_sum(x: Tensor) -> Tensor:
     """Σ over the pixels: [N, C, H, W] → [N, C] in float32 or better."""
     if x.dtype != torch.bfloat16:
         return x.sum((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
-    # As a product with a row of ones, which adds in float32 and rounds once; sum() converts all of x beforehand.
+    # As a product with a row of ones, which adds in float32 and rounds once; sum() would convert all of x first.
     x = _pixels(x)
     return (x.new_ones(len(x), 1, x.shape[1]) @ x)[:, 0].float()

@@ -1,6 +1,5 @@
 """The real networks and photos, loaded once for all tests."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from device import everything_on_the_device
 from typer.testing import CliRunner
 
 import ex5lib
-from ex5lib import weights
+from ex5lib import devices, weights
 from ex5lib.cli.app import app
 from ex5lib.devices import keep_freed_memory
 from ex5lib.faces import alignment
@@ -19,7 +18,6 @@ from ex5lib.inversion.latents import sample_ws
 from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
 
 ROOT = Path(__file__).parents[1]
-os.environ.setdefault("EX5_DTYPE", "float32")  # the same numbers on every machine; what is quicker has its own tests
 keep_freed_memory()  # as every host of the library should: a step at full size takes half the time
 
 
@@ -82,6 +80,14 @@ def distance() -> ex5lib.PerceptualDistance:
 @pytest.fixture(scope="session")
 def astronaut() -> alignment.AlignedFace:
     return ex5lib.align_face(ROOT / "data" / "astronaut.png")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def float32_by_default():
+    """Searches give the same numbers on every machine; faster types have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "fastest_dtype", lambda _: torch.float32)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

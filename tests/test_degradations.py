@@ -243,8 +243,8 @@ def test_noise_has_its_sigma_at_256_px_and_its_seed(face):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Downsample(0), "whole factor from 1 to 64, not 0"),
-        (lambda: Downsample(2.5), "whole factor"),
+        (lambda: Downsample(0), "whole number from 1 to 64, not 0"),
+        (lambda: Downsample(2.5), "whole number from 1 to 64"),
         (lambda: Jpeg(0), "from 1 to 100, not 0"),
         (lambda: Jpeg(101), "from 1 to 100"),
         (lambda: Noise(-0.1), "0 or a positive number"),

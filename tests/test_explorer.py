@@ -215,7 +215,7 @@ def test_what_a_page_should_not_send_does_no_harm(server):
         ({"recipe": "fasst"}, 'did you mean "fast"'),
         ({"step": 10}, 'no setting of a search "step"'),
         ({"changes": {}}, 'no setting of a search "changes"'),
-        ({"num_steps": 0}, "at least 1 step"),
+        ({"num_steps": 0}, "whole number from 1 up"),
         ({"recipe": "fast", "degradation": "blur", "learning_rate": 0.1}, "3 stages of fast"),
         ({"start": "wram"}, 'did you mean "warm"'),
         ({"device": "tpu"}, 'no device "tpu"'),

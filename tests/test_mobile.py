@@ -78,6 +78,8 @@ def test_features_in_bfloat16_are_close_to_the_full_ones(generator, tiny_generat
             b"12",
             "unsupported type u4",
         ),
+        (b'<net><layers/><edges><edge to-layer="1" from-layer="0"/></edges></net>', b"", "no 'to-port'"),
+        (b'<net><layers><layer id="0" name="a" type="Const"/></layers><edges/></net>', b"", "a has no data"),
     ],
 )
 def test_openvino_files_that_are_none_are_refused(xml, weights, sentence):

@@ -386,7 +386,7 @@ def test_bad_recipes_are_refused_in_one_sentence(skip_generator, settings, keywo
 
 def test_bad_stages_are_refused_in_one_sentence():
     for keywords, sentence in (
-        ({"num_steps": 0}, "at least 1 step"),
+        ({"num_steps": 0}, "whole number from 1 up"),
         ({"num_steps": 1, "space": "y"}, "Known: w, w\\+, z"),
         ({"num_steps": 1, "learning_rate": -1.0}, "learning_rate must be 0 or a positive number"),
         ({"num_steps": 1, "noise_ramp": 0.0}, "a positive share"),

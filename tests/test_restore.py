@@ -238,5 +238,5 @@ def test_several_answers_are_kept_apart(tiny_generator, astronaut, distance, tmp
     early.save(tmp_path / "early", request={"asked": 3})
     assert results.finished_request(tmp_path / "early") is None
     for count in (0, 9, 2.5):
-        with pytest.raises(SettingError, match="1 to 8 answers"):
+        with pytest.raises(SettingError, match="answers must be 1 to 8"):
             ex5lib.restore(astronaut, hole, generator=tiny_generator, answers=count, **settings)

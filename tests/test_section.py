@@ -150,7 +150,7 @@ def test_what_is_handed_in_is_the_tasks_search_with_nothing_changed(section, tmp
     np.testing.assert_array_equal(latent, done.run.ws.numpy())
     section.out = None
     section.hand_in()
-    assert "out is None: name a folder" in capsys.readouterr().out
+    assert "out is None: set it to a folder" in capsys.readouterr().out
 
 
 def test_figures_are_numbered_shown_small_and_written_as_png_and_pdf(section, tmp_path, shell):

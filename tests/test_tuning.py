@@ -128,8 +128,8 @@ def test_a_result_of_another_generator_is_refused(tiny_generator, stylegan2, set
 @pytest.mark.parametrize(
     ("keywords", "error", "sentence"),
     [
-        ({"num_steps": 0}, e.SettingError, "at least 1 step"),
-        ({"num_steps": 2.5}, e.SettingError, "whole number of steps"),
+        ({"num_steps": 0}, e.SettingError, "whole number from 1 up, not 0"),
+        ({"num_steps": 2.5}, e.SettingError, "whole number from 1 up, not 2.5"),
         ({"num_steps": 1, "learning_rate": 1e30}, e.DivergedError, "lower the learning rate"),
         ({"learning_rate": -1.0}, e.SettingError, "learning_rate of a tuning must be positive"),
         ({"pixel_weight": float("nan")}, e.SettingError, "pixel_weight of a tuning"),

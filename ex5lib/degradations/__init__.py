@@ -1,1 +1,1 @@
-"""What happens to photos: known and blind degradations, and what one hides."""
+"""Degradations: known ones, ones with unknown parameters, and what a degradation hides."""

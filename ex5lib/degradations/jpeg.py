@@ -34,10 +34,15 @@ class Jpeg(nn.Module):
         SettingError: if the quality is not a whole number from 1 to 100.
     """
 
+    steps: Tensor
+    dct: Tensor
+    to_ycc: Tensor
+    to_rgb: Tensor
+
     def __init__(self, quality: int):
         super().__init__()
         if not isinstance(quality, int) or not 1 <= quality <= 100:
-            raise SettingError(f"JPEG's quality is a whole number from 1 to 100, not {quality}.")
+            raise SettingError(f"JPEG's quality must be a whole number from 1 to 100, not {quality}.")
         self.quality = quality
         percent = 5000 // quality if quality < 50 else 200 - 2 * quality
         steps = ((torch.tensor([_LUMA_STEPS, _CHROMA_STEPS]) * percent + 50) // 100).clamp(1, 255)
@@ -52,7 +57,7 @@ class Jpeg(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, 3, S, S] → the same shape. Any other size than 256 px is scaled there and back."""
-        x = rescaled(image, REFERENCE_SIZE) * 127.5  # −127.5 … 127.5, half a level from what the codec codes
+        x = rescaled(image, REFERENCE_SIZE) * 127.5  # −127.5 … 127.5; the codec sees half a level less
         ycc = torch.einsum("ij,njhw->nihw", self.to_ycc, x)
         luma = self._coded(ycc[:, :1] - 0.5, self.steps[0]) + 0.5
         chroma = self._coded(F.avg_pool2d(ycc[:, 1:], 2), self.steps[1])
@@ -61,13 +66,13 @@ class Jpeg(nn.Module):
         return rescaled(x / 127.5, image.shape[-1])
 
     def _coded(self, x: Tensor, steps: Tensor) -> Tensor:
-        """Each 8 × 8 block of x [N, C, H, W] in its DCT coefficients, rounded to multiples of ``steps`` [8, 8]."""
+        """x [N, C, H, W] with each 8 × 8 block's DCT coefficients rounded to multiples of ``steps`` [8, 8]."""
         blocks = x.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)  # [N, C, H/8, W/8, 8, 8]
         levels = self.dct @ blocks @ self.dct.mT / steps
         whole = levels.detach().round()
         rest = levels - whole
         softened = rest**3
-        # The cube's slope is 0 at whole steps. Colours, which stand in the blocks' means, would stay at wrong ones.
+        # The cube's slope is 0 at whole steps. Blocks' means, which hold the colours, would get stuck at wrong ones.
         softened[..., 0, 0] = rest[..., 0, 0] / 4
         blocks = self.dct.mT @ ((whole + softened) * steps) @ self.dct
         return blocks.transpose(3, 4).flatten(4).flatten(2, 3)

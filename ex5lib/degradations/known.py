@@ -82,7 +82,7 @@ def blurred(image: Tensor, taps: Tensor) -> Tensor:
 def _reflected(image: Tensor, radius: int, axis: int) -> Tensor:
     """An image continued by ``radius`` pixels at either end of an axis, by reflection, without the edge's own pixels.
 
-    As by ``F.pad``, whose gradient is not the same twice on CUDA.
+    Like ``F.pad``, whose gradient is not deterministic on CUDA.
     """
     before = image.narrow(axis, 1, radius).flip(axis)
     after = image.narrow(axis, image.shape[axis] - 1 - radius, radius).flip(axis)
@@ -90,7 +90,7 @@ def _reflected(image: Tensor, radius: int, axis: int) -> Tensor:
 
 
 def compositor(degradation: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """What combines the known part of a photo with a generated image, from ``composite`` methods; None without one.
+    """A function that combines the known part of a photo with a generated image, if there are ``composite`` methods.
 
     A ``Sequential`` is undone from its last member to its first: each member's composite completes the photo from what
     the members before it make of the generated image.
@@ -98,8 +98,8 @@ def compositor(degradation: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | N
     if not isinstance(degradation, nn.Sequential):
         return getattr(degradation, "composite", None)
     members = [member for member in degradation if not isinstance(member, nn.Identity)]
-    composites = [compositor(member) for member in members]
-    if not members or None in composites:
+    composites = [part for part in map(compositor, members) if part is not None]
+    if not members or len(composites) < len(members):
         return None
 
     @torch.no_grad()
@@ -154,6 +154,8 @@ class Inpaint(nn.Module):
         True
     """
 
+    mask: Tensor
+
     def __init__(
         self,
         top: int | None = None,
@@ -164,11 +166,11 @@ class Inpaint(nn.Module):
         mask: Tensor | None = None,
     ):
         super().__init__()
-        rectangle = (top, left, height, width)
-        if (mask is None) == all(value is None for value in rectangle):
+        if (mask is None) == all(value is None for value in (top, left, height, width)):
             raise SettingError("Inpainting needs either a rectangle (top, left, height, width) or a mask.")
+        self.rectangle: tuple[int, int, int, int] | None = None
         if mask is None:
-            if None in rectangle:
+            if top is None or left is None or height is None or width is None:
                 raise SettingError("A rectangle needs all of top, left, height and width.")
             size = REFERENCE_SIZE
             if height < 1 or width < 1 or top < 0 or left < 0 or top + height > size or left + width > size:
@@ -178,7 +180,7 @@ class Inpaint(nn.Module):
                 )
             mask = torch.zeros(1, 1, size, size)
             mask[:, :, top : top + height, left : left + width] = 1
-        self.rectangle = None if None in rectangle else rectangle
+            self.rectangle = top, left, height, width
         self.register_buffer("mask", _check_mask(mask))
 
     def mask_for(self, image: Tensor) -> Tensor:
@@ -249,7 +251,7 @@ class Downsample(nn.Module):
     def __init__(self, factor: int):
         super().__init__()
         if not isinstance(factor, int) or not 1 <= factor <= REFERENCE_SIZE // 4:
-            raise SettingError(f"A face is shrunk by a whole factor from 1 to {REFERENCE_SIZE // 4}, not {factor}.")
+            raise SettingError(f"The factor must be a whole number from 1 to {REFERENCE_SIZE // 4}, not {factor}.")
         self.factor = factor
 
     def forward(self, image: Tensor) -> Tensor:
@@ -264,8 +266,8 @@ class Downsample(nn.Module):
 class Noise(nn.Module):
     """Additive Gaussian noise, the same field at every call, so that a search has a fixed objective.
 
-    Two photos that are to be compared get fields of different seeds: what the noise does to the features is then the
-    same on average, and painting grain gains nothing.
+    Two images that are to be compared need different seeds: noise then changes the features of both in the same way on
+    average, and painting grain gains nothing.
 
     Args:
         sigma: standard deviation, for images in [−1, 1], of a pixel at 256 px.
@@ -274,6 +276,8 @@ class Noise(nn.Module):
     Raises:
         SettingError: if sigma is negative or not a number.
     """
+
+    field: Tensor
 
     def __init__(self, sigma: float, seed: int = 0):
         super().__init__()
@@ -300,7 +304,7 @@ def rescaled(image: Tensor, size: int) -> Tensor:
     source = image.shape[-1]
     if source >= size:
         return resize_area(image, size)
-    # The gradient of F.interpolate is not the same twice on CUDA.
+    # The gradient of F.interpolate is not deterministic on CUDA.
     old, new = torch.arange(source, device=image.device), torch.arange(size, device=image.device)[:, None]
     position = ((new + 0.5) * (source / size) - 0.5).clamp(0, source - 1)
     weights = (1 - (position - old).abs()).clamp(min=0).to(image.dtype)  # [size, source]

@@ -1,4 +1,4 @@
-"""What a degradation hides, found by showing it test images: it may be anybody's, so its class says nothing."""
+"""What a degradation hides, found by trying it on test images: it may be your own, so its class says nothing."""
 
 import math
 
@@ -13,17 +13,17 @@ _FACE = slice(83, 228), slice(57, 202)  # rows and columns of 256 px where FFHQ'
 
 @torch.no_grad()
 def hidden_region(degradation: nn.Module, size: int = REFERENCE_SIZE) -> Tensor:
-    """The pixels of which nothing is left: those of D(x) that are the same for a black and a white x.
+    """The pixels that D hides completely: those of D(x) that are the same for a black and a white x.
 
     Returns:
         booleans [1, 1, size, size].
     """
-    white = torch.ones(1, 3, size, size, device=_place(degradation))
+    white = torch.ones(1, 3, size, size, device=_device(degradation))
     return ((degradation(white) - degradation(-white)).abs() < 1e-3).all(dim=1, keepdim=True)
 
 
 def hidden_share(degradation: nn.Module) -> float:
-    """How much of the square from brows to chin, where an aligned photo has the face, D leaves nothing of: 0 to 1."""
+    """The share, from 0 to 1, of the face (brows to chin) that D hides completely."""
     return hidden_region(degradation)[0, 0][_FACE].float().mean().item()
 
 
@@ -33,11 +33,11 @@ def hides_color(degradation: nn.Module) -> bool:
 
     D's response to the three primaries, averaged over the image, is a 3 × 3 matrix. If all that it keeps is one
     number (a luma, however weighted or toned), its second singular value is 0; the bound is a tenth of the first.
-    Colours are hidden, too, by a D with unknown parameters that could tint a grey image.
+    A D with unknown parameters that could tint a grey image hides them, too.
     """
     if unknown := list(unknown_parameters(degradation).values()):
         with torch.enable_grad():
-            grey = torch.full((1, 3, REFERENCE_SIZE, REFERENCE_SIZE), 0.5, device=_place(degradation))
+            grey = torch.full((1, 3, REFERENCE_SIZE, REFERENCE_SIZE), 0.5, device=_device(degradation))
             red, green, blue = degradation(grey).mean(dim=(0, 2, 3))
             tints = torch.stack([red - green, blue - green])
             slopes = [
@@ -46,7 +46,7 @@ def hides_color(degradation: nn.Module) -> bool:
             ]
         if any(slope.abs().max() > 1e-3 for slope in (*slopes[0], *slopes[1])):
             return True
-    colors = 0.5 * torch.eye(3, device=_place(degradation))[:, :, None, None]
+    colors = 0.5 * torch.eye(3, device=_device(degradation))[:, :, None, None]
     colors = colors.repeat(1, 1, REFERENCE_SIZE, REFERENCE_SIZE).split(1)
     responses = [(degradation(color) - degradation(-color)).mean(dim=(2, 3)) for color in colors]
     singular = torch.linalg.svdvals(torch.cat(responses).cpu())
@@ -55,12 +55,12 @@ def hides_color(degradation: nn.Module) -> bool:
 
 @torch.no_grad()
 def visible_resolution(degradation: nn.Module) -> int:
-    """How fine the finest detail is that D leaves: 256 for none lost, 16 if D(x) shows what 16 × 16 pixels can.
+    """The finest detail that survives D: 256 if none is lost, 16 if D(x) shows what 16 × 16 pixels can.
 
     The largest power of two, from 8 to 256, whose finest grating (a light and a dark pixel in turn) keeps a tenth of
     its contrast, the mean over both directions and phases.
     """
-    position = torch.arange(REFERENCE_SIZE, device=_place(degradation)) + 0.5
+    position = torch.arange(REFERENCE_SIZE, device=_device(degradation)) + 0.5
     for resolution in (256, 128, 64, 32, 16):
         contrasts = []
         for phase in (0.0, 0.5):
@@ -72,5 +72,5 @@ def visible_resolution(degradation: nn.Module) -> int:
     return 8
 
 
-def _place(module: nn.Module) -> torch.device | None:
+def _device(module: nn.Module) -> torch.device | None:
     return next((tensor.device for tensor in (*module.parameters(), *module.buffers())), None)

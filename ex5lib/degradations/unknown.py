@@ -1,7 +1,7 @@
-"""Degradations of which only the kind is known: their parameters are found together with w.
+"""Degradations with unknown parameters, which are found together with w.
 
-A module that says ``unknown = True`` has its parameters searched along with the latent (``projector.project``), which
-works on a copy; ``Sequential`` may combine it with others. The copy with the found values is ``restore``'s degradation.
+If a module has ``unknown = True``, ``projector.project`` searches its parameters along with the latent, in a copy of
+it. ``Sequential`` may combine it with others. ``restore``'s result has the copy, with the values that were found.
 """
 
 import copy
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ex5lib.degradations.known import REFERENCE_SIZE, blurred
 from ex5lib.errors import SettingError
 
-_SIGMAS = (0.2, 40.0)  # px at 256 px: below the first nothing is blurred, and beyond the second nothing is left
+_SIGMAS = (0.2, 40.0)  # px at 256 px: below the first nothing is blurred, and above the second nothing is left
 
 
 class UnknownBlur(nn.Module):
@@ -31,13 +31,13 @@ class UnknownBlur(nn.Module):
     def __init__(self, sigma: float = 2.0):
         super().__init__()
         if not _SIGMAS[0] <= sigma <= _SIGMAS[1]:
-            raise SettingError(f"An unknown blur starts at a sigma from 0.2 to 40 px, not {sigma}.")
-        # Its logarithm, since blurs differ by ratios: 1 px more is much for 1 px and nothing for 20.
+            raise SettingError(f"An unknown blur must start at a sigma from 0.2 to 40 px, not {sigma}.")
+        # Its logarithm, because blurs differ by ratios: one more px is much at 1 px and nothing at 20.
         self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)))
 
     @property
     def sigma(self) -> float:
-        """Standard deviation in px at 256 px, as far as it has been found."""
+        """The standard deviation found so far, in px at 256 px."""
         return self._sigma().item()
 
     def _sigma(self) -> Tensor:
@@ -47,7 +47,7 @@ class UnknownBlur(nn.Module):
         """[N, C, H, W] → the same shape."""
         scale = image.shape[-1] / REFERENCE_SIZE
         sigma = self._sigma() * scale
-        # Only a CPU can look at σ without waiting for it: any other device filters with as many taps as there may be.
+        # Reading σ waits for the device, unless it is a CPU. Elsewhere filter with as many taps as there can be.
         longest = sigma.item() if sigma.device.type == "cpu" else _SIGMAS[1] * scale
         radius = math.ceil(3 * longest)
         x = torch.arange(-radius, radius + 1, device=image.device)
@@ -73,7 +73,7 @@ class UnknownColors(nn.Module):
         return torch.einsum("ij,njhw->nihw", self.matrix, image) + self.shift.view(1, 3, 1, 1)
 
     def composite(self, photo: Tensor, generated: Tensor) -> Tensor:
-        """Detail from the photo, and what the fading took from the generator: the most likely x with D(x) = photo.
+        """Detail from the photo, lost colour from the generator: the most likely x with D(x) = photo.
 
         Differences between the generated face and the true one are mostly in luminance, so their covariance is taken
         as Σ = 11ᵀ + I / 20; of all δ with M δ = photo − D(generated), it makes one the most likely. For a sepia photo
@@ -111,7 +111,7 @@ def unknown_parameters(degradation: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def with_found(degradation: nn.Module, found: dict[str, list | float]) -> nn.Module:
-    """A copy of the degradation with those values that a search has found: its ``settings["found"]``."""
+    """A copy of the degradation with the values that a search found, its ``settings["found"]``."""
     degradation = copy.deepcopy(degradation)
     with torch.no_grad():
         for name, parameter in unknown_parameters(degradation).items():

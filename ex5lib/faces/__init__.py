@@ -1,1 +1,1 @@
-"""Finding the face in a photo, its landmarks, and cropping it as FFHQ did."""
+"""Finding the face in a photo and its landmarks, and cropping it as FFHQ did."""

@@ -22,8 +22,8 @@ class AlignedFace:
 
     Attributes:
         image: [1, 3, S, S], the crop.
-        landmarks: [68, 2] (x, y) in px of the photo, or [5, 2] if only so many were given; None if the photo itself was
-            used as the aligned crop.
+        landmarks: [68, 2] (x, y) in px of the photo, or [5, 2] if five were given; None if the photo itself was used
+            as the aligned crop.
         quad: [4, 2] (x, y) in px of the photo: the corners that became the crop's upper left, lower left, lower right
             and upper right.
         photo: [1, 3, H, W], the whole photo.
@@ -87,11 +87,11 @@ def crop_quad(image: Tensor, quad: np.ndarray, size: int = 1024) -> Tensor:
         [1, 3, size, size].
     """
     picture, quad = Image.fromarray(to_uint8(image)), np.array(quad, dtype=np.float64)
-    side = np.linalg.norm(quad[3] - quad[0])
+    side = float(np.linalg.norm(quad[3] - quad[0]))
 
     shrink = int(side / size * 0.5)
     if shrink > 1:
-        smaller = tuple(round(length / shrink) for length in picture.size)
+        smaller = round(picture.width / shrink), round(picture.height / shrink)
         quad *= np.array(smaller) / picture.size
         picture = picture.resize(smaller, Image.Resampling.LANCZOS)
         side /= shrink
@@ -146,18 +146,17 @@ def align_face(
 
     Args:
         photo: the path of an image file, a PIL image, or a tensor [1, 3, H, W].
-        face: index of the face, from 0, best detector score first; None takes the best, if it is surely a face.
-        mask: [1, 1, H, W], 1 where the photo is damaged: pixels that the detector should not go by. They are cropped
-            as they are.
+        face: index of the face, from 0, best detector score first; None takes the best, if it is certainly a face.
+        mask: [1, 1, H, W], 1 where the photo is damaged: the detector ignores these pixels, the crop keeps them.
         landmarks: [5, 2] (x, y) in px of the photo: left eye, right eye, nose tip, left and right corner of the mouth,
-            left and right as one sees them; or [68, 2] in the iBUG order. No face is then looked for.
-        every: look for all faces of a group, damaged ones among them, too, as in ``detect_faces``. So does a ``face``
-            beyond those that are found without.
+            left and right as one sees them; or [68, 2] in the iBUG order. Then no face is looked for.
+        every: look for all faces of a group, also damaged ones, as in ``detect_faces``. A ``face`` beyond those that
+            are found otherwise does so, too.
         size: side of the crop in px.
 
     Raises:
         FaceError: if there is no face, or fewer than asked for.
-        UnsureFaceError: if what was found may not be a face, and ``face`` does not say that it is.
+        UnsureFaceError: if what was found may not be a face, and no ``face`` is given.
         FileError: if the file cannot be read, as in ``load_image``.
         SettingError: if a side of the photo is shorter than 64 px, the mask is not of the photo's size, or the
             landmarks do not make a face.
@@ -187,9 +186,8 @@ def align_face(
     if face is None and not found[0].sure:
         x, y = found[0].box.mean(axis=0)
         raise UnsureFaceError(
-            f"It is not sure that {name} shows a face at ({x:.0f}, {y:.0f}) px, where the best score, "
-            f"{found[0].score:.2f} ({found[0].detector}), was found: if it does, pass --face 0, and if not, say where "
-            f"the face is ({_BY_HAND}).",
+            f"{name} may not show a face at ({x:.0f}, {y:.0f}) px, where the best score is {found[0].score:.2f} "
+            f"({found[0].detector}): pass --face 0 if it does, or say where the face is ({_BY_HAND}).",
             aligned,
         )
     return aligned
@@ -209,7 +207,7 @@ def load_face(
     every: bool = False,
     size: int = 1024,
 ) -> AlignedFace:
-    """The aligned face of a photo. A photo that is already an aligned crop is only resized, not cropped again.
+    """The aligned face of a photo. A photo that is an aligned crop already is only resized, not cropped again.
 
     Args:
         photo: anything that ``align_face`` takes, or an aligned face, which is only resized.
@@ -223,12 +221,12 @@ def load_face(
     if isinstance(photo, AlignedFace):
         return replace(photo, image=resize(photo.image, size))
     if aligned and landmarks is not None:
-        raise SettingError("Landmarks say how to crop a photo, --aligned that it is not to be: leave one of them out.")
+        raise SettingError("Landmarks say how to crop a photo, and --aligned not to crop it: leave out one of them.")
     if not aligned:
         try:
             found = align_face(photo, face=face, mask=mask, landmarks=landmarks, every=every, size=size)
         except UnsureFaceError as error:
-            if not error.guess.already_aligned:  # a face just where an aligned crop has it is one
+            if not error.guess.already_aligned:  # what lies exactly where an aligned crop has its face is a face
                 raise
             found = error.guess
         if landmarks is not None or not found.already_aligned:

@@ -1,4 +1,4 @@
-"""Finding the faces in a photo, and knowing when not to be sure."""
+"""Finding the faces in a photo, and saying which of them are sure."""
 
 import math
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ _DETECTION_SIDE = 1024
 _TILTS = (30, -30, 60, -60, 90, -90, 180)
 _CNN_SIDE = 800
 _FILL_SIDE = 256
-# Chosen on the first 200 photos of benchmarks/detection.py: the score of a face that needs no second look; CNN's of one
-# that does, in the photo and in the candidate's crop; how far predicted landmarks may lie apart; and how far if a
-# better tilt or scale is not to be looked for (half of it, if the score is less than the first).
+# Chosen on the first 200 photos of benchmarks/detection.py. Scores: of a face that needs no second look; CNN's of one
+# that does, in the photo and in the candidate's crop. How far predicted landmarks may lie apart: at all, and so that no
+# better tilt or scale is looked for (half of that if the score is below the first).
 _SURE, _CNN_SURE, _CONFIRMED, _STEADY, _SETTLED = 0.8, 0.45, 0.4, 0.011, 0.008
-# In each attempt, CNN looks at so many candidates; beside a sure face, only at those of at least this score.
+# In each attempt CNN looks at this many candidates; beside a sure face, only at those with at least this score.
 _LOOKS, _WORTH_A_LOOK = 3, 0.3
-# CNN gets a candidate's square, grown by so much, at this size, and sees an aligned face about here (x, y).
+# CNN gets a candidate's square, grown by this factor, at this size, and sees an aligned face about here (x, y).
 _LOOK_GROWN, _LOOK_SIDE = 1.25, 192
 _LOOK_CENTRE, _LOOK_TOLERANCE = np.array([0.5, 0.55]), np.array([0.12, 0.07])
 
@@ -77,27 +77,27 @@ def _apply(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def detect_faces(photo: Tensor, *, mask: Tensor | None = None, every: bool = False) -> list[Detection]:
-    """The faces in a photo [1, 3, H, W], those that are sure first, then by score; empty if there is none.
+    """The faces in a photo [1, 3, H, W], the sure ones first, then by score; empty if there is none.
 
     Looks in this order until a sure face is found: dlib's HOG detector on the photo, on the photo enlarged (small
     faces), on the photo rotated (tilted faces), and dlib's CNN detector (damaged faces, faces half turned away).
 
-    A face is sure if landmarks predicted from boxes around it agree and the detector's score is at least 0.8. If it is
-    less, CNN, which is far slower and far more seldom wrong, looks at the candidate's own crop. There it must see a
-    face where alignment puts it, with a score of at least 0.4; or hardly any, but one in the photo, with a score of at
-    least 0.45, or with any score where HOG has seen something, too. If nothing is sure, what was found is returned all
-    the same, for the caller to be careful with.
+    A face is sure if landmarks predicted from boxes around it agree and the detector's score is at least 0.8. If the
+    score is lower, CNN, which is far slower and wrong far less often, looks at the candidate's own crop. It must see a
+    face there where alignment puts it, with a score of at least 0.4; a lower one will do, or none, if CNN saw the face
+    in the photo with a score of at least 0.45, or where HOG saw one, too. If nothing is sure, what was found is still
+    returned, with ``sure`` False.
 
     Args:
-        mask: [1, 1, H, W], 1 where the photo is damaged. It is looked at with the damage filled in from around it,
-            which suits scratches, and, unless that leaves no doubt, as it is; of a face found in both, the one on whose
-            landmarks predictions agree better is returned.
-        every: where sure faces were found, CNN, too, looks at the photo, for those among them that HOG does not see:
-            damaged ones in a group, say. They come last.
+        mask: [1, 1, H, W], 1 where the photo is damaged. The damage is filled in from its surroundings, which helps
+            with scratches; unless that leaves no doubt, the photo is also searched as it is. If a face is found in
+            both, the one whose predicted landmarks agree better is returned.
+        every: if sure faces were found, CNN also looks at the whole photo, for faces that HOG does not see, such as
+            damaged ones in a group. They come last.
 
     Raises:
         SettingError: if the photo is not a single image, or a side is shorter than 64 px.
-        SettingError: if the mask has not the photo's size, or leaves nothing.
+        SettingError: if the mask does not have the photo's size, or covers all of it.
     """
     check_image(photo, batch=1)
     if min(photo.shape[2:]) < MIN_SIZE:
@@ -135,7 +135,7 @@ def _search(picture: Image.Image) -> list[Detection]:
 
 
 def _missed(picture: Image.Image, found: list[Detection]) -> list[Detection]:
-    """The sure faces that CNN finds in the photo, but those in the place of a sure one of ``found``."""
+    """The sure faces that CNN finds in the photo, except those that are in ``found`` already."""
     sure = [face for face in found if face.sure]
     if all(face.detector == "cnn" for face in sure):  # it has looked at all of the photo already
         return []
@@ -148,7 +148,7 @@ def _missed(picture: Image.Image, found: list[Detection]) -> list[Detection]:
 
 
 def _settled(face: Detection) -> bool:
-    """Whether it is sure and need not be looked for at a better tilt or scale."""
+    """Whether it is sure, and a better tilt or scale need not be looked for."""
     return face.sure and face.spread <= (_SETTLED if face.score >= _SURE else _SETTLED / 2)
 
 
@@ -183,7 +183,7 @@ def _hog(picture: Image.Image, scale: float, tilt: int, upsample: bool) -> list[
 
 
 def _cnn(picture: Image.Image, scale: float) -> list[Detection]:
-    """What the CNN detector, which does not mind a tilt, finds."""
+    """What the CNN detector finds, which also sees tilted faces."""
     scaled, to_photo = _turned(picture, scale, 0)
     found = []
     for hit in weights.cnn_detector()(scaled, 0):
@@ -195,7 +195,7 @@ def _cnn(picture: Image.Image, scale: float) -> list[Detection]:
 
 
 def _steadiest(picture: Image.Image, quad: np.ndarray) -> tuple[np.ndarray, float]:
-    """``refine_landmarks``; if the predictions disagree, in turned squares, too, and there if they agree far better."""
+    """``refine_landmarks``, in a turned square if predictions disagree in this one and agree far better in that."""
     landmarks, spread = refine_landmarks(picture, quad)
     if spread <= _SETTLED:
         return landmarks, spread
@@ -210,8 +210,8 @@ def _steadiest(picture: Image.Image, quad: np.ndarray) -> tuple[np.ndarray, floa
 def _second_look(picture: Image.Image, face: Detection, others: list[Detection] | None = None) -> Detection:
     """A doubtful face, sure if CNN, looking at its upright crop, sees one where alignment puts it.
 
-    Given what HOG has found, one seen by CNN in the photo is also sure if CNN hardly sees anything in the crop, but its
-    score, or one of the others in its place, speaks for it.
+    With ``others``, which HOG has found, it is a face that CNN saw in the photo. Then it may be sure even if CNN sees
+    hardly anything in the crop: if its score is high enough, or one of the others overlaps it.
     """
     if face.spread > _STEADY:
         return face
@@ -233,7 +233,7 @@ def _corners(box: dlib.rectangle) -> np.ndarray:
 
 
 def _filled(picture: Image.Image, mask: Tensor) -> Image.Image:
-    """The picture with its damaged pixels filled in smoothly from what surrounds them."""
+    """The picture with its damaged pixels filled in smoothly from their surroundings."""
     from skimage.restoration import inpaint_biharmonic  # imported here: few photos need it
 
     if mask.shape != (1, 1, picture.height, picture.width):
@@ -243,10 +243,10 @@ def _filled(picture: Image.Image, mask: Tensor) -> Image.Image:
         )
     hole = Image.fromarray(((mask[0, 0] > 0).numpy() * 255).astype(np.uint8))
     scale = min(1.0, _FILL_SIDE / max(picture.size))
-    size = tuple(max(round(side * scale), 1) for side in picture.size)
+    size = max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)
     small_hole = np.asarray(hole.resize(size, Image.Resampling.BOX)) > 0
     if small_hole.all():
-        raise SettingError("The mask is white all over, so there is no face to find: leave something of the photo.")
+        raise SettingError("The mask is white all over, so there is no face to find: paint black what to keep.")
     small = np.asarray(picture.resize(size, Image.Resampling.BOX)) / 255
     filled = inpaint_biharmonic(small, small_hole, channel_axis=-1).clip(0, 1)
     filled = Image.fromarray((255 * filled).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""A face's landmarks: predicted by dlib, clicked by the user; and FFHQ's square, which follows from them."""
+"""A face's landmarks, predicted by dlib or given by the user, and FFHQ's square, which follows from them."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _BOX_JITTER = (
     *((0, 0, s) for s in (0.95, 1, 1.05)),
     *((x, y, 1) for x, y in ((0.02, 0), (-0.02, 0), (0, 0.02), (0, -0.02), (0.02, 0.02), (-0.02, -0.02))),
 )
-# Predictions that lie no farther apart than this, as a share of the crop's side, are not made again.
+# Predictions that lie no farther apart than this, as a share of the crop's side, are accepted.
 _AGREED = 0.01
 
 
@@ -31,7 +31,7 @@ def predict_landmarks(pixels: np.ndarray, box: dlib.rectangle) -> np.ndarray:
 
 
 def quad_of_box(box: np.ndarray) -> np.ndarray:
-    """About where the aligned square of an upright face lies, given the corners [4, 2] of its box."""
+    """About where the aligned square of an upright face is, given the corners [4, 2] of its box."""
     low, high = _ALIGNED_BOX.reshape(2, 2)
     side = np.linalg.norm(box[3] - box[0]) / (high - low)[0]
     corner = box.mean(axis=0) - side * (low + high) / 2
@@ -58,8 +58,8 @@ def refine_landmarks(picture: Image.Image, quad: np.ndarray, *, size: int = 256)
     """Predict the landmarks in the upright, scaled crop that a first estimate defines, averaged over nearby boxes.
 
     The prediction shifts by a few percent with the given box and with tilt. In the aligned frame the box is always
-    the same, so a photo and a rotated or scaled copy of it get the same crop. Where the predictions disagree, because
-    the crop lies askew or shows no face, they are made again in the crop that their mean defines, up to three times.
+    the same, so a photo and a rotated or scaled copy of it get the same crop. If the predictions disagree, because the
+    crop is askew or shows no face, they are repeated in the crop that their mean defines, up to three times.
 
     Args:
         picture: the photo.
@@ -67,7 +67,7 @@ def refine_landmarks(picture: Image.Image, quad: np.ndarray, *, size: int = 256)
 
     Returns:
         the landmarks [68, 2], px of the photo; and how far the predictions lie from their mean, as a share of the
-        crop's side: about 0.002 on a plain face, 0.02 on none.
+        crop's side: about 0.002 on a clear face, 0.02 where there is none.
     """
     for _ in range(3):
         pixels = quick_crop(picture, quad, size)
@@ -156,10 +156,10 @@ def read_landmarks(given: str) -> np.ndarray:
 
     Raises:
         FileError: if it names a file that is missing or cannot be read.
-        SettingError: if it is anything else than pairs of numbers.
+        SettingError: if it is not pairs of numbers.
     """
     text, source = given, "The text"
-    if re.search(r"[^\d\s.,;+-]", given) or os.path.isfile(given):  # unlike Path, it takes a long text for no file
+    if re.search(r"[^\d\s.,;+-]", given) or os.path.isfile(given):  # Path.is_file raises on a long text
         source = given
         try:
             text = Path(given).expanduser().read_text(encoding="utf-8-sig")

@@ -1,4 +1,4 @@
-"""A mask as the user painted it, on the whole photo or on the aligned face, fitted to the aligned face."""
+"""Fitting a mask that was painted on the whole photo, or on the aligned face, to the aligned face."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ PLACES = ("photo", "crop")
 def fitted_mask(mask: Tensor, face: AlignedFace, on: str | None = None, name: str | Path = "The mask") -> Tensor:
     """A mask for the aligned face.
 
-    One that has the photo's proportions lies on the photo, in whichever size it was painted, and is cropped as the face
-    was. Another one that is square lies on the crop. For a square photo only ``on="crop"`` tells the two apart. A photo
-    that was used as the aligned crop is the crop itself.
+    If it has the photo's proportions, it was painted on the photo, at any size, and is cropped as the face was. If it
+    is square otherwise, it was painted on the crop. For a square photo, only ``on="crop"`` says so. A photo that was
+    used as the aligned crop is the crop.
 
     Args:
         mask: [1, 1, h, w] in [0, 1].
@@ -27,7 +27,7 @@ def fitted_mask(mask: Tensor, face: AlignedFace, on: str | None = None, name: st
         [1, 1, s, s] in [0, 1].
 
     Raises:
-        SettingError: if its proportions are neither the photo's nor square, or not those of what it is said to be on.
+        SettingError: if it is neither square nor of the photo's proportions, or does not fit ``on``.
     """
     side = face.image.shape[3]
     photo_height, photo_width = face.photo.shape[2:]
@@ -46,7 +46,7 @@ def fitted_mask(mask: Tensor, face: AlignedFace, on: str | None = None, name: st
 
 
 def mask_on_photo(mask: Tensor, photo: Tensor, on: str | None = None) -> Tensor | None:
-    """The mask at the size of a photo [1, 3, H, W], if it lies on the photo as ``fitted_mask`` decides; else None."""
+    """The mask at the size of a photo [1, 3, H, W] if it was painted on the photo (see ``fitted_mask``); else None."""
     (height, width), (photo_height, photo_width) = mask.shape[2:], photo.shape[2:]
     like_photo = abs(height * photo_width - width * photo_height) <= max(photo_width, photo_height)  # within a pixel
     if on == "crop" or not like_photo:

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from ex5lib.errors import Ex5Error, FileError
 
-# Pillow reads more, but nobody's photo; and EPS it would hand to Ghostscript, which runs the program in the file.
+# Pillow reads more formats, but photos do not come in them. EPS it would give to Ghostscript, which runs the file.
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "GIF", "BMP", "JPEG2000", "PPM", "TGA", "QOI", "DDS", "PSD")
 
 _TURNS = {  # EXIF's orientation → what makes the picture upright
@@ -53,15 +53,15 @@ def read_photo(path: str | Path) -> Image.Image:
             lower = None
             if tiles := _tiles_of_lower_bytes(source):
                 lower = _opened(io.BytesIO(path.read_bytes()))
-                lower.tile = tiles
+                lower.tile = tiles  # type: ignore[attr-defined]  # a picture that was opened has them
             return normalized(source, name, lower)
 
 
 def normalized(source: Image.Image, name: str, lower: Image.Image | None = None) -> Image.Image:
-    """A picture with 8 bits a channel, turned as its EXIF data say, as far as they can be read.
+    """A picture with 8 bits a channel, rotated according to its EXIF data if these can be read.
 
     Args:
-        source: the picture, unchanged by this; of what it tells about itself, the colour profile is kept.
+        source: the picture, which stays as it is; of its metadata, the colour profile and transparency are kept.
         name: what error messages call it.
         lower: the lower bytes of 16-bit RGB, if there are any; then ``source`` has the upper ones.
 
@@ -71,7 +71,7 @@ def normalized(source: Image.Image, name: str, lower: Image.Image | None = None)
     picture = _loaded(source)
     if picture.mode == "F":
         raise FileError(f"{name} has floating-point pixels: save it as JPEG or PNG.")
-    kept = {key: value for key, value in source.info.items() if key in ("icc_profile", "transparency")}
+    kept: dict = {key: value for key, value in source.info.items() if key in ("icc_profile", "transparency")}
     if lower is not None or picture.mode.startswith("I"):
         values = np.asarray(picture)
         if lower is not None:
@@ -86,7 +86,7 @@ def normalized(source: Image.Image, name: str, lower: Image.Image | None = None)
 
 @contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Turn whatever reading an image raises into a FileError that calls the image ``name``."""
+    """Turn any error in reading an image into a FileError that calls the image ``name``."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on large photos, which are common (bombs raise), and on odd metadata
@@ -99,12 +99,12 @@ def readable(name: str) -> Iterator[None]:
         raise FileError(f"{name} cannot be read: its permissions do not allow it.") from None
     except Image.DecompressionBombError:
         raise FileError(
-            f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels: scale it down first."
+            f"{name} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels: scale it down first."
         ) from None
     except UnidentifiedImageError:
         raise FileError(f"{name} is not an image that can be read: save it as JPEG or PNG.") from None
     except Exception as error:  # decoders raise nearly anything on damaged files
-        if getattr(error, "errno", None):  # from the system, not from a decoder
+        if isinstance(error, OSError) and error.errno:  # from the system, not from a decoder
             raise FileError(f"{name} cannot be read ({error.strerror}): check the name and the disk.") from None
         reason = f" ({' '.join(str(error).split())})" if str(error) else ""
         raise FileError(f"{name} is damaged or truncated{reason}: save or download it again.") from None
@@ -113,7 +113,7 @@ def readable(name: str) -> Iterator[None]:
 def _opened(file: BinaryIO) -> Image.Image:
     try:
         return _identified(file)
-    except Exception:  # of JPEG and AVIF, Pillow reads EXIF data at once, and a damaged one is the end
+    except Exception:  # Pillow reads the EXIF data of JPEG and AVIF immediately, and fails if they are damaged
         file.seek(0)
         head = file.read(12)
         if not head.startswith(b"\xff\xd8") and not head.endswith((b"avif", b"avis")):
@@ -152,10 +152,10 @@ def _loaded(picture: Image.Image) -> Image.Image:
 
 
 def _turn(picture: Image.Image) -> Image.Transpose | None:
-    for _ in range(2):  # when a damaged tag makes Pillow fail, a second call finds those before it
+    for _ in range(2):  # if a damaged tag makes Pillow fail, a second call finds the tags before it
         try:
-            return _TURNS.get(picture.getexif().get(_ORIENTATION))
-        except Exception:  # on damaged tags, too, Pillow raises nearly anything
+            return _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+        except Exception:  # Pillow raises nearly anything on damaged tags, too
             continue
     return None
 
@@ -178,7 +178,7 @@ def _from_profile(picture: Image.Image, profile: bytes) -> Image.Image:
         mode = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}[source.profile.xcolor_space.strip()]
         if mode == "RGB" and picture.mode == "L":  # common: a grey photo with the profile of a screen
             picture = picture.convert("RGB")
-        return ImageCms.profileToProfile(
+        return ImageCms.profileToProfile(  # type: ignore[return-value]  # None only if it works in place
             picture,
             source,
             ImageCms.createProfile("sRGB"),
@@ -191,9 +191,9 @@ def _from_profile(picture: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _tiles_of_lower_bytes(picture: Image.Image) -> list:
-    """What makes Pillow, which keeps only the upper bytes of 16-bit RGB, decode the lower ones: the other byte order.
+    """Tiles that make Pillow, which keeps only the upper bytes of 16-bit RGB, decode the lower ones; else none.
 
-    Empty for any other picture.
+    They name the other byte order.
     """
     tiles = []
     for tile in getattr(picture, "tile", ()):
@@ -218,14 +218,14 @@ def _white(values: np.ndarray, tags: Mapping) -> int:
 
     A TIFF may state n, or 2^n − 1 as its highest value. (PNG's sBIT does not count: it says how many bits there were
     before they were spread over all 16.) Where nothing is stated, 12 bits, as from scanners, cameras and microscopes,
-    are told from a dark photo of 16 by how they use their range: nothing above 4095, something in its upper quarter,
-    one value in a thousand in its upper half, and more than the 16 levels that 8 bits have down there. A photo of 16
-    bits like that would show nothing brighter than 15 of 255.
+    are recognised by how they use their range: nothing above 4095, something in its upper quarter, one value in a
+    thousand in its upper half, and more than the 16 levels that 8 bits have down there. A photo of 16 bits like that
+    would show nothing brighter than 15 of 255.
     """
     for key in (_MAX_SAMPLE_VALUE, _S_MAX_SAMPLE_VALUE):
         stated = tags.get(key)  # a number, or one for each channel
         stated = stated[0] if isinstance(stated, tuple) and stated else stated
-        if stated in (1023, 4095, 16383, 65535) and values.max() <= stated:  # any other is only this photo's highest
+        if stated in (1023, 4095, 16383, 65535) and values.max() <= stated:  # others are only this photo's highest
             return stated
     if tags.get(_BITS_PER_SAMPLE) in (12, (12,)):
         return 4095

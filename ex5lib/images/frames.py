@@ -29,7 +29,7 @@ def jpeg(image: Tensor, size: int = FRAME_SIZE) -> bytes:
 
 
 def data_uri(frame: bytes) -> str:
-    """A JPEG as the address of an HTML image."""
+    """A JPEG as the source of an HTML image."""
     return f"data:image/jpeg;base64,{base64.b64encode(frame).decode()}"
 
 

@@ -13,7 +13,7 @@ from ex5lib.images.tensors import from_uint8, to_uint8
 
 MIN_SIZE = 64
 
-IMAGE_SUFFIXES = frozenset(  # of the files in a folder that are taken for photos; load_image itself looks inside
+IMAGE_SUFFIXES = frozenset(  # which files of a folder count as photos; load_image itself looks inside
     f".{suffix}"
     for suffix in (
         *("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "tif", "tiff", "webp", "avif", "heic", "heif", "hif", "gif"),
@@ -28,7 +28,7 @@ def load_image(path: str | Path) -> Tensor:
     It is rotated according to its EXIF data and converted to sRGB; transparent pixels are put on white.
 
     Args:
-        path: of the file, whose kind is told by its contents; a leading ~ means the home directory.
+        path: of the file; its contents say which format it has. A leading ~ means the home directory.
 
     Returns:
         float32 [1, 3, H, W] in [−1, 1].

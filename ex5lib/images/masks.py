@@ -12,26 +12,28 @@ from ex5lib.images.decoding import read_photo, readable, to_rgb
 
 
 def load_mask(path: str | Path) -> Tensor:
-    """Load a mask, in which white is to be filled in and black is kept, with grey at edges only.
+    """Load a mask, in which white is to be filled in and black is kept, with grey only at edges.
 
-    In a picture with transparent parts these are kept, if what is painted is black and white (strokes on an empty
-    layer). If it is anything else, such as a copy of the photo out of which the hole was erased, the transparent parts
-    are to be filled in. Two values of any grey will do: the brighter is to be filled in.
+    In a picture with transparent parts these are kept if what is painted is black and white (strokes on an empty
+    layer). Otherwise, as in a copy of the photo from which the hole was erased, the transparent parts are to be filled
+    in. Two values of any grey will do: the brighter is to be filled in.
 
     Returns:
         float32 [1, 1, H, W]: 1 where a pixel is to be removed, 0 where it is kept.
 
     Raises:
         FileError: as in ``load_image``, except that there is no minimum size.
-        FileError: if the picture is no mask but, say, a copy of the photo with a hole painted on it.
+        FileError: if the picture is not a mask but, say, a copy of the photo with a hole painted on it.
     """
     path = str(path)
     picture = read_photo(path)
     with readable(path):
-        opacity = np.asarray(picture.convert("RGBA").getchannel("A")) if picture.has_transparency_data else None
         colors = np.asarray(to_rgb(picture, "black"))
+        opacity = np.full(colors.shape[:2], 255, np.uint8)
+        if picture.has_transparency_data:
+            opacity = np.asarray(picture.convert("RGBA").getchannel("A"))
     grey = np.asarray(Image.fromarray(colors).convert("L"))
-    opaque = opacity is None or opacity.min() >= 128
+    opaque = opacity.min() >= 128
     if opaque:
         grey = _stretched(grey)
     r, g, b = np.moveaxis(colors, 2, 0)
@@ -42,10 +44,10 @@ def load_mask(path: str | Path) -> Tensor:
     elif not opaque and opacity.max() >= 128 and _has_two_values(opacity):
         hole = 255 - opacity
     else:
-        found = "transparent all over" if not opaque and opacity.max() < 128 else "not black and white"
+        found = "transparent all over" if opacity.max() < 128 else "not black and white"
         raise FileError(
-            f"{path} is no mask, because it is {found}: paint white what is to be filled in on a black picture of the "
-            "photo's size, or erase it from a copy of the photo to transparency, and save that as PNG."
+            f"{path} is not a mask, because it is {found}: on a black picture of the photo's size, paint white what is "
+            "to be filled in, or erase it from a copy of the photo and save that as a transparent PNG."
         )
     share = torch.from_numpy(hole.astype(np.float32) / 255)[None, None]
     return torch.where((share < 0.1) | (share > 0.9), share.round(), share)  # the ripples that JPEG leaves at edges
@@ -58,9 +60,9 @@ def _stretched(grey: np.ndarray) -> np.ndarray:
 
 
 def _has_two_values(grey: np.ndarray) -> bool:
-    """Whether 8-bit pixels [H, W] are black or white, but for edges: antialiased, feathered a little, or from JPEG.
+    """Whether 8-bit pixels [H, W] are black or white except at edges: antialiased, feathered a little, or from JPEG.
 
-    Of photos, at least 11 % were between black and white, and of masks, blurred by as much as makes sense, at most 7 %.
+    Of photos' pixels at least 11 % were between black and white; of masks', however much blurred, at most 7 %.
     """
     from scipy.ndimage import maximum_filter  # imported here: it takes a quarter of a second
 

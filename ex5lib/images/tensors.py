@@ -60,15 +60,15 @@ def resize_area(image: Tensor, size: int) -> Tensor:
         return image
     if source % size == 0:
         return F.avg_pool2d(image, source // size)
-    # PyTorch's own raises on MPS, is not deterministic on CUDA, and counts whole pixels only.
+    # PyTorch's area interpolation fails on MPS, is not deterministic on CUDA, and counts only whole pixels.
     weights = _overlaps(source, size, image.device).to(image.dtype)
     return weights @ image @ weights.T
 
 
-def _overlaps(source: int, size: int, place: torch.device) -> Tensor:
-    """[size, source]: the share of each new pixel that an old one covers. It is made on the device, without a copy."""
+def _overlaps(source: int, size: int, device: torch.device) -> Tensor:
+    """[size, source]: the share of each new pixel that an old one covers, made on the device, without a copy."""
     # In units in which an old pixel is ``size`` wide and a new one ``source``: whole numbers, so nothing is rounded.
-    old, new = torch.arange(source, device=place) * size, torch.arange(size, device=place)[:, None] * source
+    old, new = torch.arange(source, device=device) * size, torch.arange(size, device=device)[:, None] * source
     covered = torch.minimum(old + size, new + source) - torch.maximum(old, new)
     return covered.clamp(min=0) / source
 

@@ -9,9 +9,8 @@ from torch import Tensor
 class ScaledBackward:
     """``torch.autograd.backward`` for a loss behind networks in float16, in which small gradients vanish.
 
-    The loss is multiplied by a large number, and its gradients are divided by it. Where one overflows nevertheless, all
-    count as 0 at this step, and the number is halved (Micikevicius et al. 2018, arXiv 1710.03740). Nothing is read from
-    the device.
+    The loss is multiplied by a large number, and its gradients are divided by it. If one overflows, all are set to 0 at
+    this step, and the number is halved (Micikevicius et al. 2018, arXiv 1710.03740). Nothing is read from the device.
 
     Args:
         device: that of the loss.

@@ -205,7 +205,7 @@ def starting_latent(G: Generator, start: Tensor, space: str, count: int) -> Tens
 
 
 def layers_differ(start: Tensor) -> bool:
-    """Whether a start is ws [N, L, w_dim] with another w for some layer."""
+    """Whether a start is ws [N, L, w_dim] whose layers differ."""
     return start.ndim == 3 and bool((start != start[:, :1]).any())
 
 

@@ -25,9 +25,9 @@ class PerceptualDistance(nn.Module):
     distance with every weight 1.
 
     Args:
-        kind: "vgg16" (the project's standard weights) or "lpips" (fetched from the open internet).
+        kind: "vgg16" (the project's own weights) or "lpips" (fetched from the internet).
         device: as in ``weights.load_generator``.
-        vgg: the project's VGG16, if it is at hand already; it stays where it is.
+        vgg: the project's VGG16, if it is loaded already; it stays on its device.
 
     Raises:
         SettingError: if kind is anything else.
@@ -39,12 +39,16 @@ class PerceptualDistance(nn.Module):
         >>> loss = d(image, target)  # [N], as often as needed
     """
 
+    scale: Tensor
+    offset: Tensor
+
     def __init__(self, kind: str = "vgg16", device: str | torch.device = "auto", *, vgg: nn.Sequential | None = None):
         super().__init__()
         if kind == "vgg16":
             self.vgg = vgg or weights.load_vgg16("vgg16", device)
             heads = None
-            scale, offset = 127.5, [127.5 - mean for mean in (123.68, 116.779, 103.939)]  # to 0 … 255, minus the mean
+            scale = torch.tensor(127.5)  # to 0 … 255, minus the mean
+            offset = torch.tensor([127.5 - mean for mean in (123.68, 116.779, 103.939)])
         elif kind == "lpips":
             self.vgg = weights.load_vgg16("vgg16-imagenet", device)
             heads = weights.load_lpips_heads()
@@ -53,26 +57,31 @@ class PerceptualDistance(nn.Module):
         else:
             raise unknown_name("perceptual distance", kind, ["vgg16", "lpips"])
         self.kind = kind
-        self.fits_warm_start = heads is None  # the warm start was fitted to these features and knows no others
-        weight = next(self.vgg.parameters())
-        self.register_buffer("scale", torch.as_tensor(scale).to(weight))
-        self.register_buffer("offset", torch.as_tensor(offset).view(1, 3, 1, 1).to(weight))
+        self.fits_warm_start = heads is None  # the warm start was fitted to these features
+        weight = self._weight
+        self.register_buffer("scale", scale.to(weight))
+        self.register_buffer("offset", offset.view(1, 3, 1, 1).to(weight))
         # The plain squared distance of (√head · feature) is the head-weighted squared distance of the feature.
         roots = [None] * len(VGG16_TAPS) if heads is None else [h.clamp(min=0).sqrt().view(1, -1, 1, 1) for h in heads]
         for i, root in enumerate(roots):
             self.register_buffer(f"head{i}", None if root is None else root.to(weight))
         self._others: dict[tuple[torch.dtype, torch.device], PerceptualDistance] = {}
 
+    @property
+    def _weight(self) -> Tensor:
+        """VGG16's first: its type and device are those in which d computes."""
+        return next(self.vgg.parameters())
+
     def in_precision(self, dtype: torch.dtype) -> "PerceptualDistance":
-        """The same distance with VGG16's convolutions in another type; made once. Features and sums stay in float32."""
-        weight = self.vgg[0].weight
+        """The same distance with VGG16's convolutions in another type. Features and sums stay in float32."""
+        weight = self._weight
         if dtype == weight.dtype:
             return self
         key = dtype, weight.device
         if key not in self._others:
             other = copy.copy(self)  # shares everything but VGG16
             # In half precision a GPU, too, is fastest with the channels innermost.
-            vgg = copy.deepcopy(self.vgg).to(dtype, memory_format=torch.channels_last)
+            vgg = copy.deepcopy(self.vgg).to(dtype).to(memory_format=torch.channels_last)
             other._modules = self._modules | {"vgg": vgg}
             other._others = {(weight.dtype, weight.device): self}
             self._others[key] = other
@@ -88,8 +97,8 @@ class PerceptualDistance(nn.Module):
             SettingError: if it is not an image tensor.
         """
         check_image(image)
-        x = (image * self.scale + self.offset).to(self.vgg[0].weight.dtype)
-        found = []
+        x = (image * self.scale + self.offset).to(self._weight.dtype)
+        found: list[Tensor] = []
         for i, layer in enumerate(self.vgg):
             x = layer(x)
             if i in VGG16_TAPS:
@@ -107,7 +116,8 @@ class PerceptualDistance(nn.Module):
             with torch.no_grad():
                 target = self.features(target)
         pairs = zip(self.features(image), target, strict=True)
-        return sum((a - b).square().sum(dim=1).mean(dim=(1, 2)) for a, b in pairs)
+        first, *others = ((a - b).square().sum(dim=1).mean(dim=(1, 2)) for a, b in pairs)
+        return sum(others, start=first)
 
 
 def color_distance(image: Tensor, target: Tensor) -> Tensor:
@@ -123,7 +133,7 @@ def latent_distances(ws: Tensor, w_avg: Tensor, *, mean_absolute: bool = False) 
     """‖w − w̄‖₂ of every layer, [N, L], of ws [N, L, w_dim] and w̄ [w_dim]. Its gradient at w = w̄ is 0.
 
     Args:
-        mean_absolute: take each layer's mean absolute difference in place of its norm, as the course does.
+        mean_absolute: take each layer's mean absolute difference instead of its norm, as the course does.
     """
     away = ws - w_avg
     return away.abs().mean(dim=2) if mean_absolute else torch.linalg.vector_norm(away, dim=2)
@@ -138,8 +148,8 @@ def noise_regularization(noise: dict[str, Tensor]) -> Tensor:
     """R(n) [N]: squared autocorrelation of the noise at a shift of one pixel (arXiv 1912.04958, appendix D, eq. 5).
 
     Each buffer [N, 1, h, w] counts at every level of a pyramid of plain 2 × 2 averages down to 8 px, as in NVIDIA's
-    projector. The paper doubles each level, which keeps white noise at unit variance; then R of any noise that came
-    by chance stays far from 0, at ten times the perceptual distance, and drowns the rest of the objective.
+    projector. The paper doubles each level, which keeps white noise at unit variance; but then R of any random noise
+    is ten times the perceptual distance and drowns the rest of the objective.
     """
     total = torch.zeros(())  # stays 0 for a network without noise
     for buffer in noise.values():
@@ -188,11 +198,11 @@ class Objective:
 
     def __call__(self, image: Tensor, ws: Tensor, noise: dict[str, Tensor]) -> dict[str, Tensor]:
         """The terms, [N] each: distance, color_distance, latent_distance, noise_regularization; loss, the weighted sum;
-        score, the sum without the noise's term, which early on can be far larger than what is seen.
+        score, the sum without the noise term, which early on can be far larger than the others.
 
         Args:
-            image: x [N, 3, R, R]. It is degraded and compared at 256 px, or at its own size or y's if that is smaller.
-            ws: [N, num_ws, w_dim], what it was made from.
+            image: x [N, 3, R, R], degraded and compared at 256 px, or at the size of x or y if that is smaller.
+            ws: [N, num_ws, w_dim], from which it was made.
             noise: the buffers that are searched, {name: [N, 1, h, w]}; R is 0 if there are none.
         """
         x = image.clamp(-1, 1) if self.clamp else image

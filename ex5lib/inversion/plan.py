@@ -1,7 +1,7 @@
 """What follows from a recipe for one photo and one generator.
 
-Nothing here asks for a degradation's class. It is shown test images (``probe``), and what it hides decides, so that
-anybody's degradation is treated alike.
+No code here looks at a degradation's class. It is tried on test images (``probe``), and what it hides decides. So a
+degradation of your own is treated like a built-in one.
 """
 
 import math
@@ -17,7 +17,7 @@ from ex5lib.inversion.recipes import Recipe
 from ex5lib.inversion.stages import Stage
 from stylegan2_ada.generator import Generator
 
-LARGE_HOLE = 1 / 4  # of the face: from a bar over both eyes on
+LARGE_HOLE = 1 / 4  # of the face: less than a bar over both eyes, more than a mouth
 COARSE_SIZE = 32  # px: up to here a StyleGAN's layers make pose and shape, beyond it colours and texture (1812.04948)
 
 
@@ -46,14 +46,14 @@ class Plan:
 
 
 def plan_search(recipe: Recipe, G: Generator, degradation: nn.Module) -> Plan:
-    """The plan of a search with this recipe, for a photo that suffers from this degradation."""
+    """The plan of a search with this recipe, for a photo with this degradation."""
     sigma_scale = 1.0
     if recipe.sigma_over_layers and G.synthesis.demodulates:
         sigma_scale = math.sqrt(G.num_ws)
     elif recipe.sigma_over_layers:
         warnings.warn(
-            "This generator does not demodulate, so that noise of the size of all layers' σ_w together would leave no "
-            "face: the noise on w has the size of one layer's.",
+            "This generator does not demodulate, so noise on w scaled by the σ_w of all layers would leave no face: it "
+            "is scaled by that of one layer.",
             stacklevel=5,
         )
     return Plan(

@@ -37,7 +37,7 @@ class Projection:
         terms: {name: [num_steps, N]}: every term of the objective (``losses.Objective``) at every step, before that
             step's update.
         schedule: {name: [num_steps]}: learning_rate, size (px of the image compared) and seconds since the start (on a
-            GPU, which is up to ten steps behind, when the step was handed to it).
+            GPU, which runs up to ten steps behind, until the step was queued).
         distances, latent_distances: [N], of ``image`` and ``ws``: d at the comparison size, and ‖w − w̄‖.
         settings: every setting as it was used, JSON-ready.
         seed: of the noise and the statistics of W.
@@ -124,7 +124,7 @@ class Projection:
         arrays |= {"image": to_uint8(self.image), "target": to_uint8(self.target)}
         plain = {name: getattr(self, name) for name in ("settings", "seed", "seconds", "stopped")}
         with replacing(folder / "projection.npz") as temporary:
-            np.savez(temporary, about=np.array(json.dumps(plain)), **arrays)
+            np.savez(temporary, about=np.array(json.dumps(plain)), **arrays)  # type: ignore[arg-type]  # all are arrays
         save_image(self.image, folder / "result.png")
         return folder / "projection.npz"
 

@@ -3,8 +3,8 @@
     L(w, n) = d(D(G(w, n)), y) + λ_c c(D(G(w, n)), y) + λ_w ‖w − w̄‖₂ + λ_n R(n)
 
 After Karras et al. 2020 (StyleGAN2, arXiv 1912.04958, appendix D), with the degradation D applied to the generated
-image before it is compared with the degraded target y. How long, how fast, in which space and from where it searches
-is the recipe's business (``recipes``); the terms are in ``losses``; ``search`` prepares and ``recorder`` keeps.
+image before it is compared with the degraded target y. The recipe (``recipes``) says how long, how fast, in which space
+and from where. The terms are in ``losses``; ``search`` prepares, and ``recorder`` makes the result.
 """
 
 import time
@@ -43,9 +43,9 @@ def project(
     callback: Callable[[dict], bool | None] | None = None,
     **settings,
 ) -> Projection:
-    """Search the latent whose image, degraded in the same way, looks like the target.
+    """Search for the latent whose image, degraded in the same way, looks like the target.
 
-    The generator is never written to. Ctrl-C ends the search and returns the best result so far.
+    The generator is not modified. Ctrl-C ends the search and returns the best result so far.
 
     Args:
         G: the generator.
@@ -58,13 +58,13 @@ def project(
         seed: of the noise buffers, the noise on w and the statistics.
         statistics: w̄ and σ_w of another class or distribution (``latent_statistics``).
         distance: d; by default the project's VGG16 distance. One of your own needs what PerceptualDistance has:
-            features, forward and, for bfloat16, in_precision; and ``kind``, its name.
+            features, forward and, for half precision, in_precision; and ``kind``, its name.
         snapshots: steps whose image is kept; None means 0, 10, 20, 40 and 100 % of them.
         device: "auto", "cuda", "mps", "cpu" or a torch.device. What is elsewhere is copied there.
-        dtype: in which the networks compute: "auto" (``devices.pick_dtype``), float32, bfloat16 or float16. Latents,
-            sums and Adam stay in float32, and so do the image and the distance of the result.
-        compile: run the networks through ``torch.compile``: up to a minute once, a quarter less per step after it. A
-            string is one of its modes; True is "reduce-overhead" on CUDA, which replays a recorded graph at every step.
+        dtype: type in which the networks compute: "auto" (``devices.pick_dtype``), float32, bfloat16 or float16.
+            Latents, sums and Adam stay in float32, and so do the image and the distance of the result.
+        compile: run the networks through ``torch.compile``, which takes up to a minute once and saves a quarter of each
+            step. A string is one of its modes; True is "reduce-overhead" on CUDA, which replays a recorded graph.
         progress: show a progress bar.
         callback: called in every step, before its update, with a dict: "step", "num_steps", "image", "latent" and
             "noise" as evaluated, the terms' means over the photos, "learning_rate", "size", "seconds". The update
@@ -89,7 +89,7 @@ def project(
 
 
 def descend(search: Search, state: State) -> Iterator[Step]:
-    """Gradient descent from a state, one step an iteration; what is handed out is overwritten by the step's update."""
+    """Gradient descent from a state, one step per iteration; the tensors of a Step are overwritten by its update."""
     for stage in search.plan.stages:
         state = search.enter(state, stage)
         n = search.searched_noise(state, stage.size)

@@ -25,8 +25,8 @@ class Recipe:
 
     Attributes:
         name: as recorded in the settings of a result.
-        stages: the stages, for whatever was done to the photo.
-        start: "mean" starts at w̄; "warm" at the regressed w (``WarmStart``) or at w̄, whichever image is nearer.
+        stages: the stages, the same for every degradation.
+        start: "mean" starts at w̄; "warm" at the regressed w (``WarmStart``) or at w̄, whichever makes the nearer image.
         color_weight: λ_c, of the colours at 16 px.
         latent_weight: λ_w, of the latent distance.
         blurred_weight: λ_w if the degradation hides detail (``probe.visible_resolution``); None leaves it as it is.
@@ -35,13 +35,13 @@ class Recipe:
         colorless_weight: λ_w of the layers that make the colours, if the degradation hides these
             (``probe.hides_color``): then w̄ has to decide what the photo does not say. None leaves it as it is.
         tied_beyond: layers move together in w+, with one change of w for all of them, if their features are more than
-            this many times finer than the finest detail that the degradation leaves (``probe.visible_resolution``).
-            Alone, each would fit what the photo does not show, and make stripes and stray hair. None ties none.
+            this many times finer than the finest detail that survives the degradation (``probe.visible_resolution``).
+            Alone, each would fit what the photo does not show, and make stripes and stray hair. None ties no layers.
         noise_weight: λ_n, of the noise regularisation.
         optimize_noise: whether the noise buffers are searched as well; if not, they stay as drawn and R(n) is 0.
         betas: Adam's β₁ and β₂.
         clamp: compare images clamped to [−1, 1], as they are displayed. Otherwise values beyond white can lower d.
-        mean_absolute: measure the latent distance by its mean absolute difference (``losses.latent_distance``).
+        mean_absolute: measure the latent distance by its mean absolute difference (``losses.latent_distances``).
         sigma_over_layers: scale the noise on w by σ_w of all layers together, √num_ws times that of one.
         w_avg_samples: number of z from which w̄ and σ_w are estimated, unless they are given.
 
@@ -76,7 +76,7 @@ class Recipe:
         if 0 in spaces and len(set(spaces)) > 1:
             raise SettingError("A stage in z cannot be combined with stages in other spaces.")
         if spaces != sorted(spaces):
-            raise SettingError("A stage in w cannot follow one in w+: that would lose what its layers differ in.")
+            raise SettingError("A stage in w cannot follow one in w+: the differences of its layers would be lost.")
         if self.start not in STARTS:
             raise unknown_name("start", self.start, STARTS)
         weights = ("color_weight", "latent_weight", "noise_weight", *_BY_WHAT_IS_HIDDEN, "tied_beyond")

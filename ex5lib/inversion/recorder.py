@@ -12,8 +12,9 @@ from ex5lib.errors import DivergedError
 from ex5lib.inversion.losses import latent_distance
 from ex5lib.inversion.projection import SCHEDULE, TERMS, Projection
 from ex5lib.inversion.search import Search, State, Step, where
+from ex5lib.inversion.stages import Stage
 
-_READ_EVERY = 10  # steps: a GPU that is asked for numbers at every one idles while the next is prepared
+_READ_EVERY = 10  # steps: a GPU that must report numbers at every step idles while the next one is prepared
 
 
 class StopSearch(Exception):
@@ -54,12 +55,12 @@ class Recorder:
         self._state, self._best = first, Best()
         shares = (0, 0.1, 0.2, 0.4, 1)
         self._marks = {round(self.num_steps * share) for share in shares} if snapshots is None else set(snapshots)
-        self._rows: list[tuple[Tensor, tuple]] = []  # one entry a step, so that an interrupt leaves none half-noted
-        self._read: list[Tensor] = []  # the terms of as many steps as have been brought to the host
+        self._rows: list[tuple[Tensor, tuple]] = []  # one entry per step, so that Ctrl-C leaves none half-written
+        self._read: list[Tensor] = []  # the terms of the steps that have been copied to the host
         self._began, self._callback = began, callback
         self._bar = None
         if progress:
-            from tqdm.auto import tqdm  # imported here: without a bar a search needs no more than PyTorch
+            from tqdm.auto import tqdm  # imported here: without a bar, a search needs only PyTorch
 
             self._bar = tqdm(total=self.num_steps, desc="projecting", unit="step")
 
@@ -80,10 +81,10 @@ class Recorder:
     def step(self, step: Step) -> None:
         """Record one step.
 
-        The terms stay on their device. From a GPU they come every ten steps, unless a callback wants them.
+        The terms are copied from a GPU every ten steps, or at every step for a callback.
 
         Raises:
-            DivergedError: if the loss is NaN or infinite, or was at a step since they last came.
+            DivergedError: if the loss is NaN or infinite, at this step or at one since the terms were last copied.
             StopSearch: if the callback returns True.
         """
         self._state = step.state
@@ -108,7 +109,7 @@ class Recorder:
                 raise StopSearch
 
     def _latest(self) -> Tensor:
-        """The terms of the latest step, [terms, N], on the host, after those before it: in one transfer."""
+        """Copy the terms of all new steps to the host, in one transfer; returns the latest, [terms, N]."""
         first = len(self._read)
         steps = torch.stack([values for values, _ in self._rows[first:]]).cpu()  # [steps, terms, N]
         for step, values in enumerate(steps, start=first):
@@ -117,7 +118,7 @@ class Recorder:
         return steps[-1]
 
     def result(self) -> Projection:
-        """The Projection of the last state or, of a search that was stopped, of the best one for each photo.
+        """The Projection of the last state or, if the search was stopped, of the best state of each photo.
 
         Raises:
             DivergedError: if the loss there is NaN or infinite.
@@ -161,7 +162,7 @@ class Recorder:
 
 
 class Best:
-    """The best point that the present stage has evaluated for each photo.
+    """The best point that the current stage has evaluated for each photo.
 
     Attributes:
         state: that point; None before the first step.
@@ -169,21 +170,23 @@ class Best:
 
     def __init__(self):
         self.state: State | None = None
-        self._stage, self._score = None, None
+        self._stage: Stage | None = None
+        self._score = torch.tensor(math.inf)  # [N] after the first step
 
     @torch.no_grad()
     def update(self, step: Step) -> None:
-        """Replace the point of each photo whose score is lower than before. Scores of two stages do not compare."""
-        point, score, before = step.point, step.terms["score"], self.state
-        if step.stage is not self._stage:
-            before, self._score = point, torch.full_like(score, math.inf)
-        better = score < self._score
+        """Replace the point of each photo whose score is lower than before. Scores of two stages cannot be compared."""
+        point, score = step.point, step.terms["score"]
+        before, best = self.state, self._score
+        if before is None or step.stage is not self._stage:
+            before, best = point, torch.full_like(score, math.inf)
+        better = score < best
         noise = {
             name: where(better, buffer, before.noise[name]) if buffer.requires_grad else buffer
             for name, buffer in point.noise.items()
         }
         state = State(point.space, where(better, point.latent, before.latent), noise, point.tied_from)
-        self.state, self._stage, self._score = state, step.stage, where(better, score, self._score)
+        self.state, self._stage, self._score = state, step.stage, where(better, score, best)
 
 
 def check_finite(losses: Tensor, step: int) -> None:

@@ -27,7 +27,7 @@ from ex5lib.inversion.projection import Projection
 from ex5lib.inversion.recipes import Recipe, Start
 from ex5lib.inversion.stages import Stage
 from ex5lib.inversion.warm_start import load_warm_start
-from stylegan2_ada.generator import Generator
+from stylegan2_ada.generator import Generator, Synthesis
 
 UNKNOWN_RATE = 0.05  # Adam's, for parameters of the degradation that are found with w
 UNKNOWN_BETAS = (0.9, 0.95)
@@ -87,7 +87,7 @@ class Search:
     """
 
     G: Generator
-    synthesis: nn.Module
+    synthesis: Synthesis
     plan: Plan
     statistics: LatentStatistics
     objective: Objective
@@ -99,9 +99,9 @@ class Search:
     settings: dict
 
     def enter(self, state: State, stage: Stage) -> State:
-        """The state at which a stage begins: the same image, of fresh variables, w widened to w+ if the stage says so.
+        """The state at which a stage begins: the same latent as a new variable, widened to w+ if the stage is in w+.
 
-        What a partly unknown degradation hides is clearer by then, and so is which layers move together.
+        An unknown degradation is better known by then, so which layers are tied is decided again.
         """
         tied_from = state.tied_from
         if self.unknown:
@@ -116,8 +116,8 @@ class Search:
         return {name: state.noise[name].requires_grad_() for name in self.G.noise_buffers(size)}
 
     def optimizer(self, variables: Sequence[Tensor]) -> torch.optim.Adam:
-        """Adam: the variables at a rate that the loop sets, what is unknown of the degradation at a fixed one."""
-        groups = [{"params": variables, "betas": self.plan.recipe.betas}]
+        """Adam, at a rate that the loop sets; for unknown parameters of the degradation it is fixed."""
+        groups: list[dict[str, object]] = [{"params": variables, "betas": self.plan.recipe.betas}]
         if self.unknown:
             groups.append({"params": list(self.unknown.values()), "lr": UNKNOWN_RATE, "betas": UNKNOWN_BETAS})
         return torch.optim.Adam(groups)
@@ -127,7 +127,7 @@ class Search:
         shape, statistics = state.latent[:1].shape, self.statistics
         sigma = statistics.z_std if state.space == "z" else statistics.w_std * self.plan.sigma_scale
         drawn = torch.stack([torch.randn(shape, generator=self.random) for _ in range(stage.num_steps)])
-        # At once: a copy from the host at every step would wait for the device.
+        # All steps' in one copy: a copy from the host at every step would wait for the device.
         amounts = [stage.latent_noise(step / stage.num_steps, sigma) for step in range(stage.num_steps)]
         return (torch.tensor(amounts).view(-1, *[1] * len(shape)) * drawn).to(state.latent.device)
 
@@ -136,7 +136,7 @@ class Search:
         state: State,
         size: int | None = None,
         *,
-        synthesis: nn.Module | None = None,
+        synthesis: Synthesis | None = None,
         dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, Tensor]:
         """x = G(w, n) [N, 3, R, R], or a preview of ``size`` px, and the ws [N, num_ws, w_dim] that made it."""
@@ -192,8 +192,8 @@ def prepare(
     objective = exact if dtype == torch.float32 else replace(exact, distance=distance.in_precision(dtype))
     synthesis = G.synthesis
     if compile:
-        synthesis, compiled_distance = compiled((synthesis, objective.distance), device, compile)
-        objective = replace(objective, distance=compiled_distance)
+        synthesis = compiled(synthesis, device, compile)
+        objective = replace(objective, distance=compiled(objective.distance, device, compile))
     search = Search(
         G, synthesis, plan, statistics, objective, exact, dtype,
         backward=ScaledBackward(device) if dtype == torch.float16 else torch.autograd.backward,
@@ -202,14 +202,16 @@ def prepare(
         | {"start": "projection" if runs else "latent" if isinstance(start, Tensor) else recipe.start}
         | {"seed": seed, "device": str(device), "compile": compile, "dtype": str(dtype).removeprefix("torch.")},
     )  # fmt: skip
-    return search, _first_state(search, runs or start)
+    return search, _first_state(search, runs, start if isinstance(start, Tensor) else None)
 
 
 def _check_fit(G: Generator, target: Tensor, recipe: Recipe, statistics: LatentStatistics | None) -> None:
     sizes = [preview_size(G, stage.size) or G.img_resolution for stage in recipe.stages]
     smallest = min(*sizes, target.shape[3])
     if smallest < 16:
-        raise SettingError(f"Images are compared at 16 px or more, not {smallest}: VGG16 halves them four times.")
+        raise SettingError(
+            f"VGG16 halves images four times, so they need 16 px or more, not {smallest}: choose a larger size."
+        )
     if recipe.stages[0].space == "z" and G.c_dim and (statistics is None or statistics.label is None):
         raise SettingError("A search in z of a class-conditional generator needs the statistics of one class.")
 
@@ -218,20 +220,21 @@ def _continued(start: Start) -> list[Projection]:
     """The projections that a search continues; none if it begins elsewhere."""
     if start is None or isinstance(start, Tensor | str):
         return []
-    runs = [start] if isinstance(start, Projection) else list(start) if isinstance(start, Sequence) else []
-    if not runs or not all(isinstance(run, Projection) for run in runs):
+    given: Sequence[object] = [start] if isinstance(start, Projection) else start if isinstance(start, Sequence) else []
+    runs = [run for run in given if isinstance(run, Projection)]
+    if not runs or len(runs) < len(given):
         raise SettingError(f'A search starts at a Projection, a tensor, "mean" or "warm", not {type(start).__name__}.')
     return runs
 
 
-def _first_state(search: Search, start: list[Projection] | Tensor | str | None) -> State:
-    """Where the search begins: the start that was given, or what the recipe says: w̄, or a regressed w."""
+def _first_state(search: Search, runs: list[Projection], start: Tensor | None) -> State:
+    """Where the search begins: at the results that it continues, at a given latent, or where the recipe says."""
     target, space = search.exact.target, search.plan.stages[0].space
-    noise = _first_noise(search, start if isinstance(start, list) else [])
+    noise = _first_noise(search, runs)
     tied_from = search.plan.tied_from
-    if isinstance(start, list):
-        start = torch.cat([run.latent if space == "z" else run.ws for run in start])
-    if isinstance(start, Tensor):
+    if runs:
+        start = torch.cat([run.latent if space == "z" else run.ws for run in runs])
+    if start is not None:
         return State(space, starting_latent(search.G, start, space, len(target)), noise, tied_from)
     mean = search.statistics.central_z if space == "z" else search.statistics.w_avg
     state = State(space, starting_latent(search.G, mean, space, len(target)), noise, tied_from)
@@ -249,7 +252,7 @@ def _first_state(search: Search, start: list[Projection] | Tensor | str | None) 
 def _first_noise(search: Search, runs: list[Projection]) -> dict[str, Tensor]:
     """Noise buffers [N, 1, h, w]: those of projections that are continued, or standard normal ones, the same for all.
 
-    They are drawn in any case, so that what is drawn after them does not depend on the start.
+    They are drawn in any case, so that later random numbers do not depend on the start.
     """
     count, target = len(search.exact.target), search.exact.target
     drawn = {
@@ -259,7 +262,7 @@ def _first_noise(search: Search, runs: list[Projection]) -> dict[str, Tensor]:
         return {name: buffer.repeat(count, 1, 1, 1).to(target.device) for name, buffer in drawn.items()}
     if sum(map(len, runs)) != count:
         raise SettingError(
-            f"The start holds {sum(map(len, runs))} photos and the target {count}: give as many targets."
+            f"The start holds {sum(map(len, runs))} photos and the target {count}: give one target for each."
         )
     shapes = {name: buffer.shape[1:] for name, buffer in drawn.items()}
     if any({name: buffer.shape[1:] for name, buffer in run.noise.items()} != shapes for run in runs):

@@ -79,7 +79,7 @@ def in_space(stages: Sequence[Stage], space: str) -> tuple[Stage, ...]:
 
 def check_count(num_steps: int) -> None:
     if not isinstance(num_steps, int) or num_steps < 1:
-        raise SettingError(f"A search needs at least 1 step, and a whole number of steps, not {num_steps}.")
+        raise SettingError(f"num_steps must be a whole number from 1 up, not {num_steps}.")
 
 
 def check_not_negative(settings: object, names: Sequence[str]) -> None:

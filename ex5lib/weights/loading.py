@@ -30,10 +30,9 @@ def load_generator(name: str | Path = "mobile-ffhq", device: str | torch.device 
     """A pretrained generator in float32, frozen, in evaluation mode.
 
     Args:
-        name: "mobile-ffhq", FFHQ faces at 1024 px, the project's own choice; "ffhq", NVIDIA's StyleGAN2-ADA,
-            downloaded from NVIDIA on first use; or the path of your own file: NVIDIA's .pkl, of PyTorch or TensorFlow,
-            rosinality's .pt or .pth, or a .safetensors, converted or tuned. Files are parsed; nothing in them is ever
-            executed.
+        name: "mobile-ffhq", FFHQ faces at 1024 px, the default; "ffhq", NVIDIA's StyleGAN2-ADA, downloaded from NVIDIA
+            on first use; or the path of your own file: NVIDIA's .pkl, of PyTorch or TensorFlow, rosinality's .pt or
+            .pth, or a .safetensors, converted or tuned. Files are parsed; nothing in them is ever executed.
         device: "auto", "cuda", "mps", "cpu" or a torch.device.
 
     Raises:
@@ -65,7 +64,7 @@ def _mobile_ffhq() -> Generator:
 
 
 def load_warm_start_tensors(G: Generator) -> dict[str, Tensor] | None:
-    """The regression that predicts where in W to start a search; None if it was fitted to another mapping network."""
+    """The network that predicts where in W to start a search; None if it was fitted to another mapping network."""
     with safetensors.safe_open(fetch("warm-start-mobile-ffhq"), framework="pt") as file:
         if file.metadata()["mapping_sha256"] != mapping_digest(G):
             return None

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from stylegan2_ada.networks import SynthesisNetwork
 from stylegan2_ada.ops import fir_filter
 from stylegan2_ada.readers.errors import CheckpointError
 
-RESOLUTIONS = "4|8|16|32|64|128|256|512|1024"  # in a regular expression: heights and widths in px that a block may have
+RESOLUTIONS = "4|8|16|32|64|128|256|512|1024"  # a regular expression: those of blocks, in px
 
 
 def build_generator(
@@ -24,11 +25,10 @@ def build_generator(
         state: tensors by name, without ``synthesis.resample_filter``.
         taps: the taps of the resample filter, [k] or [k, k].
         conv_clamp: the ``conv_clamp`` of ``SynthesisNetwork``.
-        architecture: that of ``SynthesisNetwork``, if the file says it; None tells it from the tensors there are.
+        architecture: that of ``SynthesisNetwork``, if the file names it; None infers it from the tensors.
 
     Raises:
-        CheckpointError: naming the first tensor that is missing, unknown or of the wrong shape; or if its images are
-            not RGB.
+        CheckpointError: if a tensor is missing, unknown or of the wrong shape, or the images are not RGB.
     """
     if taps is None or taps.ndim not in (1, 2) or not 1 <= len(taps) == taps.shape[-1] <= 64 or taps.sum() == 0:
         raise CheckpointError("it has no resample filter of 1 to 64 taps.")
@@ -42,7 +42,7 @@ def build_generator(
     img_channels = _shape(state, f"synthesis.blocks.{num_blocks - 1}.to_rgb.weight", 2)[0]
     if img_channels != 3:
         channels = "1 channel" if img_channels == 1 else f"{img_channels} channels"
-        raise CheckpointError(f"its images have {channels}: this project restores RGB photos, and needs images with 3.")
+        raise CheckpointError(f"its images have {channels}: this project restores RGB photos and needs 3.")
     with torch.device("meta"):
         synthesis = SynthesisNetwork(
             w_dim,
@@ -114,7 +114,7 @@ def _mapping(state: dict[str, Tensor], num_ws: int) -> MappingNetwork:
 
 
 def _filled(generator: Generator, state: dict[str, Tensor]) -> Generator:
-    """A generator without values, with these."""
+    """A generator that has no values yet, with these."""
     expected = generator.state_dict()
     for name, tensor in expected.items():
         if _shape(state, name, tensor.ndim) != tensor.shape:
@@ -140,16 +140,20 @@ def equalised(fan_in: torch.Size) -> float:
     return 1 / math.sqrt(max(fan_in.numel(), 1))
 
 
-def check_tensors(tensors: dict[str, object], max_bytes: int):
-    """Make sure that a file's values are dense floating-point tensors, no larger in sum than the file itself.
+def check_tensors(tensors: Mapping[str, object], max_bytes: int):
+    """Make sure that a file's values are dense floating-point tensors, together no larger than the file itself.
 
     Raises:
         CheckpointError: if one is not, or if overlapping tensors add up to more than ``max_bytes``.
     """
     total = 0
     for name, tensor in tensors.items():
-        dense = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
-        if not dense or tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        if not (
+            isinstance(tensor, Tensor)
+            and tensor.layout == torch.strided
+            and tensor.device.type == "cpu"
+            and tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+        ):
             raise CheckpointError(f"its {str(name)[:100]} is not a tensor of weights.")
         total += tensor.nbytes
     if total > max_bytes:

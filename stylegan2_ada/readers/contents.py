@@ -29,7 +29,7 @@ def content_of(path: Path) -> str:
         raise CheckpointError(f"{path} cannot be opened: {error.strerror}.") from None
     if not head:
         raise CheckpointError(f"{path} is empty: its download must have failed.")
-    # First, since the length in its first bytes may be any number, also one that looks like another format's mark.
+    # First, because the length in its first bytes can look like another format's mark.
     if head[4:9] == b"\0\0\0\0{":
         return SAFETENSORS
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):

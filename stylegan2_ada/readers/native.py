@@ -25,7 +25,7 @@ def save_generator(generator: Generator, path: str | Path):
     """
     synthesis = generator.synthesis
     if isinstance(synthesis, SynthesisNetwork):
-        config = {"conv_clamp": synthesis.conv_clamp}
+        config: dict[str, object] = {"conv_clamp": synthesis.conv_clamp}
     elif isinstance(synthesis, MobileSynthesis):
         config = {"preview_sizes": list(synthesis.preview_sizes)}
     else:
@@ -52,8 +52,8 @@ def load_safetensors(path: Path) -> Generator:
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                # Tensors lie unaligned in the file, and PyTorch's kernels then round differently: a copy, which is
-                # aligned, makes the images equal those of the saved generator to the bit.
+                # Tensors are unaligned in the file, and PyTorch's kernels then round differently. An aligned copy makes
+                # the same images as the saved generator, to the bit.
                 state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
         except safetensors.SafetensorError as error:
             raise CheckpointError(f"it is damaged ({error}).") from None

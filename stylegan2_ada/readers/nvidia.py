@@ -25,7 +25,7 @@ def load_nvidia_pickle(path: str | Path) -> dict:
     Returns:
         {"G_ema", "G", "metadata"}: generators in float32, frozen, in evaluation mode (G only if the file has one),
         and the snapshot's entries that are plain data. ``metadata["num_fp16_res"]`` is the number of resolutions that
-        were trained in half precision; ``G_ema.synthesis.num_fp16_res`` is 0 all the same, and may be set to it.
+        were trained in half precision. ``G_ema.synthesis.num_fp16_res`` is 0 even so, and may be set to it.
 
     Raises:
         CheckpointError: if the file is damaged, names anything that such a snapshot does not need, or holds a
@@ -98,7 +98,7 @@ def _generator(modules: dict[str, dict], max_bytes: int) -> Generator:
         for name, tensor in itertools.chain(
             _entries(state, "_parameters").items(), _entries(state, "_buffers").items()
         ):
-            # Modules may share their dicts and names, so that a small file describes a great many tensors.
+            # Modules may share their dicts and names, so a small file may describe very many tensors.
             if len(tensors) > 10_000 or len(name) > 100:
                 raise CheckpointError("its generator has more tensors than any StyleGAN2, or longer names.")
             if tensor is not None:

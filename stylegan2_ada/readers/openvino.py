@@ -45,16 +45,16 @@ class IRGraph:
             raise CheckpointError(f"The OpenVINO graph has no node named {name}: it is a different network.")
         return self._by_name[name]
 
-    def constant(self, name: str) -> Tensor:
-        """The value of the constant of that name.
+    def constant(self, node: str | IRLayer) -> Tensor:
+        """The value of a constant, given its name or its node.
 
         Raises:
             CheckpointError: if there is none.
         """
-        value = self.named(name).constant
-        if value is None:
-            raise CheckpointError(f"The OpenVINO node {name} is not a constant: this is a different network.")
-        return value
+        layer = self.named(node) if isinstance(node, str) else node
+        if layer.constant is None:
+            raise CheckpointError(f"The OpenVINO node {layer.name} is not a constant: this is a different network.")
+        return layer.constant
 
     def consumer(self, layer: IRLayer, type: str) -> IRLayer:
         """The one node of that type that ``layer`` feeds.
@@ -96,19 +96,30 @@ def read_openvino_ir(xml: str | Path | bytes, weights: bytes) -> IRGraph:
         raise CheckpointError(f"This is not an OpenVINO graph: its XML cannot be parsed ({error}).") from None
     if root.tag != "net" or root.find("layers") is None or root.find("edges") is None:
         raise CheckpointError(f"This is not an OpenVINO graph: the root of its XML is <{root.tag}>.")
+    try:
+        return IRGraph(_ir_layers(root, weights))
+    except KeyError as error:
+        raise CheckpointError(f"This is not an OpenVINO graph: a part of its XML has no {error}.") from None
+
+
+def _ir_layers(root: ElementTree.Element, weights: bytes) -> list[IRLayer]:
     inputs: dict[str, list[tuple[int, str]]] = {}
     for edge in root.iterfind("edges/edge"):
-        inputs.setdefault(edge.get("to-layer"), []).append((int(edge.get("to-port")), edge.get("from-layer")))
+        end = edge.attrib
+        inputs.setdefault(end["to-layer"], []).append((int(end["to-port"]), end["from-layer"]))
     layers = []
     for node in root.iterfind("layers/layer"):
-        constant = _ir_constant(node, weights) if node.get("type") == "Const" else None
-        ports = tuple(source for _, source in sorted(inputs.get(node.get("id"), [])))
-        layers.append(IRLayer(node.get("id"), node.get("name"), node.get("type"), ports, constant))
-    return IRGraph(layers)
+        about = node.attrib
+        constant = _ir_constant(node, weights) if about["type"] == "Const" else None
+        ports = tuple(source for _, source in sorted(inputs.get(about["id"], [])))
+        layers.append(IRLayer(about["id"], about["name"], about["type"], ports, constant))
+    return layers
 
 
 def _ir_constant(node: ElementTree.Element, weights: bytes) -> Tensor:
-    data = node.find("data").attrib
+    if (found := node.find("data")) is None:
+        raise CheckpointError(f"Constant {node.get('name')} has no data: the XML is damaged.")
+    data = found.attrib
     dtype = _IR_DTYPES.get(data["element_type"])
     shape = [int(s) for s in data["shape"].split(",") if s.strip()]
     offset, size = int(data["offset"]), int(data["size"])
@@ -124,8 +135,8 @@ def read_mobilestylegan(mapping: IRGraph, synthesis: IRGraph) -> dict[str, Tenso
     """The state dict for ``mobile.mobile_generator``, from the two OpenVINO graphs in the package random-face.
 
     Two things change on the way. The run-time gains of the styles are folded into their affine layers. The noise,
-    which the export stores already scaled, is split into a strength and a buffer of unit variance, so that a
-    projector can put any standard normal buffer in its place.
+    which the export stores scaled, is split into a strength and a buffer of unit variance, so that any standard normal
+    buffer can replace it.
 
     The graphs hold no w̄: ``mapping.w_avg`` is zero here, and the caller estimates it from mapped z.
 
@@ -136,8 +147,8 @@ def read_mobilestylegan(mapping: IRGraph, synthesis: IRGraph) -> dict[str, Tenso
     products = [layer for layer in mapping.layers.values() if layer.type == "MatMul"]
     for i, product in enumerate(products):
         reshaped_bias = mapping.source(mapping.consumer(product, "Add"), "Reshape")
-        state[f"mapping.layers.{i}.weight"] = mapping.source(product, "Const").constant  # [out, in]
-        state[f"mapping.layers.{i}.bias"] = mapping.source(reshaped_bias, "Const").constant
+        state[f"mapping.layers.{i}.weight"] = mapping.constant(mapping.source(product, "Const"))  # [out, in]
+        state[f"mapping.layers.{i}.bias"] = mapping.constant(mapping.source(reshaped_bias, "Const"))
 
     state["synthesis.const"] = synthesis.constant("m.input.input")
     state |= _mobile_conv(synthesis, "m.conv1", "synthesis.conv", separable=False)
@@ -166,11 +177,12 @@ def _mobile_conv(graph: IRGraph, theirs: str, ours: str, *, separable: bool = Tr
     # The last convolution and the noise have no names: walk back to them from the bias, which has one.
     # Convolution → Add(noise) → Add(bias).
     add_noise = graph.source(graph.consumer(graph.named(f"{theirs}.bias"), "Add"), "Add")
-    kernel = graph.source(graph.source(add_noise, "Convolution"), "Const").constant  # [out, in, k, k]
+    kernel = graph.constant(graph.source(graph.source(add_noise, "Convolution"), "Const"))  # [out, in, k, k]
     in_channels = kernel.shape[1]
-    depthwise = graph.constant(f"{theirs}.conv.weight_dw").flatten(1, 2) if separable else None  # [in, 1, 3, 3]
-    kernels = [depthwise, kernel.flatten(1)] if separable else [kernel]
-    noise = graph.source(add_noise, "Const").constant
+    kernels = [kernel]
+    if separable:  # [in, 1, 3, 3] and [out, in]
+        kernels = [graph.constant(f"{theirs}.conv.weight_dw").flatten(1, 2), kernel.flatten(1)]
+    noise = graph.constant(graph.source(add_noise, "Const"))
     strength = noise.double().std(correction=0).float()  # in float64, so that every machine rounds to the same value
     # 9 · in is the fan-in of the 3 × 3 convolution that a separable one was distilled from.
     return _mobile_style(graph, f"{theirs}.conv.modulation", f"{ours}.modulation", gain=(9 * in_channels) ** -0.5) | {

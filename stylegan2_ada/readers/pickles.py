@@ -2,23 +2,18 @@
 
 A pickle is a program for a small stack machine, and the dangerous instructions are those that import and call. This
 machine imports nothing: a name in the stream is a key into a table of our own functions, and any other name is
-refused. What a stream can allocate is bounded by its length: an instruction makes at most one small object, or one
-string of its own bytes, and a tensor is never larger than the bytes that it is made from.
-
-Why not ``pickle.Unpickler`` with a ``find_class`` over the same table? We tried: it guards the names, and nothing
-else. A dict key of nested tuples that share their parts, 247 bytes in all, takes 2 ** 60 steps to hash, inside a C
-call that no exception ends. LONG_BINPUT, in nine bytes, grows the memo by gigabytes. BUILD calls
-``Tensor.__setstate__``, which makes 400 kB into a tensor of 10 ** 10 elements, and overwrites ``__defaults__`` of the
-functions in the table; ADDITEMS calls ``Tensor.add``. A first pass with ``pickletools.genops`` that refuses
-instructions and memo indices stops LONG_BINPUT, and wrapping every tensor and function would stop the calls. Nothing
-stops the keys: only the stack tells what becomes one, so the first pass would have to be this machine.
+refused. The length of a stream bounds what it can allocate: an instruction makes at most one small object, or one
+string of its own bytes, and a tensor is never larger than the bytes that it is made from. ``pickle.Unpickler`` with
+such a table would guard only the names (docs/experiments.md).
 """
 
+import contextlib
 import io
 import math
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +26,7 @@ MAX_INSTRUCTIONS = 1_000_000
 
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"}
 _NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
-_MAKERS = {
+_MAKERS: dict[str, Callable[[], object]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
@@ -71,23 +66,23 @@ class PersistentObject:
 
 @dataclass
 class TensorFlowNetwork:
-    """An object of NVIDIA's ``dnnlib.tflib.network``. Its state holds source text, too, at which nothing looks."""
+    """An object of NVIDIA's ``dnnlib.tflib.network``. Its state also holds source text, which nothing reads."""
 
     state: dict = field(default_factory=dict, init=False)
 
-    def build(self, state: object):
+    def build(self, state: Any):
         _require(isinstance(state, dict), "a network")
         self.state = state
 
 
 @dataclass
 class NumpyArray:
-    """A numpy array, as a tensor from its BUILD on; ``take`` counts the bytes that the stream uses."""
+    """A NumPy array, which BUILD makes into a tensor; ``take`` counts the bytes that the stream uses."""
 
     take: Callable[[bytes], None]
     tensor: Tensor | None = None
 
-    def build(self, state: object):
+    def build(self, state: Any):
         _require(isinstance(state, tuple) and len(state) == 5, "an array")
         _, shape, dtype, columns_first, data = state
         _require(isinstance(shape, tuple) and isinstance(dtype, _NumpyDtype) and isinstance(data, bytes), "an array")
@@ -114,7 +109,7 @@ class _NumpyDtype:
     def size(self) -> int:
         return int(self.code[1])
 
-    def build(self, state: object):
+    def build(self, state: Any):
         _require(isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|"), "a numpy dtype")
         self.byte_order = state[1].replace("|", "<")
 
@@ -130,7 +125,7 @@ class _StorageKey:
 def read_snapshot(data: bytes) -> object:
     """The object in a pickle of NVIDIA's training loops, of PyTorch or TensorFlow.
 
-    It is made of dicts, lists, tuples, numbers, strings, tensors and the three classes above.
+    It consists of dicts, lists, tuples, numbers, strings, tensors and the three classes above.
 
     Raises:
         CheckpointError: if it is damaged, or describes more data than it holds.
@@ -143,7 +138,7 @@ class _SnapshotReader:
     def __init__(self, data: bytes):
         self._data = data
         self._bytes_left = len(data)
-        self._names = {
+        self._names: dict[str, Callable | None] = {  # None: a name that is never called
             "collections.OrderedDict": _empty_dict,
             "dnnlib.util.EasyDict": _empty_dict,
             "builtins.set": _ignored_set,
@@ -190,11 +185,12 @@ class _SnapshotReader:
         return torch.frombuffer(elements, dtype=storage.dtype) if elements else torch.empty(0, dtype=storage.dtype)
 
 
-def _run(stream: io.BytesIO, names: dict[str, Callable], persistent: Callable | None = None) -> object:
+def _run(stream: io.BytesIO, names: Mapping[str, Callable | None], persistent: Callable | None = None) -> Any:
     """Run one pickle, up to its STOP: a stack of values, the stacks below the marks, a memo of values by number."""
     stack: list = []
     marks: list[list] = []
     memo: dict[int, object] = {}
+    arg: Any  # of an instruction: a number, a string or nothing
     try:
         for count, (opcode, arg, _) in enumerate(pickletools.genops(stream)):
             if count == MAX_INSTRUCTIONS:
@@ -263,17 +259,17 @@ def _require(condition: bool, what: str):
         raise CheckpointError(f"it is damaged: {what} in it is malformed")
 
 
-def _lookup(names: dict[str, Callable], name: str) -> _Name:
+def _lookup(names: Mapping[str, Callable | None], name: str) -> _Name:
     if name not in names:
         raise ForbiddenNameError(name)
     return _Name(name)
 
 
-def _call(function: Callable, args: tuple, what: str) -> object:
-    try:
-        return function(*args)
-    except TypeError:  # the wrong number of arguments
-        raise CheckpointError(f"it is damaged: {what} in it is malformed") from None
+def _call(function: Callable | None, args: tuple, what: str) -> object:
+    if function is not None:
+        with contextlib.suppress(TypeError):  # the wrong number of arguments
+            return function(*args)
+    raise CheckpointError(f"it is damaged: {what} in it is malformed")
 
 
 def _extend(container: object, items: list):

@@ -43,10 +43,10 @@ def load_rosinality(path: Path) -> Generator:
         _check_unconditional(state)
         taps = theirs.get("convs.0.conv.blur.kernel")
         mean = checkpoint.get("latent_avg")
-        has_mean = isinstance(mean, Tensor) and mean.ndim == 1
-        state["mapping.w_avg"] = mean.float() if has_mean else torch.zeros_like(state["mapping.layers.0.bias"])
+        mean = mean.float() if isinstance(mean, Tensor) and mean.ndim == 1 else None
+        state["mapping.w_avg"] = torch.zeros_like(state["mapping.layers.0.bias"]) if mean is None else mean
         generator = build_generator(state, taps, conv_clamp=None)
-        if not has_mean:
+        if mean is None:
             generator.w_avg.copy_(estimate_w_avg(generator.mapping))
     return generator
 
@@ -67,8 +67,8 @@ def _read(path: Path, size: int) -> dict:
     except CheckpointError:
         raise
     except Exception as error:
-        # A damaged file raises any of a dozen exceptions from pickle, zipfile and PyTorch. Their sentences are not
-        # passed on: most of them advise to load it all the same, and thereby to run what it holds.
+        # A damaged file raises any of a dozen exceptions from pickle, zipfile and PyTorch. Their messages are dropped:
+        # most of them advise loading the file anyway, which would run what it holds.
         if named := re.search(r"GLOBAL (\S{1,100})", str(error)):
             raise CheckpointError(f"it holds not only weights but {named[1]}, and {_STATE_DICT}.") from None
         raise CheckpointError("it is damaged, or was not written by torch.save.") from None
@@ -92,7 +92,7 @@ def _state_dict(checkpoint: dict) -> dict:
 
 
 def _check_unconditional(state: dict[str, Tensor]):
-    """Make sure that the mapping network takes z alone: in this layout z is as wide as w, and there are no classes."""
+    """Make sure that the mapping network takes only z: in this layout z is as wide as w, and there are no classes."""
     for kind in ("weight", "bias"):
         if f"mapping.layers.0.{kind}" not in state:
             raise CheckpointError(f"the tensor style.1.{kind} is missing.")
@@ -100,7 +100,7 @@ def _check_unconditional(state: dict[str, Tensor]):
     if len(shape) == 2 and shape[0] == w_dim != shape[1]:
         raise CheckpointError(
             f"its mapping network takes {shape[1]} numbers, not the {w_dim} of z: it was exported from a "
-            "class-conditional network, without what turns classes into numbers; give the .pkl that it was made from."
+            "class-conditional network, without the layer that takes the class; use the .pkl that it was made from."
         )
 
 

@@ -20,7 +20,7 @@ from stylegan2_ada.readers.errors import SUPPORTED, CheckpointError
 from stylegan2_ada.readers.pickles import NumpyArray, TensorFlowNetwork
 
 _LAYERS = {"Conv": "conv1", "Conv0_up": "conv0", "Conv1": "conv1", "ToRGB": "to_rgb", "Skip": "skip"}
-# What our networks cannot do otherwise; none of the published networks needs it.
+# The only values that our networks support. All published networks have them.
 _ASSUMED = {"nonlinearity": "lrelu", "mapping_nonlinearity": "lrelu", "normalize_latents": True}
 
 
@@ -56,8 +56,8 @@ def _generator(network: TensorFlowNetwork, max_bytes: int) -> Generator:
             raise CheckpointError(f"its {name} is not {value}, as it is in all published networks.")
     architecture, taps = settings.get("architecture", "skip"), settings.get("resample_kernel", [1, 3, 3, 1])
     if "synthesis/lod" in variables:
-        # It was grown as it was trained, as StyleGAN2's configurations B to D were. It has colours for every resolution
-        # that it once ended at, and uses only the last.
+        # It was grown in training, like StyleGAN2's configurations B to D: it has colours for every resolution, and
+        # uses only the last.
         architecture = "orig"
     if architecture not in ARCHITECTURES:
         raise CheckpointError(f"its architecture is none of {', '.join(ARCHITECTURES)}.")
@@ -80,7 +80,7 @@ def _generator(network: TensorFlowNetwork, max_bytes: int) -> Generator:
     }
     for name, value in found.items():
         if settings.get(name) not in (None, value):
-            raise CheckpointError(f"by its variables its {name} is {value}, and by its static_kwargs it is not.")
+            raise CheckpointError(f"its {name} is {value} by its variables, but not by its static_kwargs.")
     return generator
 
 
@@ -88,7 +88,7 @@ def _settings(network: TensorFlowNetwork) -> dict:
     """The arguments with which the network was built, where they differ from the defaults."""
     settings = network.state.get("static_kwargs")
     if not isinstance(settings, dict) or any(isinstance(value, Tensor) for value in settings.values()):
-        raise CheckpointError("its generator has no static_kwargs, or other than plain ones.")
+        raise CheckpointError("its generator has no static_kwargs, or they are not plain values.")
     return settings
 
 
@@ -123,7 +123,7 @@ def _variables(network: TensorFlowNetwork) -> dict[str, Tensor]:
         raise CheckpointError(stylegan1)
     if "mapping/LabelConcat/weight" in variables:
         raise CheckpointError(
-            "its classes enter it as they did before StyleGAN2-ADA, by LabelConcat, which is not supported."
+            "it takes its classes through LabelConcat, as before StyleGAN2-ADA, which is not supported."
         )
     return variables
 
