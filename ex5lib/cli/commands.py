@@ -97,7 +97,7 @@ def _seeds(text: str) -> list[int]:
 
 def fetch(names: Annotated[list[str] | None, typer.Argument(help="Names, as the command weights lists them.")] = None):
     """Fetch pretrained weights before their first use."""
-    for name in names or pretrained.ESSENTIAL:
+    for name in names or [name for name, entry in pretrained.REGISTRY.items() if not entry.on_request]:
         typer.echo(f"{name}: {pretrained.fetch(name)}")
 
 
