@@ -2,7 +2,6 @@
 
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,53 +24,37 @@ class IRLayer:
 
 
 class IRGraph:
-    """An OpenVINO graph: its nodes by id, with look-ups by name and along the edges."""
+    """An OpenVINO graph: its nodes by id, with look-ups by name and along the edges.
+
+    A look-up that does not find exactly one node raises a ``CheckpointError``.
+    """
 
     def __init__(self, layers: list[IRLayer]):
         self.layers = {layer.id: layer for layer in layers}
         self._by_name = {layer.name: layer for layer in layers}
-        self._consumers: dict[str, list[IRLayer]] = {}
-        for layer in layers:
-            for source in layer.inputs:
-                self._consumers.setdefault(source, []).append(layer)
 
     def named(self, name: str) -> IRLayer:
-        """The node of that name.
-
-        Raises:
-            CheckpointError: if there is none.
-        """
+        """The node of that name."""
         if name not in self._by_name:
             raise CheckpointError(f"The OpenVINO graph has no node named {name}: it is a different network.")
         return self._by_name[name]
 
     def constant(self, node: str | IRLayer) -> Tensor:
-        """The value of a constant, given its name or its node.
-
-        Raises:
-            CheckpointError: if there is none.
-        """
+        """The value of a constant, given its name or its node."""
         layer = self.named(node) if isinstance(node, str) else node
         if layer.constant is None:
             raise CheckpointError(f"The OpenVINO node {layer.name} is not a constant: this is a different network.")
         return layer.constant
 
     def consumer(self, layer: IRLayer, type: str) -> IRLayer:
-        """The one node of that type that ``layer`` feeds.
-
-        Raises:
-            CheckpointError: if there is none, or more than one.
-        """
-        return self._one([n for n in self._consumers.get(layer.id, []) if n.type == type], f"{type} after", layer)
+        """The one node of that type that ``layer`` feeds."""
+        consumers = [n for n in self.layers.values() if n.type == type and layer.id in n.inputs]
+        return self._one(consumers, f"{type} after", layer)
 
     def source(self, layer: IRLayer, type: str) -> IRLayer:
-        """The one node of that type that feeds ``layer``.
-
-        Raises:
-            CheckpointError: if there is none, or more than one.
-        """
-        sources = [self.layers[i] for i in layer.inputs]
-        return self._one([n for n in sources if n.type == type], f"{type} before", layer)
+        """The one node of that type that feeds ``layer``."""
+        sources = [self.layers[i] for i in layer.inputs if self.layers[i].type == type]
+        return self._one(sources, f"{type} before", layer)
 
     def _one(self, found: list[IRLayer], what: str, layer: IRLayer) -> IRLayer:
         if len(found) != 1:
@@ -79,19 +62,14 @@ class IRGraph:
         return found[0]
 
 
-def read_openvino_ir(xml: str | Path | bytes, weights: bytes) -> IRGraph:
+def read_openvino_ir(xml: bytes, weights: bytes) -> IRGraph:
     """Read an OpenVINO IR (version 10 or 11): a graph in XML, and its constants as raw little-endian binary.
-
-    Args:
-        xml: the graph, as a path or as the file's content.
-        weights: the content of the ``.bin`` file.
 
     Raises:
         CheckpointError: if the XML is not an IR graph, or a constant lies outside the binary.
     """
-    text = xml if isinstance(xml, bytes) else Path(xml).read_bytes()
     try:
-        root = ElementTree.fromstring(text)
+        root = ElementTree.fromstring(xml)
     except ElementTree.ParseError as error:
         raise CheckpointError(f"This is not an OpenVINO graph: its XML cannot be parsed ({error}).") from None
     if root.tag != "net" or root.find("layers") is None or root.find("edges") is None:
