@@ -56,11 +56,6 @@ def upsample2d(x: Tensor, f: Tensor) -> Tensor:
     return F.pixel_shuffle(F.conv2d(x, phases, padding=reach, groups=x.shape[1]), 2)
 
 
-def downsample2d(x: Tensor, f: Tensor) -> Tensor:
-    """Halve the resolution: [N, C, 2H, 2W] → [N, C, H, W], every other pixel of x filtered by f."""
-    return F.conv2d(x, _depthwise(f.flip(0, 1), x), stride=2, padding=len(f) // 2 - 1, groups=x.shape[1])
-
-
 def styled_conv2d(
     x: Tensor,
     weight: Tensor,

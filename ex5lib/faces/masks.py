@@ -1,7 +1,5 @@
 """Fitting a mask that was painted on the whole photo, or on the aligned face, to the aligned face."""
 
-from pathlib import Path
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,7 +9,7 @@ from ex5lib.faces.alignment import AlignedFace
 PLACES = ("photo", "crop")
 
 
-def fitted_mask(mask: Tensor, face: AlignedFace, on: str | None = None, name: str | Path = "The mask") -> Tensor:
+def fitted_mask(mask: Tensor, face: AlignedFace, on: str | None = None) -> Tensor:
     """A mask for the aligned face.
 
     If it has the photo's proportions, it was painted on the photo, at any size, and is cropped as the face was. If it
@@ -21,7 +19,6 @@ def fitted_mask(mask: Tensor, face: AlignedFace, on: str | None = None, name: st
     Args:
         mask: [1, 1, h, w] in [0, 1].
         on: "photo" or "crop"; None decides as above.
-        name: what error messages call the mask.
 
     Returns:
         [1, 1, s, s] in [0, 1].
@@ -41,7 +38,7 @@ def fitted_mask(mask: Tensor, face: AlignedFace, on: str | None = None, name: st
             "crop": "square, like the aligned face",
             None: "square, or drawn on the whole photo" if was_cropped else f"{side} × {side} px",
         }[on if was_cropped else None]
-        raise SettingError(f"{name} is {width} × {height} px: a mask must be {wanted}.")
+        raise SettingError(f"The mask is {width} × {height} px: a mask must be {wanted}.")
     return mask
 
 
