@@ -113,7 +113,7 @@ def test_a_part_of_a_download_is_used_if_it_can_be(serve, data, capsys, part, ac
     [
         (lambda body: body + bytes(10**6), 10**9, 1, "more bytes than the file has"),
         (lambda body: body, 0, 3, r"fetched \(the connection failed\).* put ffhq\.pkl by hand"),
-        (lambda body: body[:-1] + bytes([body[-1] ^ 1]), 10**9, 1, r"is not the ffhq\.pkl expected"),
+        (lambda body: body[:-1] + bytes([body[-1] ^ 1]), 10**9, 1, r"sent a different file than ffhq\.pkl"),
     ],
 )
 def test_what_is_not_the_file_is_given_up(serve, data, served, cut, requests, sentence):

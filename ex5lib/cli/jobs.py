@@ -36,14 +36,10 @@ from ex5lib.restoration.pipeline import Restoration, check_counts, crop_size, re
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """One face to search for.
+    """One face to search for, and the folder for its result.
 
     Attributes:
-        photo: the file.
         title: the photo's name and, if every face is searched, the face's index.
-        folder: for the result.
-        face: of that photo.
-        degradation: D.
         request: recorded with the result: the job's, with the content of the photo.
     """
 

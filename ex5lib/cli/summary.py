@@ -42,8 +42,6 @@ class Row:
         outcome: as in ``Outcome``, or "not done".
         folder: of the result, relative to the summary's; empty if there is none.
         face: index of the face, if every face was searched.
-        numbers: by name, as in ``NUMBERS``.
-        message: why it failed.
     """
 
     photo: str

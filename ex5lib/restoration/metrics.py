@@ -1,4 +1,7 @@
-"""How close a result is to the original photo."""
+"""How close a result is to the original photo.
+
+Images of different sizes, and masks of another size or that select no pixel, raise a ``SettingError``.
+"""
 
 import numpy as np
 import torch
@@ -34,11 +37,7 @@ def psnr(image: Tensor, original: Tensor, mask: Tensor | None = None) -> float:
 
 
 def ssim(image: Tensor, original: Tensor) -> float:
-    """Structural similarity (Wang et al. 2004, with its Gaussian window) of two images [1, 3, H, W] in [−1, 1].
-
-    Raises:
-        SettingError: if the sizes differ.
-    """
+    """Structural similarity (Wang et al. 2004, with its Gaussian window) of two images [1, 3, H, W] in [−1, 1]."""
     from skimage.metrics import structural_similarity
 
     a, b = _as_arrays(image, original)
@@ -59,11 +58,7 @@ def _chosen(mask: Tensor, pixels: np.ndarray) -> np.ndarray:
 
 
 def gradient_energy(image: Tensor) -> float:
-    """Sharpness: the mean squared difference between neighbouring pixels of the luma at 256 px.
-
-    Args:
-        image: [1, 3, S, S] in [−1, 1].
-    """
+    """Sharpness of an image [1, 3, S, S]: the mean squared difference of neighbouring pixels of the luma at 256 px."""
     luma = Grayscale()(resize_area(image, REFERENCE_SIZE).clamp(-1, 1))[:, :1]
     return sum(luma.diff(dim=axis).square().mean().item() for axis in (2, 3))
 
@@ -75,9 +70,6 @@ def color_difference(image: Tensor, original: Tensor, mask: Tensor | None = None
 
     Args:
         mask: [1, 1, H, W]; only pixels where it is above one half are compared.
-
-    Raises:
-        SettingError: if the sizes differ, or the mask selects no pixel.
     """
     from skimage.color import deltaE_ciede2000, rgb2lab
 

@@ -16,14 +16,14 @@ from stylegan2_ada.readers.contents import OLD_TORCH_FILE, PICKLE, SAFETENSORS, 
 from stylegan2_ada.readers.errors import SUPPORTED, CheckpointError
 from stylegan2_ada.readers.native import load_safetensors, save_generator
 from stylegan2_ada.readers.nvidia import load_nvidia
-from stylegan2_ada.readers.openvino import read_mobilestylegan, read_openvino_ir
+from stylegan2_ada.readers.openvino import IRGraph, read_mobilestylegan
 from stylegan2_ada.readers.rosinality import load_rosinality
 
 __all__ = [
     "CheckpointError",
+    "IRGraph",
     "load_generator_file",
     "read_mobilestylegan",
-    "read_openvino_ir",
     "save_generator",
 ]
 

@@ -55,15 +55,7 @@ def build_generator(state: dict[str, Tensor], taps: Tensor | None, conv_clamp: f
 
 
 def build_mobile_generator(state: dict[str, Tensor], preview_sizes: tuple[int, ...]) -> Generator:
-    """The MobileStyleGAN with this state dict, frozen, in evaluation mode; its sizes are read off the tensors' shapes.
-
-    Args:
-        state: tensors by name.
-        preview_sizes: as in ``MobileSynthesis``.
-
-    Raises:
-        CheckpointError: as ``build_generator``.
-    """
+    """Like ``build_generator``, for a MobileStyleGAN; ``preview_sizes`` as in ``MobileSynthesis``."""
     num_blocks = _count(state, r"synthesis\.blocks\.(\d+)\.")
     sizes = {2 ** (i + 4) for i in range(num_blocks - 1)}
     if not 1 <= num_blocks <= 8 or not sizes.issuperset(preview_sizes):
