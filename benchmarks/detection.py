@@ -1,9 +1,9 @@
-"""Damaged faces whose place is known: found right, found wrong, or refused. Run it by python -m benchmarks.detection.
+"""How often damaged faces are found: right, wrong, or refused. Run it by python -m benchmarks.detection.
 
 Every photo is made here: one of the sample photos or a generated face (ψ = 0.7), put off-centre on a plain, cloudy or
 boarded wall, and damaged. A generated face is aligned by construction, so its true square is known; that of a sample
 photo is where the undamaged photo's face is found. The thresholds in ``faces.detection`` were chosen on the numbers 0
-to 19 of each kind; from 20 on, the generated faces are others.
+to 19 of each kind; from 20 on, the generated faces are new ones.
 """
 
 import time
@@ -178,10 +178,8 @@ def verdict(case: Case, *, use_mask: bool = False) -> tuple[str, AlignedFace | N
 def main(
     first: Annotated[int, typer.Option(help="Number of the first photo of each kind.")] = 0,
     per_kind: Annotated[int, typer.Option(help="Photos of each kind.")] = 20,
-    use_mask: Annotated[
-        bool, typer.Option("--mask", help="Only holes, and the detector is told where they are.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder to draw those in that are not right.")] = None,
+    use_mask: Annotated[bool, typer.Option("--mask", help="Only holes; the detector is told where they are.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for drawings of the wrong and refused ones.")] = None,
 ):
     """Print how many photos of each kind are found right, wrong or not at all, and the median time."""
     total: Counter[str] = Counter()

@@ -1,11 +1,11 @@
-"""Everything there is to know about a GPU, in one command and under eight minutes: is it right, good, fast, economical?
+"""Measures a GPU in one command, in under eight minutes: is it correct, good, fast? How much memory does it need?
 
     python -m benchmarks.gpu [--device cuda] [--weights FOLDER] [--out results/gpu.json] [--quick]
     python -m benchmarks.gpu pack FOLDER
 
 It needs PyTorch, NumPy, safetensors and Pillow. ``pack`` copies the code, the reference numbers and the weights in half
-precision to a folder, under 60 MB, from which the first command runs on a machine without network. ``--quick`` goes the
-same way with small networks and a few steps, on any device: to see that it works.
+precision to a folder, under 60 MB, from which the first command runs on a machine without network. ``--quick`` does
+the same with small networks and a few steps, on any device, to check that it works.
 """
 
 import argparse
@@ -46,7 +46,7 @@ PACKED = (
 
 
 def tensors(name: str, folder: Path | None) -> dict[str, Tensor]:
-    """A network's tensors in float32: from a folder, in which ``pack`` may have put them, or from where others are."""
+    """A network's tensors in float32, from a folder, such as that of ``pack``, or from the cache."""
     if folder is not None and (squeezed := folder / f"{name}.xz").exists():
         loaded = safetensors.torch.load(unsqueeze(squeezed.read_bytes()))
     else:
@@ -56,7 +56,7 @@ def tensors(name: str, folder: Path | None) -> dict[str, Tensor]:
 
 
 def load_networks(
-    folder: Path | None, place: torch.device, quick: bool
+    folder: Path | None, device: torch.device, quick: bool
 ) -> tuple[Generator, PerceptualDistance, WarmStart | None]:
     """The embedded generator, d and the warm start; if ``quick``, an untrained generator of 64 px and no warm start."""
     vgg, regression = vgg16_features(), None
@@ -65,7 +65,7 @@ def load_networks(
     if quick:
         torch.manual_seed(0)
         synthesis = MobileSynthesis(w_dim=32, channels=(32, 32, 32), const_channels=32, preview_sizes=(32,))
-        for name, parameter in synthesis.named_parameters():  # signals keep their size, for float16's sake
+        for name, parameter in synthesis.named_parameters():  # signals must keep their size in float16
             if name.endswith("affine.bias"):
                 torch.nn.init.ones_(parameter)
             elif name.endswith("weight") and parameter.ndim > 1 and "affine" not in name:
@@ -78,8 +78,8 @@ def load_networks(
         # load_warm_start does not recognise a mapping network that went through half precision.
         regression = WarmStart().requires_grad_(False)
         regression.load_state_dict(tensors("warm-start-mobile-ffhq", folder))
-        regression.to(place)
-    return G.to(place), distance.to(place), regression
+        regression.to(device)
+    return G.to(device), distance.to(device), regression
 
 
 def squeeze(data: bytes) -> bytes:
@@ -131,43 +131,43 @@ class Bench:
         G: Generator,
         distance: PerceptualDistance,
         regression: WarmStart | None,
-        place: torch.device,
+        device: torch.device,
         *,
         quick: bool,
     ):
-        self.G, self.distance, self.regression, self.place, self.quick = G, distance, regression, place, quick
+        self.G, self.distance, self.regression, self.device, self.quick = G, distance, regression, device, quick
         crops = {path.stem: load_image(path) for path in sorted(CROPS.glob("*.jpg"))}
         self.crops = {name: resize_area(crop, min(crop.shape[-1], G.img_resolution)) for name, crop in crops.items()}
 
     def wait(self) -> None:
-        if self.place.type == "cuda":
-            torch.cuda.synchronize(self.place)
-        elif self.place.type == "mps":
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
             torch.mps.synchronize()
 
     def search(self, target: Tensor, recipe: str, num_steps: int | None = None, **settings) -> dict:
-        """A search's result and cost; of fewer steps than the recipe's, the seconds are what all would take."""
+        """A search's result and cost; if it is shortened, its seconds are scaled up to all steps of the recipe."""
         full = RECIPES[recipe].num_steps
         steps = max(len(RECIPES[recipe].stages), 6) if self.quick else num_steps or full
-        if self.place.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.place)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         began = time.perf_counter()
         if RECIPES[recipe].start == "warm":
             regress = self.regression
-            settings["start"] = "mean" if regress is None else regress(target.to(self.place), self.distance)
+            settings["start"] = "mean" if regress is None else regress(target.to(self.device), self.distance)
         run = project(
-            self.G, target, recipe=recipe, num_steps=steps, distance=self.distance, device=self.place, progress=False,
+            self.G, target, recipe=recipe, num_steps=steps, distance=self.distance, device=self.device, progress=False,
             snapshots=(), w_avg_samples=200 if self.quick else None, **settings,
         )  # fmt: skip
         self.wait()
         seconds = time.perf_counter() - began
-        peak = torch.cuda.max_memory_allocated(self.place) / 2**30 if self.place.type == "cuda" else None
+        peak = torch.cuda.max_memory_allocated(self.device) / 2**30 if self.device.type == "cuda" else None
         begun = run.schedule["seconds"][0]
         whole = seconds if self.quick else begun + (seconds - begun) * full / steps
         return {"run": run, "seconds": whole, "photo": whole / len(target), "steps": steps, "peak": peak}
 
     def quality(self) -> dict[str, dict]:
-        """d and PSNR at 256 px of the searches that are not too long, for both crops."""
+        """d and PSNR at 256 px of fast and karras2020, for both crops."""
         rows = {}
         for recipe in ("fast", "karras2020"):
             for name, crop in self.crops.items():
@@ -196,10 +196,10 @@ class Bench:
     def steps_per_second(self, dtype: str) -> dict[str, object]:
         """Of karras2020 at full size, warmed up: eager and, in the fast type, compiled and replaying CUDA graphs."""
         crop = next(iter(self.crops.values()))
-        steps, first, last = (6, 3, 5) if self.quick else (80, 40, 70)  # after each tenth the device was awaited
+        steps, first, last = (6, 3, 5) if self.quick else (80, 40, 70)  # every tenth waits for the device
         modes: dict[str, bool | str] = {"eager": False}
         if not self.quick and dtype != "float32":  # a minute each
-            modes |= {"compiled": "default"} | ({"graphed": "reduce-overhead"} if self.place.type == "cuda" else {})
+            modes |= {"compiled": "default"} | ({"graphed": "reduce-overhead"} if self.device.type == "cuda" else {})
 
         def measured(mode: bool | str) -> float:
             torch.compiler.reset()
@@ -212,10 +212,10 @@ class Bench:
         """Steps per second of a StyleGAN2 of config F (generator and VGG16, forwards and backwards to w and the noise),
         with the operators of this project and with those of the published projector, in float32."""
         resolution = 32 if self.quick else 1024
-        network = random_generator(torch.Generator().manual_seed(0), resolution).synthesis.to(self.place)
-        ws = torch.randn(1, network.num_ws, network.w_dim, generator=torch.Generator().manual_seed(1)).to(self.place)
+        network = random_generator(torch.Generator().manual_seed(0), resolution).synthesis.to(self.device)
+        ws = torch.randn(1, network.num_ws, network.w_dim, generator=torch.Generator().manual_seed(1)).to(self.device)
         noise = {name: buffer.requires_grad_() for name, buffer in network.noise_buffers().items()}
-        target = self.distance.features(resize_area(self.crops["astronaut"].to(self.place), 32 if self.quick else 256))
+        target = self.distance.features(resize_area(self.crops["astronaut"].to(self.device), 32 if self.quick else 256))
         inputs = [ws.requires_grad_(), *noise.values()]
 
         def step(form: Callable[[], Tensor], distance: PerceptualDistance) -> float:
@@ -261,16 +261,16 @@ def _cell(value: object) -> str:
 
 
 def run_all(device: str, folder: Path | None, *, quick: bool) -> dict[str, dict]:
-    """All results, each group printed as soon as it is there."""
-    place = pick_device(device)
-    began, dtype = time.perf_counter(), pick_dtype("auto", place)
-    G, distance, regression = load_networks(folder, place, quick)
-    bench = Bench(G, distance, regression, place, quick=quick)
-    name = torch.cuda.get_device_name(place) if place.type == "cuda" else str(place)
+    """All results, each group printed as soon as it is complete."""
+    device = pick_device(device)
+    began, dtype = time.perf_counter(), pick_dtype("auto", device)
+    G, distance, regression = load_networks(folder, device, quick)
+    bench = Bench(G, distance, regression, device, quick=quick)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     results: dict[str, dict] = {}
     groups = {
         "machine": lambda: {"device": name, "torch": torch.__version__, "auto type": str(dtype)},
-        "parity: relative error": lambda: parity(G, distance, place),
+        "parity: relative error": lambda: parity(G, distance, device),
         "against the published projector's operators": lambda: bench.against_reference(dtype),
         "steps per second, karras2020 at full size": lambda: {
             kind: bench.steps_per_second(kind) for kind in dict.fromkeys(("float32", str(dtype).removeprefix("torch.")))

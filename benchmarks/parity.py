@@ -1,4 +1,4 @@
-"""How far a device's numbers are from stored and from the CPU's ones, in float32, TF32, bfloat16 and float16."""
+"""How far a device's numbers are from stored ones and from the CPU's, in float32, TF32, bfloat16 and float16."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ MODES = {"float32": torch.float32, "TF32": torch.float32, "bfloat16": torch.bflo
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """With or without TF32 in convolutions and matrix products; the process's own setting comes back."""
+    """With or without TF32 in convolutions and matrix products; the process's own setting is restored."""
     holders = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [holder.allow_tf32 for holder in holders]
     for holder in holders:
@@ -58,11 +58,11 @@ def image_and_gradient(network: torch.nn.Module, ws: Tensor, dtype: torch.dtype)
     return image, gradient / scale
 
 
-def parity(G: Generator, distance: PerceptualDistance, place: torch.device) -> dict[str, dict]:
+def parity(G: Generator, distance: PerceptualDistance, device: torch.device) -> dict[str, dict]:
     """Relative errors of images, features and gradients in every mode: {network: {mode: error}}.
 
-    Where there are stored numbers, of NVIDIA's code, OpenVINO and ONNX Runtime, against these, which weights in half
-    precision do not give exactly; else against the same weights in float32 on this machine's CPU.
+    They are relative to stored numbers of NVIDIA's code, OpenVINO and ONNX Runtime where there are any (weights in half
+    precision do not give these exactly), otherwise to the same weights in float32 on this machine's CPU.
     """
     rows: dict[str, dict] = {}
 
@@ -77,27 +77,27 @@ def parity(G: Generator, distance: PerceptualDistance, place: torch.device) -> d
 
     for name in SNAPSHOTS:
         stored = {key: torch.from_numpy(values) for key, values in np.load(DATA / f"{name}.npz").items()}
-        network = load_generator_file(DATA / f"{name}.pkl").synthesis.to(place)
+        network = load_generator_file(DATA / f"{name}.pkl").synthesis.to(device)
         network.num_fp16_res = 0  # the mode says which type
-        ws = stored["ws_psi07"].to(place)
+        ws = stored["ws_psi07"].to(device)
         expected = stored["img_const"], stored["grad_ws"]
         compare(f"StyleGAN2 {name}", lambda dtype, n=network, ws=ws: image_and_gradient(n, ws, dtype), expected)
     stored = {key: torch.from_numpy(values) for key, values in np.load(DATA / "mobile_ffhq.npz").items()}
     if G.z_dim == stored["z"].shape[1]:
-        w = stored["w"][:1, None].to(place).expand(1, G.num_ws, -1)
+        w = stored["w"][:1, None].to(device).expand(1, G.num_ws, -1)
         with torch.no_grad():
             compare(
                 "MobileStyleGAN, stored",
                 lambda dtype: (F.avg_pool2d(G.synthesis(w, dtype=dtype), 8),),
                 (stored["img_area128"][:1],),
             )
-    ws = G.mapping(torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(0)).to(place), truncation_psi=0.7)
+    ws = G.mapping(torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(0)).to(device), truncation_psi=0.7)
     with tf32(False):
         host = image_and_gradient(_on_cpu(G.synthesis), ws.cpu(), torch.float32)
     compare("MobileStyleGAN, this CPU", lambda dtype: image_and_gradient(G.synthesis, ws, dtype), host)
 
     stored = {key: torch.from_numpy(values) for key, values in np.load(DATA / "vgg16_relu.npz").items()}
-    image, last = (stored["rgb"].float() / 127.5 - 1).to(place), stored["relu5_3_slice"]
+    image, last = (stored["rgb"].float() / 127.5 - 1).to(device), stored["relu5_3_slice"]
 
     def deepest(dtype: torch.dtype) -> tuple[Tensor]:
         d = distance.in_precision(dtype)

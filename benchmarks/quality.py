@@ -102,12 +102,12 @@ class Method:
 
     @property
     def digest(self) -> str:
-        """Tells a method from what had its name before."""
+        """Distinguishes a method from an earlier one of the same name."""
         return hashlib.sha256(repr(_as_set(self)).encode()).hexdigest()[:12]
 
 
 def _as_set(settings: object) -> object:
-    """Settings without those that are at their defaults, so that a new one does not make all methods others."""
+    """Only settings that differ from their defaults, so that a new field does not change every digest."""
     if isinstance(settings, tuple):
         return tuple(map(_as_set, settings))
     if callable(settings):

@@ -99,14 +99,14 @@ def compare_with_reference(
         medians, "textbook (s)" and for every type "float32 (s)", and its ratio to the textbook form.
     """
     rng = torch.Generator().manual_seed(0)
-    place = pick_device(device)
-    network = random_generator(rng, resolution).synthesis.to(place)
-    ws = torch.randn(1, network.num_ws, network.w_dim, generator=rng).to(place).requires_grad_()
+    device = pick_device(device)
+    network = random_generator(rng, resolution).synthesis.to(device)
+    ws = torch.randn(1, network.num_ws, network.w_dim, generator=rng).to(device).requires_grad_()
 
     def seconds(synthesis: Callable[[Tensor], Tensor]) -> float:
         start = time.perf_counter()
         torch.autograd.grad(synthesis(ws).square().sum(), ws)
-        if place.type == "cuda":
+        if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - start
 

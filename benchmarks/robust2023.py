@@ -23,7 +23,7 @@ Styles = dict[nn.Linear, Tensor]  # of each affine layer, the style [N, C] that 
 
 
 class Found(NamedTuple):
-    """What ``robust2023`` found, on the CPU, in the words of a ``Projection``."""
+    """What ``robust2023`` found, on the CPU, in names of a ``Projection``."""
 
     ws: Tensor  # [N, num_ws, w_dim], at which the search in styles began
     image: Tensor  # [N, 3, R, R], undegraded
@@ -48,7 +48,7 @@ def robust2023(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
 ) -> Found:
-    """Search the image that, degraded in the same way, looks like the target.
+    """Search for the image that, degraded in the same way, looks like the target.
 
     Args:
         G, target, degradation, distance, seed, device, dtype: as in ``project``.
@@ -59,18 +59,18 @@ def robust2023(
             here is their mean, without LPIPS's heads, about eight times as large: 0.1 · 8 / 5 is 0.16.
         latent_weight: of ‖w − w̄‖, which is not in the paper.
     """
-    place = pick_device(device)
-    dtype = pick_dtype(dtype, place)
-    G, D, distance = (on_device(place, module) for module in (G, degradation, distance))
-    backward = ScaledBackward(place) if dtype == torch.float16 else torch.autograd.backward
+    device = pick_device(device)
+    dtype = pick_dtype(dtype, device)
+    G, D, distance = (on_device(device, module) for module in (G, degradation, distance))
+    backward = ScaledBackward(device) if dtype == torch.float16 else torch.autograd.backward
     w_avg = latent_statistics(G, seed=seed).w_avg
     random = seeded(seed)
-    noise = {name: torch.randn(buffer.shape, generator=random).to(place) for name, buffer in G.noise_buffers().items()}
+    noise = {name: torch.randn(buffer.shape, generator=random).to(device) for name, buffer in G.noise_buffers().items()}
     sizes = sorted({min(size, G.img_resolution, target.shape[-1]) for size in octaves})
-    # What D hides is compared as the same noise in both images, in place of what D puts there.
-    hidden = hidden_region(D, sizes[-1]).to(place)
-    filling = torch.rand(3, sizes[-1], sizes[-1], generator=seeded(0)).to(place) * 2 - 1
-    y = torch.where(hidden, filling, resize_area(target.to(place), sizes[-1]))
+    # What D hides is compared as the same noise in both images, instead of what D puts there.
+    hidden = hidden_region(D, sizes[-1]).to(device)
+    filling = torch.rand(3, sizes[-1], sizes[-1], generator=seeded(0)).to(device) * 2 - 1
+    y = torch.where(hidden, filling, resize_area(target.to(device), sizes[-1]))
 
     def comparison(distance: PerceptualDistance) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         with torch.no_grad():
@@ -132,13 +132,13 @@ def own_styles(network: nn.Module, ws: Tensor, noise: Noise = None) -> Styles:
 
 
 def given_styles(network: nn.Module, styles: Styles) -> AbstractContextManager[None]:
-    """While it lasts, the network takes these styles in place of those that its affine layers make."""
+    """While it lasts, the network takes these styles instead of those that its affine layers make."""
     return _hooked(network, lambda affine, *_: styles.get(affine))
 
 
 @contextmanager
 def _hooked(network: nn.Module, hook: Callable[[nn.Linear, tuple, Tensor], Tensor | None]) -> Iterator[None]:
-    """``hook(affine, inputs, style)`` sees what each affine layer makes, and returns what is to take its place."""
+    """``hook(affine, inputs, style)`` sees what each affine layer makes, and may return a replacement."""
     affines = [module for name, module in network.named_modules() if name.endswith(".affine")]
     handles = [affine.register_forward_hook(hook) for affine in affines]
     try:

@@ -53,14 +53,14 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def limits(place: torch.device, types: Sequence[torch.dtype], rounds: int = 5) -> dict[str, float]:
+def limits(device: torch.device, types: Sequence[torch.dtype], rounds: int = 5) -> dict[str, float]:
     """The best of several tries: matrix products of 2048 × 2048 in GFLOP/s, and copying 256 MB in GB/s moved."""
     best = {}
     for dtype in types:
-        a, b = torch.randn(2, 2048, 2048, device=place).to(dtype)
+        a, b = torch.randn(2, 2048, 2048, device=device).to(dtype)
         seconds = min(_timed(lambda a=a, b=b: a @ b) for _ in range(rounds + 1))
         best[f"{_name(dtype)} (GFLOP/s)"] = 2 * 2048**3 / seconds / 1e9
-    source = torch.zeros(2**26, device=place)
+    source = torch.zeros(2**26, device=device)
     goal = torch.empty_like(source)
     seconds = min(_timed(lambda: goal.copy_(source)) for _ in range(rounds + 1))
     return best | {"memory (GB/s)": 2 * source.nbytes / seconds / 1e9}
@@ -88,8 +88,8 @@ def part_costs(
         {part: {"GFLOP", and for every type "float32 (s)", its median, and "float32, of the limit", the share of that
         time in which the machine could have done the arithmetic at best; "ratio" of the last type to the first}}.
     """
-    place = G.w_avg.device
-    small, noise = resize_area(photo, 256).to(place), G.noise_buffers()
+    device = G.w_avg.device
+    small, noise = resize_area(photo, 256).to(device), G.noise_buffers()
     w = G.w_avg.clone().view(1, 1, -1).requires_grad_()
 
     def generate(size: int, dtype: torch.dtype) -> None:
@@ -220,17 +220,17 @@ def run_all(
     targets: Sequence[str] = (),
 ) -> tuple[dict[str, dict], dict[str, dict]]:
     """The results of every benchmark, with the machine that it ran on, and the curves of distance over time."""
-    place, face = pick_device(device), align_face(photo_path).image
-    G, distance = weights.load_generator(generator, place), PerceptualDistance(device=place)
-    types = list(dict.fromkeys((torch.float32, pick_dtype("auto", place))))
+    device, face = pick_device(device), align_face(photo_path).image
+    G, distance = weights.load_generator(generator, device), PerceptualDistance(device=device)
+    types = list(dict.fromkeys((torch.float32, pick_dtype("auto", device))))
     results: dict[str, dict] = {
         "machine": {
             "torch": torch.__version__,
-            "device": str(place),
+            "device": str(device),
             "threads": torch.get_num_threads(),
             "memory (GiB)": psutil.virtual_memory().total / 2**30,
         },
-        "limits of the machine": limits(place, types),
+        "limits of the machine": limits(device, types),
     }
     parts = part_costs(G, distance, face, types, results["limits of the machine"], rounds=rounds)
     steps = step_costs(G, distance, face, types, rounds=rounds)

@@ -1,4 +1,4 @@
-"""Choosing a device and a type, with clear errors when one is missing or out of memory."""
+"""Choosing a device and a number type, with clear errors when a device is missing or out of memory."""
 
 import copy
 import ctypes
@@ -57,8 +57,8 @@ def on_device(device: torch.device, module: Module) -> Module:
 def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     """The type in which networks compute: float32, bfloat16 or float16, or one of these names.
 
-    "auto" is the fastest one that the hardware has: bfloat16 on CPUs that multiply it (two to eight times as fast) and
-    on CUDA from compute capability 8, float16 on capability 7 (such as a T4), and float32 elsewhere.
+    "auto" is the fastest one that the hardware has: bfloat16 on CPUs that have it (two to eight times as fast) and on
+    CUDA from compute capability 8, float16 on capability 7 (such as a T4), and float32 elsewhere.
 
     Raises:
         SettingError: if it is another type.
@@ -115,7 +115,7 @@ def check_compiler(device: torch.device) -> None:
 
 
 def compiled(module: Module, device: torch.device, mode: str | bool = True) -> Module:
-    """The module behind ``torch.compile``, in a mode of that; True is the one that suits the device.
+    """The module behind ``torch.compile``, in one of its modes; True picks the one that suits the device.
 
     Every shape is compiled separately: a search has one for each stage.
     """

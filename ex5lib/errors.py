@@ -1,4 +1,4 @@
-"""What can go wrong because of what the user gave: one class for each thing that the user can do about it.
+"""Errors that the user can fix: one class for each remedy.
 
 Every message is one sentence that says what is wrong and what to do.
 """

@@ -1,22 +1,20 @@
-"""The crop against closed forms and generated faces, which are aligned by construction; finding hard faces."""
+"""FFHQ's square and its crop, against closed forms and generated faces, which are aligned by construction."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
-import torchvision.transforms.v2.functional as TF
-from PIL import Image
 
 import ex5lib
-from ex5lib.errors import FaceError, SettingError
-from ex5lib.faces.alignment import crop_quad
-from ex5lib.faces.detection import detect_faces
-from ex5lib.faces.landmarks import ffhq_quad
-from ex5lib.images.tensors import from_uint8, to_uint8
-from ex5lib.restoration import metrics
-
-CORNERS = np.array([(0, 0), (0, 1024), (1024, 1024), (1024, 0)]) - 0.5
+from ex5lib.errors import FileError, SettingError, UnsureFaceError
+from ex5lib.faces import alignment
+from ex5lib.faces.alignment import crop_quad, load_face
+from ex5lib.faces.detection import replace
+from ex5lib.faces.landmarks import aligned_landmarks, ffhq_quad, read_landmarks
+from ex5lib.images.tensors import resize_area
+from ex5lib.restoration.metrics import psnr
 
 
 def _landmarks(left_eye, right_eye, mouth_left, mouth_right) -> np.ndarray:
@@ -28,20 +26,22 @@ def _landmarks(left_eye, right_eye, mouth_left, mouth_right) -> np.ndarray:
     return points
 
 
-def test_upright_face_gets_an_upright_square():
-    # e = (60, 0) and m = (0, 80): x ∝ e − i m = (60 + 80, 0), as long as max(120, 144); centre = eyes + 0.1 m.
-    quad = ffhq_quad(_landmarks((70, 100), (130, 100), (80, 180), (120, 180)))
-    np.testing.assert_allclose(quad, [(-44, -36), (-44, 252), (244, 252), (244, -36)], atol=1e-6)
-
-
-def test_wide_eyes_set_the_size():
-    # 2 |e| = 200 exceeds 1.8 |m| = 90.
-    quad = ffhq_quad(_landmarks((0, 0), (100, 0), (30, 50), (70, 50)))
-    np.testing.assert_allclose(quad, [(-150, -195), (-150, 205), (250, 205), (250, -195)], atol=1e-6)
+@pytest.mark.parametrize(
+    ("points", "left", "top", "side"),
+    [
+        # e = (60, 0) and m = (0, 80): x ∝ e − i m = (60 + 80, 0), as long as max(120, 144); centre = eyes + 0.1 m.
+        (((70, 100), (130, 100), (80, 180), (120, 180)), -44, -36, 288),
+        # Wide eyes set the size: 2 |e| = 200 exceeds 1.8 |m| = 90.
+        (((0, 0), (100, 0), (30, 50), (70, 50)), -150, -195, 400),
+    ],
+)
+def test_an_upright_face_gets_the_square_of_the_formula(points, left, top, side):
+    square = [(left, top), (left, top + side), (left + side, top + side), (left + side, top)]
+    np.testing.assert_allclose(ffhq_quad(_landmarks(*points)), square, atol=1e-6)
 
 
 @pytest.mark.parametrize("degrees", [-70, 15, 90, 180])
-def test_quad_follows_rotation_scale_and_shift(degrees):
+def test_the_square_follows_rotation_scale_and_shift(degrees):
     landmarks = _landmarks((70, 100), (131, 97), (82, 183), (118, 180))
     a = math.radians(degrees)
     turn = 1.7 * np.array([[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]])
@@ -49,134 +49,90 @@ def test_quad_follows_rotation_scale_and_shift(degrees):
     np.testing.assert_allclose(ffhq_quad(landmarks @ turn.T + (33, -8)), expected, atol=1e-6)
 
 
-def _corner_error(quad: np.ndarray, expected: np.ndarray) -> float:
-    """The farthest corner's distance, as a share of the side."""
-    return np.linalg.norm(quad - expected, axis=1).max() / np.linalg.norm(expected[3] - expected[0])
+def _corners(side: int) -> np.ndarray:
+    return np.array([(0, 0), (0, side), (side, side), (side, 0)]) - 0.5
 
 
-def test_generated_faces_are_where_ffhq_puts_them_also_when_turned_scaled_and_shifted(samples):
-    random = np.random.default_rng(0)
-    own, moved = [], []
-    for image in map(samples.__getitem__, range(7)):
-        quad = ffhq_quad(detect_faces(image)[0].landmarks)
-        own.append(_corner_error(quad, CORNERS))
-        a, scale, centre = math.radians(random.uniform(-20, 20)), random.uniform(0.35, 0.8), random.uniform(700, 900, 2)
-        forward = scale * np.array([[math.cos(a), math.sin(a)], [-math.sin(a), math.cos(a)]])
-        back = np.linalg.inv(forward)
-        shift = 512 - back @ centre
-        canvas = Image.fromarray(to_uint8(image)).transform(
-            (1600, 1600),
-            Image.Transform.AFFINE,
-            (*back[0], shift[0], *back[1], shift[1]),
-            Image.Resampling.BICUBIC,
-            fillcolor=(128, 128, 128),
-        )
-        expected = (quad + 0.5 - 512) @ forward.T + centre - 0.5
-        found = ffhq_quad(detect_faces(from_uint8(np.asarray(canvas)))[0].landmarks)
-        moved.append(_corner_error(found, expected))
-    print(
-        f"own corners: median {np.median(own):.4f}, max {max(own):.4f}; moved: {np.median(moved):.4f}, {max(moved):.4f}"
-    )
-    assert np.median(own) < 0.03
-    assert max(moved) < 0.01
-
-
-def _middle(image: torch.Tensor) -> torch.Tensor:
+@pytest.mark.parametrize("quarters", [0, 1])
+def test_the_square_of_the_whole_image_gives_it_back_turned_as_the_square_is(samples, quarters):
     """Without the border, which is softened where a crop reaches to the end of a photo."""
-    margin = image.shape[-1] // 5
-    return image[:, :, margin:-margin, margin:-margin]
-
-
-def test_cropping_the_whole_image_gives_the_image_back(samples):
-    assert metrics.psnr(_middle(crop_quad(samples[0], CORNERS)), _middle(samples[0])) > 40
-
-
-def test_a_turned_quad_turns_the_crop(samples):
-    upper_right_first = np.roll(CORNERS, 1, axis=0)
-    turned = crop_quad(samples[0], upper_right_first)
-    # What was at the upper right is now at the upper left: a quarter turn counter-clockwise.
-    assert metrics.psnr(_middle(turned), _middle(samples[0].rot90(1, (2, 3)))) > 40
+    image = resize_area(samples[0], 256)
+    crop = crop_quad(image, np.roll(_corners(256), quarters, axis=0), 256)  # 1: the upper right comes first
+    assert psnr(crop[:, :, 50:-50, 50:-50], image.rot90(quarters, (2, 3))[:, :, 50:-50, 50:-50]) > 40
 
 
 def test_a_large_photo_is_shrunk_without_aliasing():
-    stripes = torch.ones(1, 3, 4096, 4096)
+    stripes = torch.ones(1, 3, 2048, 2048)
     stripes[:, :, ::2] = -1
-    side = np.array([(0, 0), (0, 4096), (4096, 4096), (4096, 0)]) - 0.5
-    assert crop_quad(stripes, side, 256)[:, :, 4:-4, 4:-4].abs().max() < 0.05
+    assert crop_quad(stripes, _corners(2048), 128)[:, :, 4:-4, 4:-4].abs().max() < 0.05
 
 
 def test_beyond_the_border_the_photo_is_reflected_and_softened(samples):
-    photo = samples[1]
-    crop = crop_quad(photo, CORNERS - np.array([400, 0]), 512)  # 200 of the 512 columns lie outside
-    inside = crop[:, :, :, 240:]
-    expected = torch.nn.functional.interpolate(photo, 512, mode="area")[:, :, :, 40:312]
-    assert metrics.psnr(inside, expected) > 30  # what the photo has is untouched
+    crop = crop_quad(samples[1], _corners(1024) - np.array([400, 0]), 512)  # 200 of the 512 columns lie outside
+    expected = resize_area(samples[1], 512)[:, :, :, 40:312]
+    assert psnr(crop[:, :, :, 240:], expected) > 30  # what the photo has is untouched
     margin = crop[:, :, :, :190]
     assert margin.std() > 0.02  # not a flat colour
-    gradient = margin.diff(dim=3).abs().mean() / expected.diff(dim=3).abs().mean()
-    assert gradient < 0.5
+    assert margin.diff(dim=3).abs().mean() < 0.5 * expected.diff(dim=3).abs().mean()
 
 
-def _on_canvas(face: torch.Tensor, size: int, canvas: tuple[int, int], degrees: float = 0) -> torch.Tensor:
-    sheet = Image.new("RGB", canvas, (120, 130, 120))
-    small = Image.fromarray(to_uint8(face)).resize((size, size), Image.Resampling.LANCZOS)
-    sheet.paste(small, ((canvas[0] - size) // 2, (canvas[1] - size) // 2))
-    return from_uint8(np.asarray(sheet.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=(120, 130, 120))))
+def test_five_points_crop_as_the_sixty_eight_do(astronaut):
+    points = astronaut.landmarks
+    five = [points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]]
+    for landmarks in (np.array(five), points):
+        face = ex5lib.align_face(astronaut.photo, landmarks=landmarks, size=64)
+        np.testing.assert_allclose(face.quad, astronaut.quad)
+        assert torch.equal(face.image, crop_quad(astronaut.photo, astronaut.quad, 64))
+        assert face.detections == ()
+        np.testing.assert_array_equal(face.landmarks, landmarks)
+        assert ex5lib.figures.plot_alignment(face).axes[0].collections[0].get_offsets().shape == landmarks.shape
 
 
-def test_a_small_face_is_found_by_enlarging(samples):
-    found = detect_faces(_on_canvas(samples[3], 64, (400, 300)))
-    assert len(found) == 1
-    quad = ffhq_quad(found[0].landmarks)
-    expected = np.array([(168, 118), (168, 182), (232, 182), (232, 118)]) - 0.5
-    assert _corner_error(quad, expected) < 0.08
+def test_landmarks_are_read_from_a_text_a_file_and_json(tmp_path):
+    expected = np.array([(1, 2), (3, 4.5), (5, 6), (7, 8), (9, 10)])
+    text = "1,2 3,4.5 5,6 7,8 9,10"
+    for given in (text, text.replace(",", " ").encode(), json.dumps(expected.tolist()).encode()):
+        if isinstance(given, bytes):
+            (tmp_path / "a").write_bytes(given)
+            given = str(tmp_path / "a")
+        np.testing.assert_array_equal(read_landmarks(given), expected)
+    with pytest.raises(FileError, match=r"no file clicks\.txt"):
+        read_landmarks("clicks.txt")
+    with pytest.raises(SettingError, match="pairs of numbers"):
+        read_landmarks("1,2 3")
+    for content, error, words in (
+        (b"left eye at 3 4", SettingError, "pairs of numbers"),
+        (b'[{"x": 1}]', SettingError, "pairs of numbers"),
+        (b"\xff\xfe\x00", FileError, "text or JSON"),
+    ):
+        (tmp_path / "a").write_bytes(content)
+        with pytest.raises(error, match=words):
+            read_landmarks(str(tmp_path / "a"))
 
 
-@pytest.mark.parametrize("degrees", [60, -90, 180])
-def test_a_tilted_face_is_found_by_turning(samples, degrees):
-    photo = _on_canvas(samples[3], 300, (600, 600), degrees)
-    face = ex5lib.align_face(photo, size=256)
-    assert face.detections[0].tilt != 0
-    upright = ex5lib.align_face(_on_canvas(samples[3], 300, (600, 600)), size=256)
-    assert metrics.psnr(face.image, upright.image) > 22
+FIVE = np.array([(70.0, 100), (130, 100), (100, 140), (80, 180), (120, 180)])
 
 
-def test_a_half_turned_face_is_found_by_the_cnn(samples):
-    # Foreshortened as when turning to the side, which dlib's frontal detector does not see at any scale and tilt.
-    photo = _on_canvas(samples[9], 400, (600, 600))
-    square, turned = [[100, 100], [499, 100], [499, 499], [100, 499]], [[200, 100], [350, 220], [350, 380], [200, 499]]
-    found = detect_faces(TF.perspective(photo, square, turned, fill=-0.1))
-    assert [face.detector for face in found] == ["cnn"]
-    assert 200 < found[0].landmarks[:, 0].mean() < 350
-    assert 220 < found[0].landmarks[:, 1].mean() < 400
+@pytest.mark.parametrize(
+    ("landmarks", "sentence"),
+    [
+        (FIVE[:4], r"\[4, 2\], but must be \[5, 2\]"),
+        (FIVE + np.array([0, 150]), "80,330 lies outside the photo, which is 300 × 300 px"),
+        (FIVE * np.nan, "nan,nan lies outside"),
+        (FIVE[[1, 0, 2, 4, 3]], "out of order"),
+        (FIVE[[0, 1, 2, 4, 3]], "out of order"),
+        (FIVE[[3, 4, 2, 0, 1]], "out of order"),
+    ],
+)
+def test_landmarks_that_make_no_face_are_refused(landmarks, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        ex5lib.align_face(torch.zeros(1, 3, 300, 300), landmarks=landmarks)
 
 
-def test_of_several_faces_the_best_or_the_one_asked_for(samples):
-    photo = torch.cat([samples[3], samples[4]], dim=3)[:, :, ::2, ::2]
-    found = detect_faces(photo)
-    assert len(found) == 2
-    assert found[0].score >= found[1].score
-    best, second = ex5lib.align_face(photo, size=256), ex5lib.align_face(photo, face=1, size=256)
-    assert abs(best.quad[:, 0].mean() - second.quad[:, 0].mean()) > 400
-    with pytest.raises(FaceError, match="Face 2 was asked for, but 2 faces were found"):
-        ex5lib.align_face(photo, face=2)
-
-
-def test_the_astronauts_false_second_face_is_not_chosen(astronaut):
-    assert len(astronaut.detections) == 2
-    assert astronaut.index == 0
-    assert 142 < astronaut.landmarks[:, 0].mean() < 316
-    assert astronaut.landmarks[:, 1].mean() < 200
-    assert not astronaut.already_aligned
-    assert ex5lib.align_face(astronaut.image).already_aligned
-
-
-def test_no_face_and_no_photo_are_said_plainly(tmp_path):
-    flat = torch.zeros(1, 3, 200, 200)
-    with pytest.raises(FaceError, match=r"No face was found in the photo: try"):
-        ex5lib.align_face(flat)
-    ex5lib.save_image(flat, tmp_path / "wall.png")
-    with pytest.raises(FaceError, match=r"wall\.png"):
-        ex5lib.align_face(tmp_path / "wall.png")
-    with pytest.raises(SettingError, match="50 × 200"):
-        ex5lib.align_face(torch.zeros(1, 3, 200, 50))
+def test_an_unsure_face_just_where_an_aligned_crop_has_it_is_taken(monkeypatch, astronaut):
+    unsure = replace(astronaut.detections[0], sure=False)
+    there = replace(unsure, landmarks=aligned_landmarks(astronaut.image) * 1024)
+    monkeypatch.setattr(alignment, "detect_faces", lambda photo, **_: [there if photo.shape[-1] == 1024 else unsure])
+    assert load_face(astronaut.image).landmarks is None
+    with pytest.raises(UnsureFaceError):
+        load_face(astronaut.photo)

@@ -14,7 +14,7 @@ from ex5lib.inversion.projection import SCHEDULE, TERMS, Projection
 
 @pytest.fixture
 def run() -> Projection:
-    steps = np.arange(50)
+    falling = 0.5 ** np.arange(50)
     image = torch.zeros(1, 3, 64, 64)
     return Projection(
         ws=torch.zeros(1, 2, 4),
@@ -23,9 +23,9 @@ def run() -> Projection:
         image=image,
         target=image,
         snapshots={50: image, 0: image - 1, 10: image + 0.5},
-        terms=dict.fromkeys(TERMS, 1 / (1 + steps[:, None])),
-        schedule=dict.fromkeys(SCHEDULE, 1 / (1 + steps)) | {"size": np.full(50, 64)},
-        settings={"color_weight": 0.0, "latent_weight": 0.1, "noise_weight": 0.0},
+        terms=dict.fromkeys(TERMS, falling[:, None]) | {"score": 1.5 * falling[:, None]},
+        schedule=dict.fromkeys(SCHEDULE, falling) | {"size": np.full(50, 64)},
+        settings={"color_weight": 0.0, "noise_weight": 0.0},
         distances=np.ones(1),
         latent_distances=np.ones(1),
         seed=0,
@@ -33,41 +33,34 @@ def run() -> Projection:
     )
 
 
-def _assert_nothing_is_cut_off(figure) -> None:
+def _drawn(figure) -> list:
+    """The boxes of its titles once it is drawn, which nothing in it leaves."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    box, whole = figure.get_tightbbox(canvas.get_renderer()), figure.get_size_inches()
-    assert box.x0 >= -0.02
-    assert box.y0 >= -0.02
-    assert box.x1 <= whole[0] + 0.02
-    assert box.y1 <= whole[1] + 0.02
+    box, (width, height) = figure.get_tightbbox(canvas.get_renderer()), figure.get_size_inches()
+    assert min(box.x0, box.y0) >= -0.02
+    assert box.x1 <= width + 0.02
+    assert box.y1 <= height + 0.02
+    return [ax.title.get_window_extent(canvas.get_renderer()) for ax in figure.axes if ax.get_title()]
 
 
 def test_iterations_are_in_order_beside_the_original(run):
     figure = ex5lib.plot_iterations(run, torch.ones(1, 3, 64, 64))
     assert [ax.get_title() for ax in figure.axes] == ["start", "10 steps", "50 steps", "original"]
     assert [ax.images[0].get_array().flat[0] for ax in figure.axes] == [0, 191, 128, 255]
-    _assert_nothing_is_cut_off(figure)
+    _drawn(figure)
 
 
-def _boxes_of_titles(figure) -> list:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return [ax.title.get_window_extent(canvas.get_renderer()) for ax in figure.axes if ax.get_title()]
-
-
-def test_a_page_has_room_for_every_face_and_every_title(run):
+@pytest.mark.parametrize(("count", "columns"), [(3, 3), (5, 3), (8, 4)])
+def test_a_page_has_room_for_every_face_and_every_title(count, columns):
     """At most four faces side by side, so that each has 256 px; a long title is wrapped, not cut or overlapped."""
-    face = torch.zeros(1, 3, 64, 64)
-    for count, columns in ((3, 3), (4, 4), (5, 3), (6, 3), (7, 4), (8, 4), (9, 3)):
-        titles = ["the quick brown fox jumps over the lazy dog, and over λ_w = 0.001"] * count
-        figure = ex5lib.figures.plot_images([face] * count, titles)
-        _assert_nothing_is_cut_off(figure)
-        assert len({round(ax.get_position().x0, 3) for ax in figure.axes}) == columns
-        boxes = _boxes_of_titles(figure)
-        assert len(boxes) == count
-        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-        assert figure.axes[0].get_window_extent().width / figure.dpi * PAGE_DPI >= 256
+    titles = ["the quick brown fox jumps over the lazy dog, and over λ_w = 0.001"] * count
+    figure = ex5lib.figures.plot_images([torch.zeros(1, 3, 64, 64)] * count, titles)
+    boxes = _drawn(figure)
+    assert len({round(ax.get_position().x0, 3) for ax in figure.axes}) == columns
+    assert len(boxes) == count
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert figure.axes[0].get_window_extent().width / figure.dpi * PAGE_DPI >= 256
 
 
 def test_eyes_and_mouth_are_shown_below_each_face():
@@ -80,13 +73,18 @@ def test_eyes_and_mouth_are_shown_below_each_face():
     eyes = [image for image in shown if image.shape[:2] == (28, 104)]
     assert [int(image.mean()) for image in eyes] == [255, 0, 255, 255, 255]
     assert len([image for image in shown if image.shape[:2] == (40, 92)]) == 5  # mouths
-    _assert_nothing_is_cut_off(figure)
+    _drawn(figure)
 
 
-def test_lines_differ_in_more_than_their_colour():
-    curves = {name: ([1, 2], [i, i]) for i, name in enumerate("abcd")}
-    lines = lesson_figures.plot_curves(curves, xlabel="x", ylabel="y").axes[0].lines
-    assert len({line.get_linestyle() for line in lines}) == len({line.get_color() for line in lines}) == 4
+def test_curves_have_the_axes_that_were_asked_for_and_lines_differ_in_more_than_their_colour():
+    curves = {name: ([1, 10], [i, i + 1]) for i, name in enumerate("abcd", start=1)}
+    for log, scales in (("", ("linear", "linear")), ("xy", ("log", "log"))):
+        figure = lesson_figures.plot_curves(curves, xlabel="x", ylabel="y", log=log)
+        (ax,) = figure.axes
+        assert (ax.get_xscale(), ax.get_yscale()) == scales
+        assert [list(line.get_ydata()) for line in ax.lines] == [[1, 2], [2, 3], [3, 4], [4, 5]]
+        assert len({line.get_linestyle() for line in ax.lines}) == len({line.get_color() for line in ax.lines}) == 4
+        _drawn(figure)
 
 
 def test_losses_are_the_distance_and_below_it_what_is_added_weighted(run):
@@ -98,12 +96,12 @@ def test_losses_are_the_distance_and_below_it_what_is_added_weighted(run):
     assert distance.get_ylim()[0] == 0
     (line,) = added.get_lines()  # weights of 0 have no line
     assert line.get_label() == "latent: λ$_w$ ‖w − w̄‖"
-    np.testing.assert_allclose(line.get_ydata(), 0.1 * run.history["latent_distance"])
-    _assert_nothing_is_cut_off(figure)
-    run.settings["color_weight"], run.settings["latent_weight"] = 2.0, 0.0
+    np.testing.assert_allclose(line.get_ydata(), 0.5 * run.history["distance"])  # the score's share of it
+    _drawn(figure)
+    run.settings["color_weight"] = 0.5
     (line,) = ex5lib.plot_losses(run).axes[1].get_lines()
-    np.testing.assert_allclose(line.get_ydata(), 2 * run.history["color_distance"])
-    run.settings["color_weight"] = 0.0
+    np.testing.assert_allclose(line.get_ydata(), 0.5 * run.history["color_distance"])
+    run.settings["color_weight"], run.terms["score"] = 0.0, run.terms["distance"]
     assert len(ex5lib.plot_losses(run).axes) == 1
 
 
@@ -113,7 +111,7 @@ def test_alignment_figure_shows_every_face_and_the_crop(astronaut):
     assert [text.get_text()[:6] for text in left.texts] == ["face 0", "face 1"]
     np.testing.assert_allclose(left.collections[0].get_offsets(), astronaut.landmarks)
     assert right.images[0].get_array().shape == (512, 512, 3)
-    _assert_nothing_is_cut_off(figure)
+    _drawn(figure)
 
 
 def test_gallery_has_a_row_for_each_task():
@@ -123,27 +121,28 @@ def test_gallery_has_a_row_for_each_task():
     )
     assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c", "d"]
     assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["first", "second"]
-    _assert_nothing_is_cut_off(figure)
+    _drawn(figure)
 
 
 def test_figures_are_saved_in_the_format_of_their_suffix(run, tmp_path):
-    for suffix, kind in ((".png", "PNG"), (".jpg", "JPEG")):
+    for suffix, start in ((".png", b"\x89PNG"), (".jpg", b"\xff\xd8"), (".pdf", b"%PDF")):
         path = ex5lib.figures.save_figure(ex5lib.plot_losses(run), tmp_path / "new" / f"a{suffix}")
-        assert Image.open(path).format == kind
-    assert ex5lib.figures.save_figure(ex5lib.plot_losses(run), tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+        assert path.read_bytes().startswith(start)
 
 
 def test_stages_are_parted_in_the_loss_plot(run):
     def marks() -> tuple[list[str], list[float]]:
         ax, below = ex5lib.plot_losses(run).axes
-        assert [line for line in below.lines if line.get_linestyle() == ":"] or not ax.texts
-        dotted = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+        dotted, also = (
+            [line.get_xdata()[0] for line in each.lines if line.get_linestyle() == ":"] for each in (ax, below)
+        )
+        assert dotted == also
         return [text.get_text() for text in ax.texts], dotted
 
     assert marks() == ([], [])
     run.schedule["size"] = np.repeat([128, 256, 1024], [25, 15, 10])
     assert marks() == (["128 px", "256 px", "1024 px"], [24.5, 39.5])
-    _assert_nothing_is_cut_off(ex5lib.plot_losses(run))
+    _drawn(ex5lib.plot_losses(run))
 
 
 def test_the_figures_of_the_lessons_are_whole():
@@ -156,7 +155,7 @@ def test_the_figures_of_the_lessons_are_whole():
         lesson_figures.plot_map(torch.eye(8), "a map", image, "an image"),
         ex5lib.figures.plot_images([torch.zeros(1, 3, 20, 80)] * 2, ["wide", "two\nlines"]),
     ):
-        _assert_nothing_is_cut_off(figure)
+        _drawn(figure)
 
 
 def test_the_best_discriminator_is_sure_at_first_and_undecided_at_the_end():
@@ -168,18 +167,6 @@ def test_the_best_discriminator_is_sure_at_first_and_undecided_at_the_end():
     np.testing.assert_allclose(late[best], p / (p + q))
     where = p > 0.1
     assert np.abs(late[best] - 0.5)[where].max() < 0.1 < 0.4 < np.abs(early[best] - 0.5).max()
-
-
-def test_curves_have_the_axes_that_were_asked_for():
-    figure = lesson_figures.plot_curves(
-        {"a": ([1, 10], [2, 3]), "b": ([1, 10], [4, 5])}, xlabel="x", ylabel="y", log="xy"
-    )
-    (ax,) = figure.axes
-    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    assert [list(line.get_ydata()) for line in ax.lines] == [[2, 3], [4, 5]]
-    _assert_nothing_is_cut_off(figure)
-    (ax,) = lesson_figures.plot_curves({"a": ([1, 2], [2, 3])}, xlabel="x", ylabel="y").axes
-    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "linear")
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])

@@ -10,21 +10,25 @@ import torch
 import ex5lib
 from ex5lib.course import handin
 from ex5lib.errors import FileError
+from ex5lib.faces.alignment import load_face
 from ex5lib.images.loading import load_image
 from ex5lib.inversion.recipes import pick_recipe
 from ex5lib.restoration.pipeline import TASKS, restore_faces
+from ex5lib.weights import load_generator
 
 
-@pytest.fixture
-def done(tiny_generator, astronaut, distance):
-    """Results of the four tasks, by an untrained generator in two steps."""
-    found = {}
-    for task, degradation in TASKS.items():
-        (found[task],) = restore_faces(
-            [astronaut], degradation, pick_recipe("smoke", num_steps=2, space="w+"), generator=tiny_generator,
-            distance=distance, device="cpu", progress=False,
-        )  # fmt: skip
-    return found
+@pytest.fixture(scope="module")
+def G(root):
+    return load_generator(root / "tests" / "data" / "tf_orig_64.pkl", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def done(G, root, distance):
+    """Results of the four tasks, in two steps."""
+    face = load_face(root / "benchmarks" / "crops" / "astronaut.jpg", aligned=True, size=64)
+    recipe = pick_recipe("smoke", num_steps=2, space="w+")
+    settings = {"generator": G, "distance": distance, "device": "cpu", "progress": False}
+    return {task: restore_faces([face], degradation, recipe, **settings)[0] for task, degradation in TASKS.items()}
 
 
 def _notebook(path, **cell) -> None:
@@ -57,7 +61,7 @@ def test_a_hand_in_is_complete_or_says_all_that_is_missing(done, tmp_path, call)
     assert refused().endswith("unfinished: loss_plot.png of inpainting.")
     (tmp_path / "plot.png").rename(folder / "tasks" / "inpainting" / "loss_plot.png")
     _notebook(folder / "notebooks" / "3.2_inversion.ipynb", execution_count=None)
-    assert "3.2_inversion.ipynb (cells not run, or run but not saved: 1)" in refused()
+    assert "3.2_inversion.ipynb (cells not run" in refused()
     _notebook(folder / "notebooks" / "3.2_inversion.ipynb", outputs=[{"output_type": "error"}])
     assert "3.2_inversion.ipynb (a cell ended in an error)" in refused()
     handing_in = {"source": ["!cd .. && python -m ex5lib submit"], "execution_count": None, "cell_type": "code"}
@@ -99,17 +103,17 @@ def test_the_images_are_what_their_names_say(done, tmp_path):
     assert not stale.exists()
 
 
-def test_a_latent_in_the_courses_form_is_a_start(done, tmp_path, tiny_generator, distance):
+def test_a_latent_in_the_courses_form_is_a_start(done, tmp_path, G, distance):
     """Also by a recipe that begins in w: its layers stay different."""
     first = done["inversion"]
     path = next(p for p in handin.write_task(tmp_path, "inversion", first) if p.name == "inverted_latent.npz")
     latent = handin.load_latent(path)
     assert torch.equal(latent, first.run.ws)
     assert not torch.equal(latent[:, :1].expand_as(latent), latent)
-    for recipe in ("smoke", "fast", "karras2020"):
+    for recipe in ("fast", "karras2020"):
         points = []
         run = ex5lib.project(
-            tiny_generator, first.target, start=latent, recipe=recipe, num_steps=3, distance=distance, device="cpu",
+            G, first.target, start=latent, recipe=recipe, num_steps=3, distance=distance, device="cpu",
             progress=False, callback=lambda report, points=points: points.append(report["latent"].clone()),
         )  # fmt: skip
         assert run.settings["space"] == "w+"

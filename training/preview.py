@@ -61,7 +61,7 @@ def train(folder: Path, out: Path, *, device: str, epochs: int, perceptual: int,
     heads = G.synthesis.previews.requires_grad_(True)
     images = np.load(make(folder, "train", device=device), mmap_mode="r")
     distance = ex5lib.PerceptualDistance(device=device)
-    place = G.w_avg.device
+    device = G.w_avg.device
     order = np.random.default_rng(seed)
     queue = np.concatenate([order.permutation(len(images)) for _ in range(epochs)])
     queue = np.concatenate([queue, order.permutation(len(images))[:perceptual]])
@@ -74,9 +74,9 @@ def train(folder: Path, out: Path, *, device: str, epochs: int, perceptual: int,
         drawn = [draw_train(G, int(i), max(SIZES)) for i in chosen]
         ws = torch.cat([ws for ws, _ in drawn])
         noise = {name: torch.cat([n[name] for _, n in drawn]) for name in drawn[0][1]}
-        target = torch.from_numpy(images[chosen].astype(np.float32)).to(place)
+        target = torch.from_numpy(images[chosen].astype(np.float32)).to(device)
         second = step * BATCH >= len(queue) - perceptual
-        loss = torch.zeros((), device=place)
+        loss = torch.zeros((), device=device)
         for size in SIZES:
             made = G.synthesis(ws, noise, size)
             error = pixel_error(made, resize_area(target, size))

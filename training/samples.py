@@ -19,7 +19,7 @@ import ex5lib
 from ex5lib.images.tensors import resize_area
 from stylegan2_ada.generator import Generator
 
-SETS = {"train": (2400, 0), "psi07": (200, 1_000_000), "psi1": (500, 2_000_000)}  # how many, first seed
+SETS = {"train": (2400, 0), "psi07": (200, 1_000_000), "psi1": (500, 2_000_000)}  # number, first seed
 SIZE = 256
 
 

@@ -90,10 +90,10 @@ def _reflected(image: Tensor, radius: int, axis: int) -> Tensor:
 
 
 def compositor(degradation: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """A function that combines the known part of a photo with a generated image, if there are ``composite`` methods.
+    """What combines the known part of a photo with a generated image: the degradation's ``composite``, if it has one.
 
-    A ``Sequential`` is undone from its last member to its first: each member's composite completes the photo from what
-    the members before it make of the generated image.
+    A ``Sequential`` has one if all members do. It is undone from its last member to its first: each member's composite
+    completes the photo from what the members before it make of the generated image.
     """
     if not isinstance(degradation, nn.Sequential):
         return getattr(degradation, "composite", None)

@@ -41,7 +41,7 @@ class AlignedFace:
 
     @property
     def already_aligned(self) -> bool:
-        """Whether the photo was already an aligned crop: the quad's corners are within 5 % of its width of its own."""
+        """Whether the photo was an aligned crop: its corners are the quad's, within 5 % of its width."""
         height, width = self.photo.shape[2:]
         return height == width and np.linalg.norm(self.quad - _corners(width), axis=1).max() <= 0.05 * width
 
@@ -150,8 +150,8 @@ def align_face(
         mask: [1, 1, H, W], 1 where the photo is damaged: the detector ignores these pixels, the crop keeps them.
         landmarks: [5, 2] (x, y) in px of the photo: left eye, right eye, nose tip, left and right corner of the mouth,
             left and right as one sees them; or [68, 2] in the iBUG order. Then no face is looked for.
-        every: look for all faces of a group, also damaged ones, as in ``detect_faces``. A ``face`` beyond those that
-            are found otherwise does so, too.
+        every: look for all faces of a group, also damaged ones, as in ``detect_faces``. This is also done if there are
+            too few faces for ``face`` otherwise.
         size: side of the crop in px.
 
     Raises:

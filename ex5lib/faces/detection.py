@@ -153,13 +153,13 @@ def _settled(face: Detection) -> bool:
 
 
 def _distinct(found: list[Detection]) -> list[Detection]:
-    """Each face once, where its landmarks agree best: the sure ones by that, then the others by score."""
+    """Each face once, where its landmarks agree best: first the sure ones, in that order, then the others by score."""
     found = sorted(found, key=lambda face: (not face.sure, face.spread if face.sure else -face.score))
     return [face for i, face in enumerate(found) if not _overlaps(face, found[:i])]
 
 
 def _overlaps(face: Detection, others: list[Detection]) -> bool:
-    """Whether one of the others is of about the same place and size."""
+    """Whether one of the others has about the same place and size."""
     centre, side = face.box.mean(axis=0), np.linalg.norm(face.box[3] - face.box[0])
     for other in others:
         other_side = np.linalg.norm(other.box[3] - other.box[0])

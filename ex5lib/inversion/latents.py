@@ -34,7 +34,7 @@ class LatentStatistics:
     origin: dict
 
     def to(self, device: torch.device) -> "LatentStatistics":
-        """The same on a device."""
+        """The same statistics on a device."""
         label = None if self.label is None else self.label.to(device)
         return replace(self, w_avg=self.w_avg.to(device), central_z=self.central_z.to(device), label=label)
 

@@ -72,7 +72,7 @@ def latent_weights(recipe: Recipe, G: Generator, degradation: nn.Module) -> Tens
         weight = recipe.blurred_weight
     if recipe.hole_weight is not None and hidden_share(degradation) > LARGE_HOLE:
         weight = max(weight, recipe.hole_weight)
-    weights = torch.full((G.num_ws,), weight, dtype=torch.float64)  # the very numbers, as they are recorded
+    weights = torch.full((G.num_ws,), weight, dtype=torch.float64)  # exactly the recipe's numbers: they are recorded
     if recipe.colorless_weight is not None and hides_color(degradation):
         weights[_first_finer_than(G, COARSE_SIZE) :] = recipe.colorless_weight
     return weights

@@ -147,7 +147,7 @@ class Search:
 
     @torch.no_grad()
     def show(self, state: State) -> Tensor:
-        """The image of a state at full size, as quickly as a step makes it."""
+        """The image of a state at full size, in the type of the steps."""
         return self.generate(state, synthesis=self.G.synthesis)[0]  # only the steps are worth compiling
 
     @torch.no_grad()

@@ -69,17 +69,16 @@ def explore(root, tmp_path) -> Iterator[Callable[..., str]]:
     """Start ``ex5 explore`` in ``tmp_path``, with further arguments; returns the address of its page."""
     programs: list[subprocess.Popen] = []
 
-    def _explore(*arguments: object, **more) -> str:
+    def _explore(*arguments: object) -> str:
         photo = root / "data" / "astronaut.png"
         command = [sys.executable, "-m", "ex5lib", "explore", photo, "--no-browser", *map(str, arguments)]
         environment = os.environ | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
         log = (tmp_path / f"explore{len(programs)}.log").open("w")
-        programs.append(
-            subprocess.Popen(
-                command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, **more
-            )
+        program = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
         )
-        lines = [programs[-1].stdout.readline() for _ in range(2)]
+        programs.append(program)
+        lines = [program.stdout.readline() for _ in range(2)]
         assert "http" in lines[1], Path(log.name).read_text()
         return lines[1].split()[-1]
 

@@ -8,44 +8,76 @@ from playwright.sync_api import Page
 
 
 class Student:
-    """Somebody in front of the page, who takes a screenshot of every step."""
+    """Somebody in front of the page, who takes a screenshot whenever something has come."""
 
     def __init__(self, page: Page, folder: Path, name: str):
         self.page, self.folder, self.name, self.shots = page, folder, name, 0
 
-    def status(self) -> str:
-        return self.page.inner_text(".ex5 [role=status]")
+    def wait(self, pattern: str, where: str = "[role=status]") -> None:
+        """Until the status line, or what else is named, matches a pattern."""
+        script = "([pattern, where]) => new RegExp(pattern).test(document.querySelector('.ex5 ' + where)?.innerText)"
+        self.page.wait_for_function(script, arg=[pattern, where])
+        self.shoot()
 
-    def wait(self, pattern: str) -> None:
-        script = "pattern => new RegExp(pattern).test(document.querySelector('.ex5 [role=status]')?.innerText)"
-        self.page.wait_for_function(script, arg=pattern)
+    def wait_for_step(self, numbers: str = "[2-9]") -> None:
+        self.wait(f"^step {numbers} ", ".ex5-words")
+
+    def wait_for_numbers(self, words: str = "") -> None:
+        """Until all are measured, and these words are there."""
+        self.wait(f"^[^…]*{words}[^…]*$", ".ex5-numbers")
+
+    def finish(self) -> None:
+        self.wait("^Searching")
+        self.wait("^Done")
 
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
 
-    def choose(self, degradation: str) -> None:
-        self.page.get_by_label("degradation", exact=True).select_option(degradation)
+    def choose(self, value: str, label: str = "degradation") -> None:
+        self.page.get_by_label(label, exact=True).select_option(value)
 
     def upload(self, name: str, content: bytes) -> None:
         file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
         self.page.get_by_label("photo file").set_input_files(file)
 
+    def tags(self) -> list[str]:
+        """What the two pictures are said to be."""
+        return self.page.locator(".ex5-tag").all_inner_texts()
+
     def drag(self, *points: tuple[float, float]) -> None:
         """Over the picture, between places in shares of its side."""
-        box = self.page.locator(".ex5-stage").bounding_box()
-        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+        places = self._places(points)
         self.page.mouse.move(*places[0])
         self.page.mouse.down()
         for place in places[1:]:
             self.page.mouse.move(*place, steps=6)
         self.page.mouse.up()
 
+    def touch(self, *points: tuple[float, float]) -> None:
+        """The same with a finger."""
+        session = self.page.context.new_cdp_session(self.page)
+
+        def send(kind: str, *place: float) -> None:
+            touched = [dict(zip("xy", place, strict=True))] if place else []
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touched})
+
+        places = self._places(points)
+        send("touchStart", *places[0])
+        for start, end in pairwise(places):
+            for share in np.linspace(0, 1, 9)[1:]:
+                send("touchMove", *(a + share * (b - a) for a, b in zip(start, end, strict=True)))
+        send("touchEnd")
+
+    def _places(self, points: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]:
+        box = self.page.locator(".ex5-stage").bounding_box()
+        return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+
     def picture(self) -> bytes:
         return self.page.locator(".ex5-stage").screenshot()
 
-    def shoot(self, step: str) -> None:
+    def shoot(self) -> None:
         self.shots += 1
-        self.page.locator(".ex5").screenshot(path=self.folder / f"{self.name}-{self.shots:02d}-{step}.png")
+        self.page.screenshot(path=self.folder / f"{self.name}-{self.shots:02d}.png", full_page=True)
 
     def fits(self) -> bool:
         """Whether nothing sticks out of the explorer, or out of a button."""
@@ -60,6 +92,16 @@ class Student:
             }"""
         )
 
+    def fits_at_all_widths(self) -> bool:
+        size, fitting = self.page.viewport_size, []
+        for width in (1400, 800, 390):
+            self.page.set_viewport_size({"width": width, "height": 2100})
+            self.page.wait_for_timeout(700)
+            fitting.append(self.fits())
+            self.shoot()
+        self.page.set_viewport_size(size)
+        return all(fitting)
+
     def painted(self) -> int:
         """How many of the 256 × 256 pixels of the mask are painted on the page."""
         return self.page.evaluate(
@@ -68,15 +110,3 @@ class Student:
                 return pen.getImageData(0, 0, 256, 256).data.filter((value, i) => i % 4 === 3 && value > 127).length;
             }"""
         )
-
-    def touch(self, *points: tuple[float, float]) -> None:
-        """Draw a finger over the picture, between places in shares of its side."""
-        box = self.page.locator(".ex5-stage").bounding_box()
-        places = [{"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]} for x, y in points]
-        session = self.page.context.new_cdp_session(self.page)
-        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": places[:1]})
-        for start, end in pairwise(places):
-            for share in np.linspace(0, 1, 9)[1:]:
-                point = {axis: start[axis] + share * (end[axis] - start[axis]) for axis in "xy"}
-                session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
-        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})

@@ -1,7 +1,6 @@
 """What a student does with the explorer that no manual foresees: acts in any order, keys only, fingers only."""
 
 import io
-from pathlib import Path
 
 import pytest
 from conftest import PATIENCE
@@ -9,7 +8,7 @@ from PIL import Image
 from playwright.sync_api import expect
 from student import Student
 
-MEASURED = "() => !document.querySelector('.ex5-numbers').innerText.includes('…')"
+OPTIONS = ("--device", "cpu", "--recipe", "smoke", "--num-steps", 12)
 WIPE = ".ex5-handle"
 # Each mask that comes from the kernel is held back until it is released.
 HOLD = """
@@ -28,15 +27,9 @@ HOLD = """
 """
 
 
-def _grey(root: Path) -> bytes:
-    content = io.BytesIO()
-    Image.open(root / "data" / "officer.jpg").convert("L").save(content, "PNG")
-    return content.getvalue()
-
-
 @pytest.fixture
 def student(explore, page, screenshots) -> Student:
-    page.goto(explore("--device", "cpu", "--recipe", "smoke", "--num-steps", 12))
+    page.goto(explore(*OPTIONS))
     one = Student(page, screenshots, "play")
     one.wait("^Press Run")
     return one
@@ -45,29 +38,25 @@ def student(explore, page, screenshots) -> Student:
 def test_acts_in_any_order(student, page, root):
     expect(page.locator(".ex5-hints li")).to_have_count(4)
     student.press("▶ Run")
-    page.wait_for_function("() => /^step [2-9] /.test(document.querySelector('.ex5-words').innerText)")
+    student.wait_for_step()
     expect(page.locator(".ex5-hints")).to_be_hidden()
     assert page.get_by_role("button", name="Save", exact=True).is_disabled()  # what is seen is not a result yet
-    student.upload("grey.png", _grey(root))  # in mid-search
+    grey = io.BytesIO()
+    Image.open(root / "data" / "officer.jpg").convert("L").save(grey, "PNG")
+    student.upload("grey.png", grey.getvalue())  # in mid-search
     student.wait("^Looking for a face in grey.png")
-    assert page.locator(".ex5-tag").all_inner_texts() == ["photo (earlier)", "result (earlier)"]
-    student.shoot("other-photo-in-mid-search")
+    assert student.tags() == ["photo (earlier)", "result (earlier)"]
     student.choose("unknown blur")  # while the face is looked for
     student.wait("^Done: .*found σ")
     assert page.inner_text(".ex5-name") == "grey.png"
-    expect(page.locator(".ex5-damage")).to_contain_text("seems damaged: it is grey")
-    page.wait_for_function(MEASURED)
-    expect(page.locator(".ex5-numbers")).to_contain_text("(it was 4.10 px)")
-    student.shoot("what-was-found")
+    student.wait_for_numbers(r"\(it was 4\.10 px\)")
+    expect(page.locator(".ex5-damage")).to_contain_text("it is grey")
 
     page.get_by_role("button", name="Restore that").click()
-    student.wait("^Searching")
-    student.wait("^Done")
+    student.finish()
     assert page.get_by_label("the photo itself is damaged").is_checked()
-    assert page.locator(".ex5-tag").all_inner_texts() == ["target", "composite"]
-    page.wait_for_function(MEASURED)
-    expect(page.locator(".ex5-numbers")).to_contain_text("there is no original to compare with")
-    student.shoot("restored")
+    assert student.tags() == ["target", "composite"]
+    student.wait_for_numbers("there is no original to compare with")
 
     student.choose("inpaint")  # a damaged photo's own hole; from here on, each stroke searches anew
     student.press("● brush")
@@ -95,10 +84,8 @@ def test_acts_in_any_order(student, page, root):
     assert student.painted() == strokes[1]
     page.get_by_role("button", name="Another answer").click()
     expect(page.get_by_role("button", name="compare")).to_have_attribute("aria-pressed", "true")  # to see it
-    student.wait("^Searching")
-    student.wait("^Done")
+    student.finish()
     expect(page.locator(".ex5-controls")).to_contain_text("This is answer 2.")
-    student.shoot("another-answer")
 
 
 def test_keys_are_enough(student, page):
@@ -111,10 +98,9 @@ def test_keys_are_enough(student, page):
         mask.press("Space")
     student.wait("^Press Run")
     assert student.painted() > 300
-    student.shoot("painted-with-keys")
     page.get_by_role("button", name="▶ Run").press("Enter")
     student.wait("^Done")
-    for key, at in (("Home", "0"), ("ArrowRight", "5"), ("End", "100")):
+    for key, at in (("Home", "0"), ("ArrowRight", "5"), ("End", "100"), ("ArrowLeft", "95")):
         page.locator(WIPE).press(key)
         expect(page.locator(WIPE)).to_have_attribute("aria-valuenow", at)
     nameless = "b => b.checkVisibility() && !(b.innerText.trim() || b.ariaLabel)"
@@ -126,7 +112,7 @@ def test_fingers_are_enough(explore, browser, errors, screenshots):
     phone.set_default_timeout(PATIENCE * 1000)
     page = phone.new_page()
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(explore("--device", "cpu", "--recipe", "smoke", "--num-steps", 12))
+    page.goto(explore(*OPTIONS))
     student = Student(page, screenshots, "phone")
     student.wait("^Press Run")
     student.touch((0.5, 0.5), (0.2, 0.5))
@@ -134,7 +120,7 @@ def test_fingers_are_enough(explore, browser, errors, screenshots):
     student.touch((0.6, 0.9), (0.6, 0.1))  # scrolls and wipes nothing
     page.wait_for_function("() => scrollY > 100")
     expect(page.locator(WIPE)).to_have_attribute("aria-valuenow", "20")
-    page.get_by_label("degradation", exact=True).select_option("inpaint")
+    student.choose("inpaint")
     page.get_by_role("button", name="brush").tap()
     page.evaluate("() => scrollTo(0, 0)")
     place = page.locator(".ex5-stage").bounding_box()
@@ -145,10 +131,9 @@ def test_fingers_are_enough(explore, browser, errors, screenshots):
     assert student.painted() > 3000
     assert page.evaluate("() => scrollY") == 0  # a painting finger does not scroll
     page.wait_for_timeout(1000)  # a tap right after a swipe only stops its momentum
-    assert student.status() == "Press Run."
+    student.wait("^Press Run")
     page.get_by_role("button", name="▶ Run").tap()
     student.wait("^Done")
     assert student.fits()
-    page.screenshot(path=screenshots / "phone-done.png", full_page=True)
     phone.close()
     assert errors == []
