@@ -211,10 +211,6 @@ def one_tensor_for_many(G):
     parameters |= dict.fromkeys((f"x{i}" for i in range(1000)), torch.zeros(1000))
 
 
-def dlatent_avg_twice(network):
-    network.variables = [*network.variables.items(), ("dlatent_avg", network.variables["dlatent_avg"])]
-
-
 def no_variables(network):
     network.variables = None
 
@@ -302,8 +298,6 @@ CHANGES = [  # a format, a change of the network in it, and words of the answer
     (tensorflow, state(static_kwargs=None), "has no static_kwargs"),
     (tensorflow, setting(resolution=torch.zeros(3)), "static_kwargs"),
     (tensorflow, variables("synthesis", {"12x12/Conv1/bias": np.zeros(4, "f4")}), "unknown tensor synthesis/12x12"),
-    (tensorflow, dlatent_avg_twice, "dlatent_avg twice"),
-    (tensorflow, variables("synthesis", {"4x4/Conv1/bias": np.zeros(6, "f4")}), "blocks.0.conv1.bias twice"),
     (tensorflow, variables("synthesis", dict.fromkeys(map(str, range(10_001)), 0.5)), "more than any StyleGAN2"),
     (tensorflow, variables("synthesis", dict.fromkeys(map(str, range(999)), np.zeros(999, "f4"))), "more tensor data"),
     (tensorflow, variables("synthesis", {"x" * 101: np.zeros(4, "f4")}), "a variable in it is malformed"),

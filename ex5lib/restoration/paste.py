@@ -79,13 +79,9 @@ def paste(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, nn.Module]])
 
 @torch.no_grad()
 def replaced_share(face: AlignedFace, result: Tensor, degradation: nn.Module) -> Tensor:
-    """How much of each pixel of the crop a paste takes from the result: 1 inside, 0 outside, smooth in between.
+    """How much of each pixel of the crop a paste takes from the result, [1, 1, S, S]: 1 inside, 0 outside.
 
-    Args:
-        face, result, degradation: as in ``paste``.
-
-    Returns:
-        [1, 1, S, S]; 0 everywhere if only colours are replaced.
+    It is 0 everywhere if only colours are replaced. Arguments as in ``paste``.
     """
     from scipy.ndimage import distance_transform_edt  # imported here: it takes a quarter of a second
 

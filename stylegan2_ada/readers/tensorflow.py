@@ -24,12 +24,9 @@ _ASSUMED = {"nonlinearity": "lrelu", "mapping_nonlinearity": "lrelu", "normalize
 
 
 def tensorflow_generator(networks: object, max_bytes: int) -> Generator:
-    """The generator in a snapshot of NVIDIA's TensorFlow code.
+    """The generator in what ``read_snapshot`` made of a file of NVIDIA's TensorFlow code, of at most ``max_bytes``.
 
-    Args:
-        networks: what ``read_snapshot`` made of it: a tuple (G, D, Gs), where Gs is the moving average of G; G and D
-            may be None.
-        max_bytes: the size of the file.
+    It is a tuple (G, D, Gs). Gs, the moving average of G, is the generator; G and D may be None.
 
     Raises:
         CheckpointError: if it holds other networks, or a generator whose variables do not fit together.
@@ -88,8 +85,6 @@ def _variables(network: TensorFlowNetwork) -> dict[str, Tensor]:
                     tensor = torch.tensor(value)
                 case _:
                     raise CheckpointError("it is damaged: a variable in it is malformed.")
-            if prefix + name in variables:
-                raise CheckpointError(f"it holds the variable {prefix + name} twice.")
             variables[prefix + name] = tensor
     if any("/StyleMod/" in name or "/Noise/" in name for name in variables):
         raise CheckpointError(stylegan1)
@@ -118,8 +113,6 @@ def _state(variables: dict[str, Tensor], settings: dict) -> dict[str, Tensor]:
             continue
         if name == "dlatent_avg" or (name.startswith(("mapping/", "synthesis/")) and name != "synthesis/lod"):
             ours, tensor = _renamed(name, tensor.float(), rate)
-            if ours in state:
-                raise CheckpointError(f"it holds the tensor {ours} twice.")
             state[ours] = tensor
     return state
 
