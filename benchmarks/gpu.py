@@ -40,7 +40,7 @@ from stylegan2_ada.networks import random_generator
 
 ROOT = Path(__file__).parents[1]
 PACKED = (
-    "ex5lib/**/*.py",  "stylegan2_ada/**/*.py", "benchmarks/*.py", "benchmarks/crops/*",
+    "ex5lib/**/*.py", "ex5lib/**/*.toml", "stylegan2_ada/**/*.py", "benchmarks/*.py", "benchmarks/crops/*",
     *(f"tests/data/{name}.*" for name in (*SNAPSHOTS, "mobile_ffhq", "vgg16_relu")),
 )  # fmt: skip
 

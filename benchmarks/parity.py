@@ -14,7 +14,7 @@ from ex5lib.images.loading import load_image
 from ex5lib.images.tensors import resize_area
 from ex5lib.inversion.losses import VGG16_TAPS, PerceptualDistance
 from stylegan2_ada.generator import Generator
-from stylegan2_ada.readers import load_nvidia_pickle
+from stylegan2_ada.readers import load_generator_file
 
 DATA, CROPS = Path(__file__).parents[1] / "tests" / "data", Path(__file__).parent / "crops"
 SNAPSHOTS = ("uncond_32", "cond_64_fp16", "resnet_16")
@@ -77,7 +77,7 @@ def parity(G: Generator, distance: PerceptualDistance, device: torch.device) -> 
 
     for name in SNAPSHOTS:
         stored = {key: torch.from_numpy(values) for key, values in np.load(DATA / f"{name}.npz").items()}
-        network = load_nvidia_pickle(DATA / f"{name}.pkl")["G_ema"].synthesis.to(device)
+        network = load_generator_file(DATA / f"{name}.pkl").synthesis.to(device)
         network.num_fp16_res = 0  # the mode says which type
         ws = stored["ws_psi07"].to(device)
         expected = stored["img_const"], stored["grad_ws"]

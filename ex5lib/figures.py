@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ex5lib.errors import SettingError
 from ex5lib.files import replacing
 from ex5lib.images.tensors import resize_area, to_uint8
 
@@ -191,35 +190,13 @@ def plot_gallery(rows: Sequence[tuple[str, Sequence[tuple[str, Tensor]]]]) -> Fi
     return figure
 
 
-def save_animation(frames: Sequence[Tensor], path: str | Path, *, seconds: float = 8, size: int = 256) -> Path:
-    """Write images [1, 3, H, W] as a looping animation, WebP or GIF depending on the path's suffix.
-
-    Args:
-        frames: at least one.
-        path: of the file.
-        seconds: length of one loop; the last frame is held for two seconds more.
-        size: height of a frame in px; the width follows from the aspect ratio.
-
-    Raises:
-        SettingError: if there is no frame, or the suffix is neither .webp nor .gif.
-    """
-    path = Path(path)
-    if not frames or path.suffix not in (".webp", ".gif"):
-        raise SettingError(
-            f"An animation needs at least one frame and a file name that ends in .webp or .gif, not {path.name}."
-        )
-    pictures = [Image.fromarray(to_uint8(frame)) for frame in frames]
-    pictures = [
-        picture.resize((round(picture.width * size / picture.height), size), Image.Resampling.LANCZOS)
-        for picture in pictures
-    ]
-    pause = round(1000 * seconds / len(pictures))
-    durations = [pause] * (len(pictures) - 1) + [pause + 2000]
+def save_animation(frames: Sequence[Tensor], path: Path) -> None:
+    """Write images [1, 3, H, W], at least one, as an endless loop of ten seconds that rests on the last image."""
+    first, *others = (Image.fromarray(to_uint8(frame)) for frame in frames)
+    pause = round(8000 / len(frames))  # ms
+    durations = [pause] * len(others) + [pause + 2000]
     with replacing(path) as temporary:
-        pictures[0].save(
-            temporary, save_all=True, append_images=pictures[1:], duration=durations, loop=0, quality=80, method=6
-        )
-    return path
+        first.save(temporary, save_all=True, append_images=others, duration=durations, loop=0, quality=80, method=6)
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 120) -> Path:

@@ -16,8 +16,7 @@ from ex5lib.errors import FileError
 
 _DAY = 24 * 60 * 60
 _MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-# With two dots, a temporary file that stylegan2_ada makes beside one of ours.
-_LEFTOVER = re.compile(r"\.{1,2}writing-(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-.*")
+_LEFTOVER = re.compile(r"\.writing-(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-.*")
 
 
 @contextmanager
@@ -64,7 +63,7 @@ def _reason(error: OSError | SafetensorError, temporary: str | None) -> str | No
 
 
 def _remove_leftovers(folder: Path) -> None:
-    for path in folder.glob(".*writing-*"):
+    for path in folder.glob(".writing-*"):
         match = _LEFTOVER.fullmatch(path.name)
         with suppress(OSError):
             if match and _is_abandoned(path.stat().st_mtime, match["machine"], int(match["process"])):

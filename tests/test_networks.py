@@ -10,7 +10,7 @@ from benchmarks.reference_synthesis import reference_synthesis
 from stylegan2_ada.generator import Generator, MappingNetwork
 from stylegan2_ada.networks import SynthesisBlock, SynthesisNetwork, random_generator
 from stylegan2_ada.ops import fir_filter
-from stylegan2_ada.readers import load_nvidia_pickle
+from stylegan2_ada.readers import load_generator_file
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -58,7 +58,7 @@ def random_ws(generator, n=1, seed=1):
 @pytest.mark.parametrize("name", SNAPSHOTS)
 def test_parity_with_nvidia(name):
     reference = np.load(DATA / f"{name}.npz")
-    G = load_nvidia_pickle(DATA / f"{name}.pkl")["G_ema"].to(DEVICE)
+    G = load_generator_file(DATA / f"{name}.pkl").to(DEVICE)
     z = torch.as_tensor(reference["z"])
     c = torch.as_tensor(reference["c"]) if "c" in reference else None
     assert relative(G.w_avg, reference["w_avg"]) == 0
@@ -79,7 +79,7 @@ def test_other_configurations_equal_the_form_written_out(configuration, tmp_path
     plain = make_generator(rng, **configuration)
     path = tmp_path / "snapshot.pkl"
     path.write_bytes(snapshot_bytes({"G_ema": plain}))
-    G = load_nvidia_pickle(path)["G_ema"].to(DEVICE)
+    G = load_generator_file(path).to(DEVICE)
     z = torch.randn(2, G.z_dim, generator=rng)
     c = torch.eye(G.c_dim)[[1, 0]] if G.c_dim else None
     assert relative(G.mapping(z, c), plain_ws(plain, z, c)) < 1e-5

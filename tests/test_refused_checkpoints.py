@@ -211,10 +211,6 @@ def one_tensor_for_many(G):
     parameters |= dict.fromkeys((f"x{i}" for i in range(1000)), torch.zeros(1000))
 
 
-def dlatent_avg_twice(network):
-    network.variables = [*network.variables.items(), ("dlatent_avg", network.variables["dlatent_avg"])]
-
-
 def no_variables(network):
     network.variables = None
 
@@ -302,22 +298,15 @@ CHANGES = [  # a format, a change of the network in it, and words of the answer
     (tensorflow, state(static_kwargs=None), "has no static_kwargs"),
     (tensorflow, setting(resolution=torch.zeros(3)), "static_kwargs"),
     (tensorflow, variables("synthesis", {"12x12/Conv1/bias": np.zeros(4, "f4")}), "unknown tensor synthesis/12x12"),
-    (tensorflow, dlatent_avg_twice, "dlatent_avg twice"),
-    (tensorflow, variables("synthesis", {"4x4/Conv1/bias": np.zeros(6, "f4")}), "blocks.0.conv1.bias twice"),
     (tensorflow, variables("synthesis", dict.fromkeys(map(str, range(10_001)), 0.5)), "more than any StyleGAN2"),
     (tensorflow, variables("synthesis", dict.fromkeys(map(str, range(999)), np.zeros(999, "f4"))), "more tensor data"),
     (tensorflow, variables("synthesis", {"x" * 101: np.zeros(4, "f4")}), "a variable in it is malformed"),
-    (tensorflow, setting(resolution=32), "its resolution is 8"),
-    (tensorflow, setting(latent_size=512), "its latent_size is 2"),
-    (tensorflow, setting(architecture="resnet"), "tensor synthesis.blocks.1.skip.weight is missing"),
-    (tensorflow, setting(architecture="unet"), "architecture is none of skip, resnet, orig"),
     (tensorflow, setting(nonlinearity="relu"), "nonlinearity is not lrelu"),
     (tensorflow, setting(normalize_latents=False), "normalize_latents is not True"),
     (tensorflow, setting(resample_kernel="1331"), "resample_kernel is not a list"),
     (tensorflow, setting(resample_kernel=[]), "no resample filter"),
     *((tensorflow, setting(**{name: value}), "not a finite number") for name, value in {
         "resample_kernel": [1, float("inf")], "conv_clamp": float("inf"), "mapping_lrmul": "0.01",
-        "num_fp16_res": float("nan"),
     }.items()),
     (rosinality, overlapping, "more tensor data than it holds"),
     (rosinality, takes_classes, "takes 4 numbers, not the 2 of z: it was exported from a class-conditional network"),

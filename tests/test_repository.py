@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import inspect
 import re
 import shutil
 import tomllib
@@ -88,7 +89,7 @@ def test_the_readme_names_only_commands_and_options_that_exist(root):
     for name, rest in re.findall(r"(?:python -m ex5lib|\bex5) (\w+)([^\n`#]*)", text):
         assert name in commands
         (callback,) = [c.callback for c in app.registered_commands if c.callback.__name__ == name]
-        known = {parameter.replace("_", "-") for parameter in callback.__annotations__}
+        known = {parameter.replace("_", "-") for parameter in inspect.signature(callback).parameters}
         assert set(re.findall(r"--([\w-]+)", rest)) <= known
 
 

@@ -5,34 +5,25 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import typer
 from torch import nn
 from typer.core import TyperGroup
 
 from ex5lib import figures
 from ex5lib.cli import options as o
-from ex5lib.cli.album import parse_share
 from ex5lib.cli.commands import convert, demo, explore, fetch, report, sample, submit, weights
-from ex5lib.cli.jobs import Job
-from ex5lib.course.handin import load_latent
+from ex5lib.cli.jobs import Job, typed_landmarks
 from ex5lib.degradations.known import GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.devices import keep_freed_memory
 from ex5lib.errors import Ex5Error, SettingError, UnsureFaceError, sentence, unknown_name
 from ex5lib.faces.alignment import align_face
-from ex5lib.faces.landmarks import read_landmarks
 from ex5lib.faces.masks import PLACES
 from ex5lib.files import check_writable
 from ex5lib.images.loading import save_image
-from ex5lib.images.masks import load_mask
-from ex5lib.inversion.recipes import pick_recipe
-from ex5lib.restoration.results import check_kept, content
-from ex5lib.weights import GENERATORS
-
-DEGRADATIONS = ("blur", "grayscale", "inpaint", "colors", "auto")
+from ex5lib.restoration.results import check_kept
 
 
 class _Commands(TyperGroup):
@@ -73,7 +64,7 @@ def align(
     check_writable(out)
     check_kept(out, [photo], names := ("aligned.png", "alignment.png"))
     try:
-        found = align_face(photo, face=face, landmarks=_points(landmarks, photo), size=size)
+        found = align_face(photo, face=face, landmarks=typed_landmarks(landmarks, photo), size=size)
     except UnsureFaceError as error:
         _remove(out, names)
         figures.save_figure(figures.plot_alignment(error.guess), out / "alignment.png")
@@ -91,75 +82,18 @@ def align(
 
 
 @app.command()
-def invert(
-    photo: o.Photos,
-    recipe: o.RecipeName = "fast",
-    num_steps: o.NumSteps = None,
-    latent_weight: o.LatentWeight = None,
-    space: o.Space = None,
-    start: o.Start = None,
-    seed: o.Seed = 0,
-    device: o.Device = "auto",
-    generator: o.GeneratorName = "mobile-ffhq",
-    class_index: o.ClassIndex = None,
-    face: o.Face = None,
-    landmarks: o.Landmarks = None,
-    all_faces: o.AllFaces = False,
-    aligned: o.Aligned = False,
-    tune: o.Tune = 0,
-    answers: o.Answers = 1,
-    compile: o.Compile = False,
-    batch: o.Batch = 1,
-    shard: o.Shard = None,
-    video: o.Video = False,
-    out: o.Out = None,
-):
+@o.with_options
+def invert(options: o.SearchOptions) -> None:
     """Find the latent code whose image looks like the photo, or like each photo of a folder.
 
     Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
     """
-    _search(dict(locals()), "inversion", Identity(), already_degraded=False)
+    _run(Job(options, Identity()), "inversion")
 
 
 @app.command()
-def restore(
-    photo: o.Photos,
-    degradation: Annotated[str, typer.Option(help=f"{', '.join(DEGRADATIONS)}.", show_default=False)],
-    kernel_size: Annotated[
-        str | None,
-        typer.Option(help="Blur: taps at 256 px, 0 or odd; auto finds how blurred the photo is.", show_default="25"),
-    ] = None,
-    sigma: Annotated[float | None, typer.Option(help="Blur: px at 256 px.", show_default="0.15 k + 0.35")] = None,
-    top: Annotated[int | None, typer.Option(help="Inpainting: upper edge of the hole, px at 256 px.")] = None,
-    left: Annotated[int | None, typer.Option(help="Inpainting: left edge.")] = None,
-    height: Annotated[int | None, typer.Option(help="Inpainting: height.")] = None,
-    width: Annotated[int | None, typer.Option(help="Inpainting: width.")] = None,
-    mask: o.Mask = None,
-    mask_on: o.MaskOn = None,
-    already_degraded: Annotated[
-        bool, typer.Option("--already-degraded", help="The photo itself is blurred, grey or damaged.")
-    ] = False,
-    recipe: o.RecipeName = "fast",
-    num_steps: o.NumSteps = None,
-    latent_weight: o.LatentWeight = None,
-    space: o.Space = None,
-    start: o.Start = None,
-    seed: o.Seed = 0,
-    device: o.Device = "auto",
-    generator: o.GeneratorName = "mobile-ffhq",
-    class_index: o.ClassIndex = None,
-    face: o.Face = None,
-    landmarks: o.Landmarks = None,
-    all_faces: o.AllFaces = False,
-    aligned: o.Aligned = False,
-    tune: o.Tune = 0,
-    answers: o.Answers = 1,
-    compile: o.Compile = False,
-    batch: o.Batch = 1,
-    shard: o.Shard = None,
-    video: o.Video = False,
-    out: o.Out = None,
-):
+@o.with_options
+def restore(options: o.RestoreOptions) -> None:
     """Deblur, colourise or fill in a photo, or bring back faded or toned colours.
 
     The aligned photo is degraded first, and the result is compared with the original. With --already-degraded, the
@@ -167,68 +101,53 @@ def restore(
 
     Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
     """
-    if kernel_size is not None and degradation != "blur":
+    name = options.degradation
+    if options.kernel_size is not None and name != "blur":
         raise SettingError("--kernel-size only works with --degradation blur: leave it out.")
-    kernel_size = kernel_size or "25"
-    options = dict(locals())
-    hole = {"mask": mask, "mask-on": mask_on, "top": top, "left": left, "height": height, "width": width}
-    for name, value in hole.items():
-        if value is not None and degradation != "inpaint":
-            raise SettingError(f"--{name} says where a hole is: use it with --degradation inpaint.")
-    if sigma is not None and (degradation != "blur" or kernel_size == "auto"):
+    options.kernel_size = options.kernel_size or "25"
+    rectangle = {"top": options.top, "left": options.left, "height": options.height, "width": options.width}
+    for option, value in ({"mask": options.mask, "mask-on": options.mask_on} | rectangle).items():
+        if value is not None and name != "inpaint":
+            raise SettingError(f"--{option} says where a hole is: use it with --degradation inpaint.")
+    if options.sigma is not None and (name != "blur" or options.kernel_size == "auto"):
         raise SettingError("--sigma only works with --degradation blur and a known kernel size: leave it out.")
-    if mask_on and not mask:
+    if options.mask_on and not options.mask:
         raise SettingError("--mask-on says what a mask was painted on: add --mask.")
-    if mask and any(value is not None for value in (top, left, height, width)):
+    if options.mask and any(value is not None for value in rectangle.values()):
         raise SettingError("Specify the hole by a mask or by a rectangle, not by both.")
-    if mask_on not in (None, *PLACES):
-        raise SettingError(f'A mask is painted on the photo or on the crop, not on "{mask_on}".')
-    already_degraded = already_degraded or degradation == "auto"
+    if options.mask_on not in (None, *PLACES):
+        raise SettingError(f'A mask is painted on the photo or on the crop, not on "{options.mask_on}".')
+    already_degraded = options.already_degraded or name == "auto"
     D: nn.Module | None = None  # a mask or "auto": another one for each face
-    if degradation == "blur":
-        D = UnknownBlur() if kernel_size == "auto" else GaussianBlur(_taps(kernel_size), sigma)
-    elif degradation == "grayscale":
+    if name == "blur":
+        unknown = options.kernel_size == "auto"
+        D = UnknownBlur() if unknown else GaussianBlur(_taps(options.kernel_size), options.sigma)
+    elif name == "grayscale":
         D = Grayscale()
-    elif degradation == "colors":
+    elif name == "colors":
         D = UnknownColors()
-    elif degradation == "inpaint" and not mask:
-        D = Inpaint(top, left, height, width)
-    elif degradation not in DEGRADATIONS:
-        raise unknown_name("degradation", degradation, DEGRADATIONS)
-    unknown = D is not None and bool(unknown_parameters(D))
-    if unknown and not already_degraded:
+    elif name == "inpaint" and not options.mask:
+        D = Inpaint(options.top, options.left, options.height, options.width)
+    elif name not in o.DEGRADATIONS:
+        raise unknown_name("degradation", name, o.DEGRADATIONS)
+    has_unknowns = D is not None and bool(unknown_parameters(D))
+    if has_unknowns and not already_degraded:
         raise SettingError("Unknown damage must be in the photo itself: add --already-degraded.")
-    if batch > 1 and (unknown or D is None):
-        what = "A mask is fitted to each face" if mask else "Damage is examined face by face"
+    if options.batch > 1 and (has_unknowns or D is None):
+        what = "A mask is fitted to each face" if options.mask else "Damage is examined face by face"
         raise SettingError(f"{what}, so such photos are searched one by one: set --batch 1.")
-    _search(options, degradation, D, already_degraded)
+    job = Job(options, D, already_degraded=already_degraded, mask=options.mask, mask_on=options.mask_on)
+    _run(job, name)
 
 
-# The options that a Job takes as they are.
-_OF_JOBS = (
-    "generator", "device", "seed", "class_index", "face", "landmarks", "all_faces", "aligned", "tune", "answers",
-    "compile", "batch", "video",
-)  # fmt: skip
-
-
-def _search(options: dict[str, Any], task: str, degradation: nn.Module | None, already_degraded: bool) -> None:
-    """Search as the options of ``invert`` or ``restore`` say; ``degradation`` as in ``Job``."""
-    photo, mask, start = options["photo"], options.get("mask"), options["start"]
-    options["landmarks"] = _points(options["landmarks"], photo, options["aligned"] or options["all_faces"])
-    request = _request(options)  # before any file is read, in case it is replaced meanwhile
-    latent = load_latent(start) if start else None
-    asked = {name: options[name] for name in ("num_steps", "space", "latent_weight")}
-    job = Job(
-        **{name: options[name] for name in _OF_JOBS},
-        recipe=pick_recipe(options["recipe"], start=latent, **asked), start=latent, degradation=degradation,
-        already_degraded=already_degraded, mask=load_mask(mask) if mask else None, mask_on=options.get("mask_on"),
-        share=parse_share(options["shard"]) if options["shard"] else None, request=request,
-        inputs=_files(options["generator"], mask, start), say=o.say,
-    )  # fmt: skip
-    outcome = job.run(photo, options["out"] or _default_out(photo, task))
-    if outcome.stopped and (photo.is_dir() or job.all_faces):  # a single search keeps the best image so far
+def _run(job: Job, task: str) -> None:
+    """Run a job, by default to a folder named after the photo and the task."""
+    photo, out = job.options.photo, job.options.out
+    path = Path(os.path.abspath(photo))  # "." has no name of its own
+    total = job.run(out or Path("results", f"{path.name if photo.is_dir() else path.stem}-{task}"))
+    if total.stopped and (photo.is_dir() or job.options.all_faces):  # a single search keeps the best image so far
         raise typer.Exit(130)
-    if outcome.failed:
+    if total.messages:
         raise typer.Exit(1)
 
 
@@ -237,39 +156,10 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _points(given: str | None, photo: Path, otherwise: bool = False) -> np.ndarray | None:
-    """The landmarks given on the command line."""
-    if given is None:
-        return None
-    if photo.is_dir():
-        raise SettingError("Landmarks belong to one photo: name that photo instead of its folder.")
-    if otherwise:
-        raise SettingError("Landmarks say which face to crop, and how: leave out --aligned and --all-faces.")
-    return read_landmarks(given)
-
-
 def _taps(text: str) -> int:
     if not text.isdecimal():
         raise SettingError(f"A blur's kernel size must be 0, an odd number or auto, not {text}.")
     return int(text)
-
-
-def _default_out(photo: Path, task: str) -> Path:
-    path = Path(os.path.abspath(photo))  # "." has no name of its own
-    return Path("results", f"{path.name if photo.is_dir() else path.stem}-{task}")
-
-
-def _files(*paths: str | Path | None) -> list[Path]:
-    """Those of the paths that are files; a generator may be a name."""
-    return [Path(path) for path in paths if path and path not in GENERATORS and Path(path).is_file()]
-
-
-def _request(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that affect the result, JSON-ready; files are given by their content."""
-    asked = {name: value for name, value in options.items() if name not in ("photo", "out", "batch", "shard")}
-    if asked["landmarks"] is not None:
-        asked["landmarks"] = asked["landmarks"].tolist()
-    return asked | {name: content(asked[name]) for name in ("mask", "generator", "start") if _files(asked.get(name))}
 
 
 for command in (explore, sample, fetch, weights, convert, demo, report, submit):

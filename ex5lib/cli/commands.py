@@ -115,7 +115,7 @@ def _seeds(text: str) -> list[int]:
 
 def fetch(names: Annotated[list[str] | None, typer.Argument(help="Names, as the command weights lists them.")] = None):
     """Fetch pretrained weights before their first use."""
-    for name in names or pretrained.ESSENTIAL:
+    for name in names or [name for name, entry in pretrained.REGISTRY.items() if not entry.on_request]:
         typer.echo(f"{name}: {pretrained.fetch(name)}")
 
 
@@ -164,7 +164,7 @@ def demo(
     for name, degradation in TASKS.items():
         typer.echo(f"{name}:")
         (done,) = restore_faces([face], degradation, chosen, generator=G, distance=distance, device=device)
-        tell(done, out / name, done.save(out / name), o.say)
+        tell(done, out / name, done.save(out / name))
         if done.run.stopped:
             raise typer.Exit(130)
         given.append((name, done.images.get("degraded", face.image)))

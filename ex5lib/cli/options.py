@@ -1,17 +1,36 @@
 """What the commands share: printing, arguments and options, and how a typed path is read."""
 
+import inspect
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from ex5lib.errors import FileError
 
+Options = TypeVar("Options")
+DEGRADATIONS = ("blur", "grayscale", "inpaint", "colors", "auto")
+
 
 def say(line: str, error: bool = False) -> None:
     """Print a line of output, an error in red."""
     typer.secho(line, fg="red" if error else None, err=error)
+
+
+def with_options(command: Callable[[Options], None]) -> Callable[..., None]:
+    """Make a function of one dataclass a command with an option for each of its fields, as typer wants it."""
+    kind = get_type_hints(command)["options"]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        command(kind(**given))
+
+    run.__signature__ = inspect.signature(kind)  # type: ignore[attr-defined]
+    return run
 
 
 def user_path(text: str | Path) -> Path:
@@ -38,21 +57,10 @@ def generator_name(text: str) -> str:
 _PATH = {"parser": user_path, "metavar": "PATH"}
 
 Photo = Annotated[Path, typer.Argument(help="Image file.", show_default=False, **_PATH)]
-Photos = Annotated[Path, typer.Argument(help="Image file, or a folder of them.", show_default=False, **_PATH)]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="results/…", **_PATH)]
 OutFolder = Annotated[Path, typer.Option(help="Folder to write to.", **_PATH)]
 SamplePhoto = Annotated[Path, typer.Argument(help="Image file.", **_PATH)]
 ReportPhoto = Annotated[Path, typer.Option(help="Photo to report on.", **_PATH)]
-Mask = Annotated[
-    Path | None, typer.Option(help="Inpainting: mask image, white where to fill in.", show_default=False, **_PATH)
-]
-MaskOn = Annotated[
-    str | None,
-    typer.Option(
-        help="What the mask was painted on: photo or crop.",
-        show_default="the photo, if the proportions agree",
-    ),
-]
 Notebooks = Annotated[
     Path | None, typer.Option(help="Folder with the notebooks.", show_default="the repository's", **_PATH)
 ]
@@ -62,10 +70,6 @@ Executed = Annotated[
 ]
 Handed = Annotated[Path, typer.Argument(help="Folder to which the notebooks and the report wrote.", **_PATH)]
 Zip = Annotated[Path, typer.Option(help="The zip file.", **_PATH)]
-Start = Annotated[
-    Path | None,
-    typer.Option(help="An inverted_latent.npz to start at.", show_default="the recipe's", **_PATH),
-]
 Checkpoint = Annotated[
     Path, typer.Argument(help="NVIDIA's .pkl, or rosinality's .pt or .pth.", show_default=False, **_PATH)
 ]
@@ -79,40 +83,12 @@ Landmarks = Annotated[
         show_default=False,
     ),
 ]
-AllFaces = Annotated[
-    bool, typer.Option("--all-faces", help="Every face of a photo, each in its own folder: face0, face1, …")
-]
 Aligned = Annotated[bool, typer.Option("--aligned", help="The photo is an aligned crop: do not look for a face.")]
 RecipeName = Annotated[
     str,
     typer.Option("--recipe", help="fast; best, three times as long; karras2020, the published 1000 steps; course."),
 ]
 NumSteps = Annotated[int | None, typer.Option(help="Total optimisation steps.", show_default="the recipe's")]
-LatentWeight = Annotated[
-    float | None,
-    typer.Option(
-        help="λ_w, the weight of the distance from the mean latent.",
-        show_default="the recipe's",
-    ),
-]
-Space = Annotated[str | None, typer.Option(help="Latent space: z, w or w+.", show_default="the recipe's")]
-Tune = Annotated[
-    int,
-    typer.Option(help="Steps of pivotal tuning after the search, e.g. 50: reproduces the photo almost exactly."),
-]
-Answers = Annotated[
-    int, typer.Option(help="How many answers to find: faces that fit the photo and differ in what it does not show.")
-]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the networks: pays off in long searches.")]
-Video = Annotated[bool, typer.Option("--video", help="Also write the search as an animation, search.webp.")]
-Batch = Annotated[
-    int, typer.Option(help="Photos of a folder, or faces with --all-faces, to search together; meant for a GPU.")
-]
-Shard = Annotated[
-    str | None,
-    typer.Option(help="Only this share of a folder: 3/8 is the third of eight.", metavar="I/N", show_default=False),
-]
-Seed = Annotated[int, typer.Option(help="Random seed.")]
 Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
 GeneratorName = Annotated[
     str,
@@ -124,3 +100,81 @@ GeneratorName = Annotated[
     ),
 ]
 ClassIndex = Annotated[int | None, typer.Option("--class", help="Class of a class-conditional generator.")]
+
+
+@dataclass(kw_only=True)
+class SearchOptions:
+    """The options of every search."""
+
+    photo: Annotated[Path, typer.Argument(help="Image file, or a folder of them.", show_default=False, **_PATH)]
+    recipe: RecipeName = "fast"
+    num_steps: NumSteps = None
+    latent_weight: Annotated[
+        float | None,
+        typer.Option(help="λ_w, the weight of the distance from the mean latent.", show_default="the recipe's"),
+    ] = None
+    space: Annotated[str | None, typer.Option(help="Latent space: z, w or w+.", show_default="the recipe's")] = None
+    start: Annotated[
+        Path | None, typer.Option(help="An inverted_latent.npz to start at.", show_default="the recipe's", **_PATH)
+    ] = None
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0
+    device: Device = "auto"
+    generator: GeneratorName = "mobile-ffhq"
+    class_index: ClassIndex = None
+    face: Face = None
+    landmarks: Landmarks = None
+    all_faces: Annotated[
+        bool, typer.Option("--all-faces", help="Every face of a photo, each in its own folder: face0, face1, …")
+    ] = False
+    aligned: Aligned = False
+    tune: Annotated[
+        int,
+        typer.Option(help="Steps of pivotal tuning after the search, e.g. 50: reproduces the photo almost exactly."),
+    ] = 0
+    answers: Annotated[
+        int,
+        typer.Option(help="How many answers to find: faces that fit the photo and differ in what it does not show."),
+    ] = 1
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the networks: pays off in long searches.")] = False
+    batch: Annotated[
+        int, typer.Option(help="Photos of a folder, or faces with --all-faces, to search together; meant for a GPU.")
+    ] = 1
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Only this share of a folder: 3/8 is the third of eight.", metavar="I/N", show_default=False),
+    ] = None
+    video: Annotated[bool, typer.Option("--video", help="Also write the search as an animation, search.webp.")] = False
+    out: Out = None
+
+
+@dataclass(kw_only=True)
+class DamageOptions:
+    """What is wrong with a photo, or will be done to it."""
+
+    degradation: Annotated[str, typer.Option(help=f"{', '.join(DEGRADATIONS)}.", show_default=False)]
+    kernel_size: Annotated[
+        str | None,
+        typer.Option(help="Blur: taps at 256 px, 0 or odd; auto finds how blurred the photo is.", show_default="25"),
+    ] = None
+    sigma: Annotated[float | None, typer.Option(help="Blur: px at 256 px.", show_default="0.15 k + 0.35")] = None
+    top: Annotated[int | None, typer.Option(help="Inpainting: upper edge of the hole, px at 256 px.")] = None
+    left: Annotated[int | None, typer.Option(help="Inpainting: left edge.")] = None
+    height: Annotated[int | None, typer.Option(help="Inpainting: height.")] = None
+    width: Annotated[int | None, typer.Option(help="Inpainting: width.")] = None
+    mask: Annotated[
+        Path | None, typer.Option(help="Inpainting: mask image, white where to fill in.", show_default=False, **_PATH)
+    ] = None
+    mask_on: Annotated[
+        str | None,
+        typer.Option(
+            help="What the mask was painted on: photo or crop.", show_default="the photo, if the proportions agree"
+        ),
+    ] = None
+    already_degraded: Annotated[
+        bool, typer.Option("--already-degraded", help="The photo itself is blurred, grey or damaged.")
+    ] = False
+
+
+@dataclass(kw_only=True)
+class RestoreOptions(SearchOptions, DamageOptions):
+    """The options of ``restore``; fields of the last base come first."""

@@ -20,12 +20,7 @@ _CYCLES = 6, 110  # per side of the face: coarser, there are few; finer, scaling
 
 @dataclass(frozen=True, eq=False)
 class Damage:
-    """Something that is wrong with a photo.
-
-    Attributes:
-        degradation: what would have done it to an intact photo.
-        reason: the evidence, with its number.
-    """
+    """Something that is wrong with a photo: what would have done it to an intact one, and the evidence for it."""
 
     degradation: nn.Module
     reason: str
@@ -69,14 +64,11 @@ def diagnosed(face: AlignedFace) -> tuple[nn.Module | None, list[Damage]]:
 
 
 def blur_sigma(face: Tensor) -> float:
-    """The σ of a Gaussian blur, in px at 256 px, that explains a face's power spectrum; less than 1 if it is sharp.
+    """The σ, in px, of a Gaussian blur that explains the spectrum of a face [1, 3, 256, 256]; below 1 if it is sharp.
 
     Spectra of sharp faces fall as f^−3.2; a blur multiplies them by exp(−(2πσf)²). Whatever was added later (grain,
     errors of JPEG or rounding) falls at most as 1 / f, more slowly than any face, even one sharpened by a camera. The
     logarithm of the sum is fitted.
-
-    Args:
-        face: [1, 3, 256, 256].
     """
     from scipy.optimize import least_squares  # imported here: it takes a quarter of a second
 
@@ -106,14 +98,11 @@ def blur_sigma(face: Tensor) -> float:
 
 
 def painted_region(face: Tensor) -> Tensor | None:
-    """The part of a face that is painted in one colour, as a mask [1, 1, S, S]; None if nothing is.
+    """The part of a face [1, 3, S, S] that is painted in one colour, as a mask [1, 1, S, S]; None if nothing is.
 
     In a photo of a face, an area of a few hundred pixels that is constant to within a level and ends abruptly is a
     white or black background, clipped light or shadow (``_is_clipped``), or paint. Only areas that reach into the face
     count.
-
-    Args:
-        face: [1, 3, S, S].
     """
     from scipy.ndimage import binary_dilation, binary_fill_holes, label, maximum_filter, minimum_filter
 
@@ -142,10 +131,8 @@ def _is_clipped(pixels: np.ndarray, colour: np.ndarray, region: np.ndarray, spec
 
     In a hard or overexposed photo, many small spots of the face are as black or white, and the region's edge is shaded:
     just outside, the difference from its colour is less than 0.8 of the difference a few pixels farther out. If such
-    spots cover a hundredth of the face, paint of that colour cannot be recognised.
-
-    Args:
-        speckles: booleans [S, S]: the pixels of the face that are not in or near a large region of one colour.
+    spots cover a hundredth of the face, paint of that colour cannot be recognised. ``speckles`` [S, S] are the pixels
+    of the face that are not in or near a large region of one colour.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -158,13 +145,11 @@ def _is_clipped(pixels: np.ndarray, colour: np.ndarray, region: np.ndarray, spec
 
 
 def jpeg_quality(photo: Tensor) -> int | None:
-    """The quality, from 1 to 40, at which a photo was saved as JPEG; None if it was higher or cannot be found.
+    """The quality, 1 to 40, at which a photo [1, 3, H, W] was saved as JPEG; None if it was higher or cannot be found.
 
     The coefficients of its 8 × 8 blocks are then multiples of that quality's steps. Those of an intact photo are like
-    random numbers: their mean squared distance from a multiple is 1/12, in steps.
-
-    Args:
-        photo: [1, 3, H, W], not scaled or turned since.
+    random numbers: their mean squared distance from a multiple is 1/12, in steps. So are those of a photo that was
+    scaled or turned later.
     """
     luma = Grayscale()(photo)[0, 0] * 127.5 - 0.5
     height, width = (side // 8 * 8 for side in luma.shape)

@@ -1,4 +1,7 @@
-"""How close a result is to the original photo."""
+"""How close a result is to the original photo.
+
+Images of different sizes, and masks of another size or that select no pixel, raise a ``SettingError``.
+"""
 
 import numpy as np
 import torch
@@ -11,8 +14,6 @@ from ex5lib.faces.landmarks import aligned_box, aligned_landmarks
 from ex5lib.images.tensors import check_image, resize_area, to_uint8
 from ex5lib.inversion.losses import PerceptualDistance
 
-_DESCRIPTOR_SIZE = 512
-
 
 def _as_arrays(a: Tensor, b: Tensor) -> tuple[np.ndarray, np.ndarray]:
     for image in (a, b):
@@ -24,14 +25,7 @@ def _as_arrays(a: Tensor, b: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def psnr(image: Tensor, original: Tensor, mask: Tensor | None = None) -> float:
-    """Peak signal-to-noise ratio in dB of two images [1, 3, H, W] in [−1, 1], that is, for a range of 2.
-
-    Args:
-        mask: [1, 1, H, W]; only pixels where it is above one half are compared.
-
-    Raises:
-        SettingError: if the sizes differ, or the mask selects no pixel.
-    """
+    """Peak signal-to-noise ratio in dB of two images [1, 3, H, W] in [−1, 1]; arguments as in ``color_difference``."""
     from skimage.metrics import peak_signal_noise_ratio  # imported here: it loads half of SciPy in half a second
 
     a, b = _as_arrays(image, original)
@@ -43,11 +37,7 @@ def psnr(image: Tensor, original: Tensor, mask: Tensor | None = None) -> float:
 
 
 def ssim(image: Tensor, original: Tensor) -> float:
-    """Structural similarity (Wang et al. 2004, with its Gaussian window) of two images [1, 3, H, W] in [−1, 1].
-
-    Raises:
-        SettingError: if the sizes differ.
-    """
+    """Structural similarity (Wang et al. 2004, with its Gaussian window) of two images [1, 3, H, W] in [−1, 1]."""
     from skimage.metrics import structural_similarity
 
     a, b = _as_arrays(image, original)
@@ -68,11 +58,7 @@ def _chosen(mask: Tensor, pixels: np.ndarray) -> np.ndarray:
 
 
 def gradient_energy(image: Tensor) -> float:
-    """Sharpness: the mean squared difference between neighbouring pixels of the luma at 256 px.
-
-    Args:
-        image: [1, 3, S, S] in [−1, 1].
-    """
+    """Sharpness of an image [1, 3, S, S]: the mean squared difference of neighbouring pixels of the luma at 256 px."""
     luma = Grayscale()(resize_area(image, REFERENCE_SIZE).clamp(-1, 1))[:, :1]
     return sum(luma.diff(dim=axis).square().mean().item() for axis in (2, 3))
 
@@ -84,9 +70,6 @@ def color_difference(image: Tensor, original: Tensor, mask: Tensor | None = None
 
     Args:
         mask: [1, 1, H, W]; only pixels where it is above one half are compared.
-
-    Raises:
-        SettingError: if the sizes differ, or the mask selects no pixel.
     """
     from skimage.color import deltaE_ciede2000, rgb2lab
 
@@ -131,11 +114,8 @@ def iris_colors(face: Tensor) -> np.ndarray:
 
 
 def face_descriptor(face: Tensor) -> np.ndarray:
-    """dlib's descriptor [128] of an aligned face [1, 3, S, S].
-
-    No detector runs: alignment fixes where the face lies in the crop.
-    """
-    pixels = np.ascontiguousarray(to_uint8(resize_area(face, _DESCRIPTOR_SIZE)))
+    """dlib's descriptor [128] of an aligned face [1, 3, S, S]; alignment fixes where the face lies in the crop."""
+    pixels = np.ascontiguousarray(to_uint8(resize_area(face, 512)))
     shape = weights.landmark_model()(pixels, aligned_box(pixels.shape[0]))
     return np.array(weights.descriptor_model().compute_face_descriptor(pixels, shape))
 

@@ -1,17 +1,9 @@
 """Putting restored faces back into the photo that they were cropped from.
 
-What is replaced depends on what the degradation hides, which test images show (``probe``):
-
-- Colours: the head, with a soft edge, gets the result's chroma and keeps the photo's luma. If the degradation has a
-  ``composite``, that decides what is kept: a faded photo (``UnknownColors``) keeps its detail, and gets the restored
-  colours and contrast.
-- A hole: the hole and a narrow band around it are replaced.
-- Anything else, such as a blur, or nothing: the face is replaced, from the chin to the hairline. This also happens with
-  a hole or colours unless the degradation has a ``composite``, that is, leaves the rest known exactly; a photo that is
-  both grey and blurred does not.
-
-Hair and background stay the photo's. Everything is replaced at the photo's own resolution, after the result's colours
-were matched to the photo's at the seam.
+What is replaced depends on what the degradation hides, which test images show (``probe``): the colours of the head, the
+hole, or the face from the chin to the hairline (the table in docs/faces.md). If the degradation has a ``composite``,
+that decides what is kept. Hair and background stay the photo's. Everything is replaced at the photo's own resolution,
+after the result's colours were matched to the photo's at the seam.
 """
 
 from collections.abc import Sequence
@@ -87,15 +79,9 @@ def paste(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, nn.Module]])
 
 @torch.no_grad()
 def replaced_share(face: AlignedFace, result: Tensor, degradation: nn.Module) -> Tensor:
-    """How much of each pixel of the crop a paste takes from the result: 1 inside, 0 outside, smooth in between.
+    """How much of each pixel of the crop a paste takes from the result, [1, 1, S, S]: 1 inside, 0 outside.
 
-    Args:
-        face: the aligned face.
-        result: [1, 3, S, S].
-        degradation: D.
-
-    Returns:
-        [1, 1, S, S]; 0 everywhere if only colours are replaced.
+    It is 0 everywhere if only colours are replaced. Arguments as in ``paste``.
     """
     from scipy.ndimage import distance_transform_edt  # imported here: it takes a quarter of a second
 

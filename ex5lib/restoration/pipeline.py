@@ -48,11 +48,7 @@ ANSWERS_PSI = 0.7  # truncation ψ of the faces that answers are pulled towards
 
 
 def pick_task(name: str) -> nn.Module:
-    """The degradation of a task, by its name.
-
-    Raises:
-        SettingError: if there is no such task.
-    """
+    """The degradation of a task; a ``SettingError`` if there is none of that name."""
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
     return TASKS[name]
@@ -112,8 +108,7 @@ class Restoration:
 
     @cached_property
     def images(self) -> dict[str, Tensor]:
-        """The images of the crop by name: original (aligned, if the photo itself was degraded), degraded if it is
-        another image, result, and composite if there is one."""
+        """The images of the crop: original, or aligned if that was degraded already; degraded; result; composite."""
         images = {"aligned" if self.original is None else "original": self.face.image}
         if self.target is not self.face.image:
             images["degraded"] = self.target
@@ -155,8 +150,7 @@ class Restoration:
     ) -> list[Path]:
         """Write everything into a folder: projection, images, figures, tuned generator and ``metrics.json``.
 
-        The images are those of the crop, and ``photo.png``, the whole photo with the result put back. Files of an
-        earlier result are removed, no others (``results.begin``).
+        Files of an earlier result are removed, no others (``results.begin``).
 
         Args:
             folder: created if it is missing.
@@ -260,11 +254,7 @@ def restore(
 
 
 def check_counts(tune: int, answers: int) -> None:
-    """Check the numbers of tuning steps and answers.
-
-    Raises:
-        SettingError: if one is out of range.
-    """
+    """Raise a ``SettingError`` if the number of tuning steps or answers is out of range."""
     if not isinstance(tune, int) or tune < 0:
         raise SettingError(f"The steps of a tuning must be 0, for none, or a positive whole number, not {tune}.")
     if not isinstance(answers, int) or not 1 <= answers <= MAX_ANSWERS:

@@ -16,13 +16,11 @@ from ex5lib.weights.loading import (
     load_warm_start_tensors,
     mapping_digest,
 )
-from ex5lib.weights.registry import ESSENTIAL, GENERATORS, REGISTRY, Weights, lookup
+from ex5lib.weights.registry import GENERATORS, REGISTRY
 
 __all__ = [
-    "ESSENTIAL",
     "GENERATORS",
     "REGISTRY",
-    "Weights",
     "cache_folder",
     "cnn_detector",
     "descriptor_model",
@@ -32,7 +30,6 @@ __all__ = [
     "load_lpips_heads",
     "load_vgg16",
     "load_warm_start_tensors",
-    "lookup",
     "mapping_digest",
     "status",
     "tensor_digest",

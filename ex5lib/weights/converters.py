@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stylegan2_ada.readers import read_mobilestylegan, read_openvino_ir
+from stylegan2_ada.readers import IRGraph, read_mobilestylegan
 
 
 def _convert_mobile(wheel: Path) -> dict[str, Tensor]:
     with zipfile.ZipFile(wheel) as archive:
         mapping, synthesis = (
-            read_openvino_ir(archive.read(f"random_face/data/{n}.xml"), archive.read(f"random_face/data/{n}.bin"))
+            IRGraph(archive.read(f"random_face/data/{n}.xml"), archive.read(f"random_face/data/{n}.bin"))
             for n in ("MappingNetwork", "SynthesisNetwork")
         )
     return read_mobilestylegan(mapping, synthesis)

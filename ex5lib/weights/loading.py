@@ -83,12 +83,7 @@ def load_vgg16(name: str = "vgg16", device: str | torch.device = "auto") -> nn.S
     Args:
         name: "vgg16" takes RGB images in 0 … 255 minus the training set's mean; "vgg16-imagenet" is torchvision's
             IMAGENET1K_V1, with the usual ImageNet normalisation.
-        device: as in ``load_generator``.
-
-    Raises:
-        SettingError: if there is no VGG16 of that name.
-        DeviceError: if the machine lacks the device.
-        WeightsError: as ``fetch``.
+        device: as in ``load_generator``, like the errors.
     """
     if name not in ("vgg16", "vgg16-imagenet"):
         raise unknown_name("VGG16", name, ["vgg16", "vgg16-imagenet"])
@@ -106,11 +101,7 @@ def load_vgg16(name: str = "vgg16", device: str | torch.device = "auto") -> nn.S
 
 
 def load_lpips_heads() -> list[Tensor]:
-    """The channel weights of LPIPS for VGG16's five blocks, each [C] (Zhang et al. 2018, arXiv 1801.03924).
-
-    Raises:
-        WeightsError: as ``fetch``.
-    """
+    """The channel weights of LPIPS for VGG16's five blocks, each [C] (Zhang et al. 2018, arXiv 1801.03924)."""
     with zipfile.ZipFile(fetch("lpips-heads")) as archive, archive.open("lpips/weights/v0.1/vgg.pth") as file:
         state = torch.load(io.BytesIO(file.read()), map_location="cpu", weights_only=True)
     return [state[f"lin{i}.model.1.weight"].flatten() for i in range(5)]

@@ -15,22 +15,21 @@ from stylegan2_ada.generator import Generator
 from stylegan2_ada.readers.contents import OLD_TORCH_FILE, PICKLE, SAFETENSORS, TORCH_ARCHIVE, content_of
 from stylegan2_ada.readers.errors import SUPPORTED, CheckpointError
 from stylegan2_ada.readers.native import load_safetensors, save_generator
-from stylegan2_ada.readers.nvidia import load_nvidia_pickle
-from stylegan2_ada.readers.openvino import read_mobilestylegan, read_openvino_ir
+from stylegan2_ada.readers.nvidia import load_nvidia
+from stylegan2_ada.readers.openvino import IRGraph, read_mobilestylegan
 from stylegan2_ada.readers.rosinality import load_rosinality
 
 __all__ = [
     "CheckpointError",
+    "IRGraph",
     "load_generator_file",
-    "load_nvidia_pickle",
     "read_mobilestylegan",
-    "read_openvino_ir",
     "save_generator",
 ]
 
 # Suffix → what such a file may hold, and its reader.
 _FORMATS = {
-    ".pkl": ((PICKLE,), lambda path: load_nvidia_pickle(path)["G_ema"]),
+    ".pkl": ((PICKLE,), load_nvidia),
     ".pt": ((TORCH_ARCHIVE, OLD_TORCH_FILE), load_rosinality),
     ".pth": ((TORCH_ARCHIVE, OLD_TORCH_FILE), load_rosinality),
     ".safetensors": ((SAFETENSORS,), load_safetensors),

@@ -16,16 +16,13 @@ from stylegan2_ada.readers.errors import CheckpointError
 RESOLUTIONS = "4|8|16|32|64|128|256|512|1024"  # a regular expression: those of blocks, in px
 
 
-def build_generator(
-    state: dict[str, Tensor], taps: Tensor | None, conv_clamp: float | None, architecture: str | None = None
-) -> Generator:
+def build_generator(state: dict[str, Tensor], taps: Tensor | None, conv_clamp: float | None) -> Generator:
     """The generator with this state dict, frozen, in evaluation mode; its sizes are read off the tensors' shapes.
 
     Args:
         state: tensors by name, without ``synthesis.resample_filter``.
         taps: the taps of the resample filter, [k] or [k, k].
         conv_clamp: the ``conv_clamp`` of ``SynthesisNetwork``.
-        architecture: that of ``SynthesisNetwork``, if the file names it; None infers it from the tensors.
 
     Raises:
         CheckpointError: if a tensor is missing, unknown or of the wrong shape, or the images are not RGB.
@@ -48,7 +45,7 @@ def build_generator(
             w_dim,
             [_shape(state, f"synthesis.blocks.{i}.conv1.weight", 4)[0] for i in range(num_blocks)],
             img_channels,
-            architecture=architecture or ("resnet" if has_skips else "skip" if has_first_colours else "orig"),
+            architecture="resnet" if has_skips else "skip" if has_first_colours else "orig",
             resample_filter=[1.0] * len(state["synthesis.resample_filter"]),
             use_noise=any(name.endswith(".noise_strength") for name in state),
             conv_clamp=conv_clamp,
@@ -58,15 +55,7 @@ def build_generator(
 
 
 def build_mobile_generator(state: dict[str, Tensor], preview_sizes: tuple[int, ...]) -> Generator:
-    """The MobileStyleGAN with this state dict, frozen, in evaluation mode; its sizes are read off the tensors' shapes.
-
-    Args:
-        state: tensors by name.
-        preview_sizes: as in ``MobileSynthesis``.
-
-    Raises:
-        CheckpointError: as ``build_generator``.
-    """
+    """Like ``build_generator``, for a MobileStyleGAN; ``preview_sizes`` as in ``MobileSynthesis``."""
     num_blocks = _count(state, r"synthesis\.blocks\.(\d+)\.")
     sizes = {2 ** (i + 4) for i in range(num_blocks - 1)}
     if not 1 <= num_blocks <= 8 or not sizes.issuperset(preview_sizes):

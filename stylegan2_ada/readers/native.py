@@ -1,8 +1,6 @@
 """This project's own format: a generator's state dict as safetensors, with what its shapes do not say as metadata."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import safetensors
@@ -18,11 +16,7 @@ _FORMAT = "stylegan2_ada"
 
 
 def save_generator(generator: Generator, path: str | Path):
-    """Write a StyleGAN2 or a MobileStyleGAN as safetensors; the file appears whole or not at all.
-
-    Raises:
-        ValueError: if the generator is neither.
-    """
+    """Write a StyleGAN2 or a MobileStyleGAN as safetensors; a ``ValueError`` if the generator is neither."""
     synthesis = generator.synthesis
     if isinstance(synthesis, SynthesisNetwork):
         config: dict[str, object] = {"conv_clamp": synthesis.conv_clamp}
@@ -30,16 +24,9 @@ def save_generator(generator: Generator, path: str | Path):
         config = {"preview_sizes": list(synthesis.preview_sizes)}
     else:
         raise ValueError(f"Only StyleGAN2 and MobileStyleGAN can be saved, not {type(synthesis).__name__}.")
-    path = Path(path)
     metadata = {"format": _FORMAT, "config": json.dumps(config)}
     tensors = {name: tensor.contiguous().cpu() for name, tensor in generator.state_dict().items()}
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        safetensors.torch.save_file(tensors, partial, metadata)
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    safetensors.torch.save_file(tensors, path, metadata)
 
 
 def load_safetensors(path: Path) -> Generator:

@@ -8,32 +8,22 @@ from torch import Tensor
 
 from stylegan2_ada.generator import Generator
 from stylegan2_ada.readers.build import RESOLUTIONS, block_name, build_generator, check_tensors, finite_number
-from stylegan2_ada.readers.contents import PICKLE, content_of
 from stylegan2_ada.readers.errors import SUPPORTED, CheckpointError, naming
 from stylegan2_ada.readers.pickles import ForbiddenNameError, PersistentObject, TensorFlowNetwork, read_snapshot
-from stylegan2_ada.readers.tensorflow import tensorflow_generators
+from stylegan2_ada.readers.tensorflow import tensorflow_generator
 
 
-def load_nvidia_pickle(path: str | Path) -> dict:
-    """The generators in a snapshot of NVIDIA's, without running any of it.
+def load_nvidia(path: Path) -> Generator:
+    """The generator in a snapshot of NVIDIA's, without running any of it: in float32, frozen, in evaluation mode.
 
     Args:
-        path: a pickle of StyleGAN2-ADA in PyTorch: a dict with G_ema and, as NVIDIA's training writes them, G, D,
-            augment_pipe and training_set_kwargs. Or one of StyleGAN2 or StyleGAN2-ADA in TensorFlow: a tuple
-            (G, D, Gs), whose Gs becomes G_ema.
-
-    Returns:
-        {"G_ema", "G", "metadata"}: generators in float32, frozen, in evaluation mode (G only if the file has one),
-        and the snapshot's entries that are plain data. ``metadata["num_fp16_res"]`` is the number of resolutions that
-        were trained in half precision. ``G_ema.synthesis.num_fp16_res`` is 0 even so, and may be set to it.
+        path: a pickle of StyleGAN2-ADA in PyTorch, a dict with G_ema; or one of StyleGAN2 or StyleGAN2-ADA in
+            TensorFlow, a tuple (G, D, Gs), of which Gs is read.
 
     Raises:
         CheckpointError: if the file is damaged, names anything that such a snapshot does not need, or holds a
             network of another kind.
     """
-    path = Path(path)
-    if (content := content_of(path)) != PICKLE:
-        raise CheckpointError(f"{path} holds {content}, not a pickle; supported are {SUPPORTED}.")
     data = path.read_bytes()
     with naming(path):
         try:
@@ -43,18 +33,14 @@ def load_nvidia_pickle(path: str | Path) -> dict:
                 raise CheckpointError(f"it is a StyleGAN3 network ({error.name}); supported are {SUPPORTED}.") from None
             raise
         if isinstance(snapshot, tuple | TensorFlowNetwork):
-            return tensorflow_generators(snapshot, len(data))
+            return tensorflow_generator(snapshot, len(data))
         if not isinstance(snapshot, dict):
             found = type(snapshot).__name__
             raise CheckpointError(f"it holds data of type {found}, not a snapshot; supported are {SUPPORTED}.")
         if snapshot.get("G_ema") is None:
             found = ", ".join(snapshot) or "nothing"
             raise CheckpointError(f"it holds {found[:100]}, but no generator G_ema; supported are {SUPPORTED}.")
-        modules = {name: _modules_by_name(snapshot[name]) for name in ("G", "G_ema") if snapshot.get(name) is not None}
-        networks = {name: _generator(states, len(data)) for name, states in modules.items()}
-        metadata = {name: value for name, value in snapshot.items() if not isinstance(value, PersistentObject)}
-        metadata["num_fp16_res"] = sum(state.get("use_fp16") is True for state in modules["G_ema"].values())
-    return {**networks, "metadata": metadata}
+        return _generator(_modules_by_name(snapshot["G_ema"]), len(data))
 
 
 def _modules_by_name(network: object) -> dict[str, dict]:

@@ -123,22 +123,21 @@ class _StorageKey:
 
 
 def read_snapshot(data: bytes) -> object:
-    """The object in a pickle of NVIDIA's training loops, of PyTorch or TensorFlow.
-
-    It consists of dicts, lists, tuples, numbers, strings, tensors and the three classes above.
+    """The object in a pickle of NVIDIA's: dicts, lists, tuples, numbers, strings, tensors and the three classes above.
 
     Raises:
         CheckpointError: if it is damaged, or describes more data than it holds.
         ForbiddenNameError: if it names anything that such a snapshot does not need.
     """
-    return _SnapshotReader(data).read()
+    return _run(io.BytesIO(data), _SnapshotNames(data).known)
 
 
-class _SnapshotReader:
+class _SnapshotNames:
+    """The names that a snapshot may use; their functions share a count of the bytes that it takes."""
+
     def __init__(self, data: bytes):
-        self._data = data
         self._bytes_left = len(data)
-        self._names: dict[str, Callable | None] = {  # None: a name that is never called
+        self.known: dict[str, Callable | None] = {  # None: a name that is never called
             "collections.OrderedDict": _empty_dict,
             "dnnlib.util.EasyDict": _empty_dict,
             "builtins.set": _ignored_set,
@@ -154,9 +153,6 @@ class _SnapshotReader:
             "torch.storage._load_from_bytes": self._storage,
             "torch_utils.persistence._reconstruct_persistent_obj": _persistent_object,
         }
-
-    def read(self) -> object:
-        return _run(io.BytesIO(self._data), self._names)
 
     def _take(self, data: bytes):
         # A stream may ask for the same bytes again and again.

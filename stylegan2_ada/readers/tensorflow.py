@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from stylegan2_ada.generator import Generator
-from stylegan2_ada.networks import ARCHITECTURES
 from stylegan2_ada.readers.build import (
     RESOLUTIONS,
     block_name,
@@ -24,64 +23,34 @@ _LAYERS = {"Conv": "conv1", "Conv0_up": "conv0", "Conv1": "conv1", "ToRGB": "to_
 _ASSUMED = {"nonlinearity": "lrelu", "mapping_nonlinearity": "lrelu", "normalize_latents": True}
 
 
-def tensorflow_generators(networks: object, max_bytes: int) -> dict:
-    """The generators in a snapshot of NVIDIA's TensorFlow code.
+def tensorflow_generator(networks: object, max_bytes: int) -> Generator:
+    """The generator in what ``read_snapshot`` made of a file of NVIDIA's TensorFlow code, of at most ``max_bytes``.
 
-    Args:
-        networks: what ``read_snapshot`` made of it: a tuple (G, D, Gs), where Gs is the moving average of G; G and D
-            may be None.
-        max_bytes: the size of the file.
-
-    Returns:
-        {"G_ema", "G", "metadata"}, as ``load_nvidia_pickle``.
+    It is a tuple (G, D, Gs). Gs, the moving average of G, is the generator; G and D may be None.
 
     Raises:
         CheckpointError: if it holds other networks, or a generator whose variables do not fit together.
     """
     match networks:
-        case (None | TensorFlowNetwork() as G, None | TensorFlowNetwork(), TensorFlowNetwork() as G_ema):
-            named = {"G": G, "G_ema": G_ema}
+        case (None | TensorFlowNetwork(), None | TensorFlowNetwork(), TensorFlowNetwork() as network):
+            pass
         case _:
             raise CheckpointError(f"it does not hold a StyleGAN2's G, D and Gs; supported are {SUPPORTED}.")
-    generators = {name: _generator(network, max_bytes) for name, network in named.items() if network is not None}
-    num_fp16_res = finite_number(_settings(G_ema).get("num_fp16_res") or 0)
-    return {**generators, "metadata": {"num_fp16_res": int(num_fp16_res)}}
-
-
-def _generator(network: TensorFlowNetwork, max_bytes: int) -> Generator:
     variables, settings = _variables(network), _settings(network)
     check_tensors(variables, max_bytes)
     for name, value in _ASSUMED.items():
         if settings.get(name, value) != value:
             raise CheckpointError(f"its {name} is not {value}, as it is in all published networks.")
-    architecture, taps = settings.get("architecture", "skip"), settings.get("resample_kernel", [1, 3, 3, 1])
-    if "synthesis/lod" in variables:
-        # It was grown in training, like StyleGAN2's configurations B to D: it has colours for every resolution, and
-        # uses only the last.
-        architecture = "orig"
-    if architecture not in ARCHITECTURES:
-        raise CheckpointError(f"its architecture is none of {', '.join(ARCHITECTURES)}.")
+    taps = settings.get("resample_kernel", [1, 3, 3, 1])
     taps = [1, 1] if taps is None else taps
     if not isinstance(taps, list | tuple):
         raise CheckpointError("its resample_kernel is not a list of numbers.")
     clamp = settings.get("conv_clamp")
-    generator = build_generator(
-        _state(variables, architecture, settings),
+    return build_generator(
+        _state(variables, settings),
         torch.tensor([finite_number(tap) for tap in taps]),
         None if clamp is None else finite_number(clamp),
-        architecture,
     )
-    found = {
-        "resolution": generator.img_resolution,
-        "num_channels": generator.img_channels,
-        "latent_size": generator.z_dim,
-        "dlatent_size": generator.w_dim,
-        "label_size": generator.c_dim,
-    }
-    for name, value in found.items():
-        if settings.get(name) not in (None, value):
-            raise CheckpointError(f"its {name} is {value} by its variables, but not by its static_kwargs.")
-    return generator
 
 
 def _settings(network: TensorFlowNetwork) -> dict:
@@ -116,8 +85,6 @@ def _variables(network: TensorFlowNetwork) -> dict[str, Tensor]:
                     tensor = torch.tensor(value)
                 case _:
                     raise CheckpointError("it is damaged: a variable in it is malformed.")
-            if prefix + name in variables:
-                raise CheckpointError(f"it holds the variable {prefix + name} twice.")
             variables[prefix + name] = tensor
     if any("/StyleMod/" in name or "/Noise/" in name for name in variables):
         raise CheckpointError(stylegan1)
@@ -128,11 +95,13 @@ def _variables(network: TensorFlowNetwork) -> dict[str, Tensor]:
     return variables
 
 
-def _state(variables: dict[str, Tensor], architecture: str, settings: dict) -> dict[str, Tensor]:
+def _state(variables: dict[str, Tensor], settings: dict) -> dict[str, Tensor]:
     """Our state dict of these variables, with each one's run-time gain folded in."""
     sizes = [int(m[1]) for m in map(re.compile(rf"synthesis/({RESOLUTIONS})x\1/").match, variables) if m]
     resolution = max(sizes, default=4)
     rate = finite_number(settings.get("mapping_lrmul", 0.01))
+    # StyleGAN2's configurations B to D grew in training: they have colours for every resolution, and use the last.
+    was_grown = "synthesis/lod" in variables
     state: dict[str, Tensor] = {}
     for name, tensor in variables.items():
         if m := re.fullmatch(r"(?:synthesis/)?ToRGB_lod(\d)/(\w+)", name):
@@ -140,12 +109,10 @@ def _state(variables: dict[str, Tensor], architecture: str, settings: dict) -> d
             name = f"synthesis/{size}x{size}/ToRGB/{m[2]}"
         is_early_head = "/ToRGB/" in name and not name.startswith(f"synthesis/{resolution}x")
         is_noise = re.fullmatch(r"synthesis/(noise\d+|.*/noise_strength)", name)
-        if (architecture == "orig" and is_early_head) or (is_noise and not settings.get("use_noise", True)):
+        if (was_grown and is_early_head) or (is_noise and not settings.get("use_noise", True)):
             continue
         if name == "dlatent_avg" or (name.startswith(("mapping/", "synthesis/")) and name != "synthesis/lod"):
             ours, tensor = _renamed(name, tensor.float(), rate)
-            if ours in state:
-                raise CheckpointError(f"it holds the tensor {ours} twice.")
             state[ours] = tensor
     return state
 
