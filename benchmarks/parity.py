@@ -78,7 +78,6 @@ def parity(G: Generator, distance: PerceptualDistance, device: torch.device) -> 
     for name in SNAPSHOTS:
         stored = {key: torch.from_numpy(values) for key, values in np.load(DATA / f"{name}.npz").items()}
         network = load_generator_file(DATA / f"{name}.pkl").synthesis.to(device)
-        network.num_fp16_res = 0  # the mode says which type
         ws = stored["ws_psi07"].to(device)
         expected = stored["img_const"], stored["grad_ws"]
         compare(f"StyleGAN2 {name}", lambda dtype, n=network, ws=ws: image_and_gradient(n, ws, dtype), expected)

@@ -158,11 +158,6 @@ class SynthesisNetwork(Synthesis):
         resample_filter: taps of the FIR filter.
         use_noise: add noise after every convolution.
         conv_clamp: largest magnitude of features and colours; None does not clamp.
-        num_fp16_res: number of resolutions, from the finest down, that a GPU computes in ``half_dtype``; a CPU
-            does not. Needs a network that was trained with a ``conv_clamp``.
-        half_dtype: torch.float16 or torch.bfloat16.
-
-    ``num_fp16_res`` and ``half_dtype`` are attributes and may be changed at any time.
 
     Raises:
         ValueError: for an unknown architecture, or a resolution outside 8 to 1024 px.
@@ -182,8 +177,6 @@ class SynthesisNetwork(Synthesis):
         resample_filter: Sequence = (1, 3, 3, 1),
         use_noise: bool = True,
         conv_clamp: float | None = None,
-        num_fp16_res: int = 0,
-        half_dtype: torch.dtype = torch.float16,
     ):
         super().__init__()
         if architecture not in ARCHITECTURES:
@@ -197,7 +190,7 @@ class SynthesisNetwork(Synthesis):
         self.layer_resolutions = (4, *(r for r in resolutions[1:] for _ in range(2)), self.img_resolution)
         # In a skip network the sum of the colours so far is an image.
         self.preview_sizes = tuple(resolutions[:-1]) if architecture == "skip" else ()
-        self.conv_clamp, self.num_fp16_res, self.half_dtype = conv_clamp, num_fp16_res, half_dtype
+        self.conv_clamp = conv_clamp
         self.register_buffer("resample_filter", fir_filter(resample_filter))
         self.blocks = nn.ModuleList(  # type: ignore[assignment]  # it does not know what its modules are
             SynthesisBlock(
@@ -239,7 +232,7 @@ class SynthesisNetwork(Synthesis):
             ws: [N, num_ws, w_dim], one w per layer (W+); for W, the same w repeated.
             noise: None for the built-in buffers, "none" for no noise, or {name: [1 or N, 1, h, w]}.
             size: None for the full image, or one of ``preview_sizes`` for what the first blocks make of it.
-            dtype: type of the features, except where ``num_fp16_res`` has them in half precision; None is that of ws.
+            dtype: type of the features; None is that of ws.
 
         Returns:
             [N, img_channels, R, R], or [N, img_channels, size, size], in about [−1, 1].
@@ -253,14 +246,13 @@ class SynthesisNetwork(Synthesis):
         w = ws.unbind(dim=1)  # num_ws × [N, w_dim]
         x = img = None
         for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
-            half = ws.is_cuda and i >= max(len(self.blocks) - self.num_fp16_res, 1)
             x, img = block(
                 x,
                 img,
                 w[max(2 * i - 1, 0) : 2 * i + 2],
                 [n.get(f"b{2 ** (i + 2)}.conv{j}") for j in ((0, 1) if i else (1,))],
                 self.resample_filter,
-                dtype=self.half_dtype if half else dtype or ws.dtype,
+                dtype=dtype or ws.dtype,
                 clamp=self.conv_clamp,
             )  # [N, channels[i], r, r], [N, img_channels, r, r] with r = 2 ** (i + 2)
         return img  # type: ignore[return-value]  # the last block makes colours
