@@ -262,8 +262,8 @@ class Job:
         found = restore_faces(
             [search.face for search in searches], searches[0].degradation, self.recipe, generator=self.G,
             distance=self.distance, already_degraded=self.already_degraded, answers=asked.answers, tune=asked.tune,
-            start=self.start, seed=asked.seed, statistics=self.statistics, device=asked.device, compile=asked.compile,
-            callback=film,
+            start=self.start, seed=asked.seed, statistics=self.statistics, device=asked.device, dtype=asked.dtype,
+            compile=asked.compile, callback=film,
         )  # fmt: skip
         for i, (search, done) in enumerate(zip(searches, found, strict=True)):
             frames = None if film is None else film.frames(i, done)

@@ -119,6 +119,9 @@ class SearchOptions:
     ] = None
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0
     device: Device = "auto"
+    dtype: Annotated[str, typer.Option(help="Number type of the networks: auto, float32, bfloat16 or float16.")] = (
+        "auto"
+    )
     generator: GeneratorName = "mobile-ffhq"
     class_index: ClassIndex = None
     face: Face = None
