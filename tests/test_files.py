@@ -46,19 +46,20 @@ def test_a_full_disk_is_reported_with_the_path_and_leaves_what_was_there(tmp_pat
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
-def test_other_errors_and_ctrl_c_pass_through_as_they_are_and_leave_nothing(tmp_path):
-    errors = (
-        FileNotFoundError(2, "No such file", "other"),
-        e.FileError("a sentence"),
-        KeyError("k"),
-        KeyboardInterrupt(),
-    )
-    for error in errors:
-        with pytest.raises(type(error)) as caught, replacing(tmp_path / "a") as temporary:
+@pytest.mark.parametrize(
+    "error",
+    [FileNotFoundError(2, "No such file", "other"), e.FileError("a sentence"), KeyError("k"), KeyboardInterrupt()],
+)
+def test_other_errors_and_ctrl_c_pass_through_as_they_are_and_leave_nothing(tmp_path, error):
+    def write_half():
+        with replacing(tmp_path / "a") as temporary:
             temporary.write_text("half")
             raise error
-        assert caught.value is error
-        assert not list(tmp_path.iterdir())
+
+    with pytest.raises(type(error)) as caught:
+        write_half()
+    assert caught.value is error
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_killed_process_left_goes_and_what_others_are_writing_stays(tmp_path):
