@@ -217,16 +217,14 @@ def test_degradations_run_on_a_device_and_have_nothing_copied_to_it_again(name, 
 def test_composites_are_made_where_the_images_are(name, place):
     D = DEGRADATIONS[name]
     photo, made = (torch.rand(1, 3, 32, 32, generator=seeded(i)) * 2 - 1 for i in (0, 1))
-    expected = [compositor(D)(photo, made)]
-    if hasattr(D, "fill_smoothly"):
-        expected.append(D.fill_smoothly(photo))
+
+    def composites(D: nn.Module, photo: Tensor, made: Tensor) -> list[Tensor]:
+        return [compositor(D)(photo, made), *([D.fill_smoothly(photo)] if hasattr(D, "fill_smoothly") else [])]
+
     with simulated(str(place)):
-        there = _copy_on(place, D)
-        found = [compositor(there)(photo.to(place), made.to(place))]
-        if hasattr(D, "fill_smoothly"):
-            found.append(there.fill_smoothly(photo.to(place)))
+        found = composites(_copy_on(place, D), photo.to(place), made.to(place))
         assert {image.device for image in found} == {place}
-        _same([image.detach().cpu() for image in found], expected)
+        _same([image.detach().cpu() for image in found], composites(D, photo, made))
 
 
 def test_statistics_and_noise_stay_on_a_device(place):

@@ -63,7 +63,9 @@ def test_images_are_compared_by_all_measures_at_the_size_of_the_smaller(crops, d
     found = metrics.compare_all(images, original, distance)
     assert found == {name: metrics.compare(image, original, distance) for name, image in images.items()}
     assert list(found["blurred"]) == ["distance", "psnr", "ssim", "identity_distance"]
-    assert found["white"]["psnr"] == metrics.psnr(torch.ones(1, 3, 128, 128), resize_area(original, 128))
+    white, small = torch.ones(1, 3, 128, 128), resize_area(original, 128)
+    assert found["white"]["psnr"] == metrics.psnr(white, small)
+    assert found["white"]["distance"] == pytest.approx(distance(white, small).item())
     assert found["blurred"]["psnr"] > 25
     assert 0.7 < found["blurred"]["ssim"] < 1
     expected = distance(ex5lib.GaussianBlur(9)(original), original).item()

