@@ -1,4 +1,4 @@
-"""Image files as tensors: from cameras, phones, scanners and editors; damaged, turned, deep, in other colours; masks."""
+"""Image files as tensors: from cameras, phones, scanners and editors; damaged, turned, deep, coloured; and masks."""
 
 import zlib
 
