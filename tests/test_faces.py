@@ -11,7 +11,7 @@ import torchvision.transforms.v2.functional as TF
 from PIL import Image
 
 import ex5lib
-from benchmarks.detection import KINDS, errors, make_case, verdict
+from benchmarks.detection import KINDS, make_case, verdict
 from ex5lib.errors import FaceError, FileError, SettingError, UnsureFaceError
 from ex5lib.faces import alignment
 from ex5lib.faces.alignment import AlignedFace, crop_quad, load_face
@@ -104,7 +104,7 @@ def test_landmarks_are_read_from_a_text_a_file_and_json(tmp_path):
         read_landmarks("clicks.txt")
     for content in (b"left eye at 3 4", b'[{"x": 1}]', b"1,2 3", b"\xff\xfe\x00"):
         (tmp_path / "a").write_bytes(content)
-        with pytest.raises(FileError if content[0] == 255 else SettingError, match="text or JSON|pairs of numbers"):
+        with pytest.raises(FileError if content[0] == 255 else SettingError, match=r"text or JSON|pairs of numbers"):
             read_landmarks(str(tmp_path / "a"))
 
 
@@ -139,11 +139,6 @@ def test_an_unsure_face_just_where_an_aligned_crop_has_it_is_taken(monkeypatch, 
 def _corner_error(quad: np.ndarray, expected: np.ndarray) -> float:
     """The farthest corner's distance, as a share of the side."""
     return np.linalg.norm(quad - expected, axis=1).max() / np.linalg.norm(expected[3] - expected[0])
-
-
-def _is_there(face: AlignedFace, expected: np.ndarray) -> bool:
-    centre, size, angle = errors(face.quad, expected)
-    return centre < 0.05 and size < 1.1 and angle < 4
 
 
 def _on_canvas(face: torch.Tensor, size: int, canvas: tuple[int, int], degrees: float = 0) -> torch.Tensor:
@@ -233,7 +228,7 @@ def test_when_unsure_it_says_so_and_how_to_go_on(astronaut):
 def test_a_scratched_face_is_found_and_not_the_patch_on_the_suit(astronaut):
     photo = astronaut.photo.clone()
     photo[:, :, 40:201, 222:231] = -1
-    assert _is_there(ex5lib.align_face(photo), astronaut.quad)
+    assert _corner_error(ex5lib.align_face(photo).quad, astronaut.quad) < 0.08
     assert 142 < astronaut.landmarks[:, 0].mean() < 316
     assert astronaut.landmarks[:, 1].mean() < 200
 
@@ -248,7 +243,7 @@ def test_a_mask_tells_what_to_ignore_and_the_crop_keeps_it(astronaut):
     with pytest.raises(FaceError):
         ex5lib.align_face(photo)
     face = ex5lib.align_face(photo, mask=mask)
-    assert _is_there(face, astronaut.quad - np.array([90, 0]))
+    assert _corner_error(face.quad, astronaut.quad - np.array([90, 0])) < 0.08
     assert torch.equal(face.image, crop_quad(photo, face.quad))  # the scratches are as black as in the photo
     for wrong, sentence in ((torch.zeros(1, 1, 64, 64), "300 × 300 px"), (torch.ones(1, 1, 300, 300), "all over")):
         with pytest.raises(SettingError, match=sentence):
@@ -264,7 +259,7 @@ def test_a_damaged_face_among_sound_ones_is_found_when_every_face_is_asked_for(r
     every = detect_faces(group, every=True)
     assert [detection.detector for detection in every if detection.sure] == ["hog", "cnn"]  # each of them once
     face = ex5lib.align_face(group, face=len(every) - 1, size=64)
-    assert _is_there(face, astronaut.quad + np.array([sound.shape[3], 0]))
+    assert _corner_error(face.quad, astronaut.quad + np.array([sound.shape[3], 0])) < 0.08
 
 
 @pytest.mark.parametrize("kind", KINDS)
