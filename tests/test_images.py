@@ -1,4 +1,4 @@
-"""Image files as tensors: from cameras, phones, scanners and editors; damaged, turned, deep, and in other colours."""
+"""Image files as tensors: from cameras, phones, scanners and editors; damaged, turned, deep, coloured; and masks."""
 
 import zlib
 
@@ -8,11 +8,12 @@ import pillow_heif
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from ex5lib import load_image, save_image
 from ex5lib.errors import FileError
 from ex5lib.images.loading import IMAGE_SUFFIXES, from_picture
+from ex5lib.images.masks import load_mask
 from ex5lib.images.tensors import from_uint8, resize, resize_area, to_uint8
 from ex5lib.samples import sample_photo
 
@@ -124,12 +125,6 @@ def test_what_is_no_photo_is_refused_in_one_sentence_that_names_it(tmp_path, mon
         load_image(path)
     assert str(path).rpartition("/")[2] in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_tilde_means_the_home_directory(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    make.picture().save(tmp_path / "me.png")
-    assert load_image("~/me.png").shape == (1, 3, 90, 70)
 
 
 def test_a_pil_image_is_treated_as_its_file_is(tmp_path, colors):
@@ -288,3 +283,109 @@ def test_area_averaging_weighs_every_old_pixel_by_what_a_new_one_covers_of_it(so
     torch.testing.assert_close(resize_area(image, size), F.avg_pool2d(big, source), atol=1e-5, rtol=0)
     assert resize_area(image, source + 1) is image
     assert resize(image, size + 2).shape == (1, 3, size + 2, size + 2)
+
+
+@pytest.fixture
+def drawn() -> Image.Image:
+    """An ellipse, a broad stroke and a hair, white on black."""
+    mask = Image.new("L", (256, 256))
+    draw = ImageDraw.Draw(mask)
+    draw.ellipse([70, 80, 150, 140], fill=255)
+    draw.line([10, 10, 200, 240], fill=255, width=6)
+    draw.line([0, 250, 250, 20], fill=255, width=1)
+    return mask
+
+
+def _hole(picture: Image.Image, path, format: str = "PNG", **options) -> np.ndarray:
+    picture.save(path, format, **options)
+    mask = load_mask(path)
+    assert mask.shape == (1, 1, picture.height, picture.width)
+    return mask[0, 0].numpy()
+
+
+def _sample(name: str, size: int) -> Image.Image:
+    return Image.open(sample_photo(name)).convert("RGB").resize((size, size))
+
+
+def _layer(picture: Image.Image, alpha: Image.Image) -> Image.Image:
+    """A picture with that opacity."""
+    picture = picture.convert("RGB").resize(alpha.size)
+    picture.putalpha(alpha)
+    return picture
+
+
+WAYS = {
+    "white on black": ("PNG", lambda mask: mask),
+    "with an opaque layer": ("PNG", lambda mask: mask.convert("RGBA")),
+    "white strokes on an empty layer": ("PNG", lambda mask: _layer(Image.new("L", (1, 1), 255), mask)),
+    "erased from black": ("PNG", lambda mask: _layer(Image.new("L", (1, 1)), ImageOps.invert(mask))),
+    "erased from a photo": ("TIFF", lambda mask: _layer(_sample("astronaut.png", 256), ImageOps.invert(mask))),
+    "erased from a grey photo": ("WEBP", lambda mask: _layer(_sample("officer.jpg", 256), ImageOps.invert(mask))),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_hole_may_be_painted_in_many_ways_and_with_soft_edges(drawn, tmp_path, way):
+    format, painted = WAYS[way]
+    assert (_hole(painted(drawn), tmp_path / "mask", format) == np.asarray(drawn) / 255).all()
+    for soft in (drawn.resize((700, 500), Image.Resampling.BICUBIC), drawn.filter(ImageFilter.GaussianBlur(1))):
+        assert np.abs(_hole(painted(soft), tmp_path / "mask", format) - np.asarray(soft) / 255).max() < 0.11
+
+
+@pytest.mark.parametrize("quality", [10, 30, 75, 95])
+def test_a_mask_in_jpeg_is_black_and_white_but_for_its_edges(drawn, tmp_path, quality):
+    hole = _hole(drawn, tmp_path / "mask", "JPEG", quality=quality)
+    most, least = (np.asarray(drawn.filter(kind(17))) for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
+    assert (hole == np.asarray(drawn) / 255)[most == least].all()
+    assert np.abs(hole - np.asarray(drawn) / 255).mean() < 0.03
+    assert not ((np.abs(hole - 0.5) > 0.4) & (hole % 1 > 0)).any()  # no ripples
+
+
+def test_of_two_values_the_brighter_is_the_hole_and_of_one_black_and_white(drawn, tmp_path):
+    for low, high in ((0, 1), (0, 128), (100, 140)):
+        values = np.where(np.asarray(drawn), high, low).astype(np.uint8)
+        assert (_hole(Image.fromarray(values), tmp_path / "mask") == np.asarray(drawn) / 255).all()
+    assert (_hole(drawn.convert("1"), tmp_path / "mask") == np.asarray(drawn) / 255).all()
+    for value in (0, 255):
+        assert (_hole(Image.new("L", (64, 64), value), tmp_path / "mask") == value / 255).all()
+
+
+def test_a_black_and_white_mask_on_a_transparent_layer_keeps_what_is_transparent(drawn, tmp_path):
+    right = Image.fromarray(np.tile(np.repeat(np.uint8([0, 255]), 128), (256, 1)))
+    expected = np.minimum(np.asarray(drawn), np.asarray(right)) / 255
+    assert (_hole(_layer(drawn, right), tmp_path / "mask") == expected).all()
+
+
+def test_a_turned_mask_is_turned_as_a_photo_is(drawn, tmp_path):
+    exif = Image.Exif()
+    exif[274] = 8
+    assert (_hole(drawn, tmp_path / "mask", exif=exif) == np.rot90(np.asarray(drawn)) / 255).all()
+
+
+@pytest.mark.parametrize("name", ["astronaut.png", "officer.jpg", "portrait.jpg"])
+@pytest.mark.parametrize("size", [128, 512])
+def test_a_copy_of_the_photo_is_no_mask(name, size, tmp_path):
+    photo = _sample(name, size)
+    grain = np.random.default_rng(0).normal(0, 60, (size, size, 1))
+    copies = [photo, photo.convert("L"), photo.point(lambda x: x * x // 255), photo.convert("CMYK")]
+    copies += [photo.convert("RGBA"), _layer(photo, Image.linear_gradient("L").resize(photo.size))]
+    copies.append(Image.fromarray((np.asarray(photo) + grain).clip(0, 255).astype(np.uint8)))
+    for fill in ("red", "white", "black"):
+        copies.append(photo.copy())
+        ImageDraw.Draw(copies[-1]).rectangle([size // 4] * 2 + [size // 2] * 2, fill=fill)
+    for copy in copies:
+        with pytest.raises(FileError, match="mask is not a mask, because it is not black and white"):
+            _hole(copy, tmp_path / "mask", "TIFF")
+
+
+def test_what_is_painted_red_grey_or_nowhere_is_not_guessed_at(drawn, tmp_path):
+    black, patched = Image.new("L", drawn.size), drawn.copy()
+    patched.paste(128, (170, 20, 200, 50))
+    for picture, words in (
+        (Image.merge("RGB", [drawn, black, black]), "not black and white"),
+        (patched, "not black and white"),
+        (Image.new("L", (64, 64), 128), "not black and white"),
+        (Image.new("RGBA", (64, 64)), "transparent all over"),
+    ):
+        with pytest.raises(FileError, match=words):
+            _hole(picture, tmp_path / "mask")

@@ -72,9 +72,6 @@ class Student:
         box = self.page.locator(".ex5-stage").bounding_box()
         return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
 
-    def picture(self) -> bytes:
-        return self.page.locator(".ex5-stage").screenshot()
-
     def shoot(self) -> None:
         self.shots += 1
         self.page.screenshot(path=self.folder / f"{self.name}-{self.shots:02d}.png", full_page=True)
