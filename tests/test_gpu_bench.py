@@ -31,8 +31,8 @@ def test_what_fails_costs_one_line():
         raise RuntimeError("no such kernel\nat line 3")
 
     assert gpu.attempted(fail) == "failed: no such kernel"
-    table = gpu.as_markdown({"a": {"x": {"s": 1.23456, "t": None}, "y": {"s": "failed: no"}}, "b": {"z": 2.0}})
-    assert table.splitlines()[2:6] == ["| | s | t |", "|---|---|---|", "| x | 1.23 |  |", "| y | failed: no |  |"]
+    table = gpu.as_markdown({"a": {"x": {"s": 1.23456, "t": None}, "y": {"s": "failed: no"}}})
+    assert table.splitlines()[-2:] == ["| x | 1.23 |  |", "| y | failed: no |  |"]
 
 
 @pytest.mark.parametrize("length", [0, 7, 1000])

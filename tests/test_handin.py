@@ -74,12 +74,12 @@ def test_a_hand_in_is_complete_or_says_all_that_is_missing(done, tmp_path, call)
         names = set(archive.namelist())
         latent = np.load(archive.open("colourisation/inverted_latent.npz"))["latent"]
     np.testing.assert_array_equal(latent, done["colourisation"].run.ws.numpy())
-    per_task = {
-        "original_image.png", "original_degraded_image.png", "intermediate_image_0.png", "intermediate_image_1.png",
-        "intermediate_image_2.png", "final_inverted_image.png", "inverted_latent.npz", "loss_plot.png",
-    }  # fmt: skip
-    composites = {f"{task}/composite_image.png" for task in ("colourisation", "inpainting")}
-    expected = {f"{task}/{name}" for task in TASKS for name in per_task} | composites | {"report.html"}
+    names_of = "original_image original_degraded_image final_inverted_image intermediate_image_0 intermediate_image_1"
+    expected = {
+        f"{task}/{name}.png" for task in TASKS for name in (*names_of.split(), "intermediate_image_2", "loss_plot")
+    }
+    expected |= {f"{task}/inverted_latent.npz" for task in TASKS} | {"report.html"}
+    expected |= {f"{task}/composite_image.png" for task in ("colourisation", "inpainting")}
     assert names == expected | {f"notebooks/{name}.ipynb" for name in handin.NOTEBOOKS}
     (folder / "report.pdf").write_text("printed")
     assert "print report.html" not in call("submit", folder, "--out", out).stdout

@@ -5,10 +5,10 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from html.parser import HTMLParser
 
 import nbformat
 import pytest
+from test_sweep import Parsed
 
 from ex5lib.course import report
 from ex5lib.course.printing import find_browser, print_page
@@ -16,6 +16,7 @@ from ex5lib.course.report import Request, make_report
 from ex5lib.errors import FileError, ReportError
 from scripts import notebooks as script
 
+LOADING = {"src", "href", "srcset", "data"}
 CELLS = [
     ("markdown", "# 3.9 A small section\n\nNot in the report.", None),
     ("code", "photo = ''\ngenerator = ''\nrecipe = ''\ndevice = ''\nout = ''", "parameters"),
@@ -64,34 +65,19 @@ def request_(root) -> Request:
     return Request(photo=root / "benchmarks" / "crops" / "astronaut.jpg", generator=str(generator))
 
 
-class _Sources(HTMLParser):
-    """What a page loads, and its text."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.sources: list[str] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):  # noqa: ARG002, the base class names it
-        links = [value for name, value in attrs if name in {"src", "href", "srcset", "data"}]
-        self.sources += [link for link in links if not link.startswith("#")]
-
-    def handle_data(self, data):
-        self.text += f"{data} "
-
-
 def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(notebooks, request_, tmp_path):
     notebooks("section.run('inpainting', num_steps=2)\nsection.run('deblurring')\nsection.hand_in()\nsection.finish()")
     said: list[str] = []
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "report.pdf").write_text("of an earlier report")
     page = make_report(request_, tmp_path / "out", device="cpu", say=said.append)
-    seen = _Sources(page.read_text(encoding="utf-8"))
+    seen = Parsed(page.read_text(encoding="utf-8"))
+    sources = [link for _, attributes in seen.tags for name, link in attributes.items() if name in LOADING]
+    sources = [link for link in sources if not link.startswith("#")]
     assert "<h3>What is <em>done</em></h3>" in page.read_text(encoding="utf-8")
-    assert len(seen.sources) == 5  # the figure, two frames of the slider, what was given to the task, and found
-    assert all(source.startswith("data:image/") for source in seen.sources)
-    text = re.sub(r"\s+", " ", seen.text)
+    assert len(sources) == 5  # the figure, two frames of the slider, what was given to the task, and found
+    assert all(source.startswith("data:image/") for source in sources)
+    text = re.sub(r"\s+", " ", " ".join(seen.texts))
     for words in (
         "The report has this.", "Figure 3.9.1. A <face>.", "✓ holds : water is wet wetness 1",
         "✗ does not hold : pigs fly", "1 of 2 claims hold", "A trial run", "Numbers.", "recipe smoke",
@@ -139,18 +125,18 @@ def test_a_page_is_printed_by_the_browser_of_the_machine(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".pdf"] == [out.name]
 
 
-def test_what_was_seen_is_told_of_the_sample_photo_only():
-    notebook = nbformat.v4.new_notebook(
-        cells=[
-            nbformat.v4.new_markdown_cell("# 3.9 Small"),
-            nbformat.v4.new_markdown_cell("Her eyes are brown.", metadata={"tags": ["seen"]}),
-        ]
-    )
+def rendered(recipe: str = "fast", *, with_what_was_seen: bool = False) -> str:
+    cells = [("# 3.9 Small", ()), ("Her eyes are brown.", ("seen",))]
+    cells = [nbformat.v4.new_markdown_cell(text, metadata={"tags": list(tags)}) for text, tags in cells]
     section = {"section": "3.9", "claims": [], "searches": []}
-    about = {"photo": "me.png", "generator": "mobile-ffhq", "recipe": "fast"}
+    about = {"photo": "me.png", "generator": "mobile-ffhq", "recipe": recipe}
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    return report.render({"3.9": notebook}, [section], about, with_what_was_seen=with_what_was_seen)
+
+
+def test_what_was_seen_is_told_of_the_sample_photo_only():
     for seen in (True, False):
-        page = report.render({"3.9": notebook}, [section], about, with_what_was_seen=seen)
-        assert ("Her eyes are brown" in page) == seen
+        assert ("Her eyes are brown" in rendered(with_what_was_seen=seen)) == seen
 
 
 def test_of_the_explorer_a_picture_stays_where_its_widget_cannot():
@@ -179,16 +165,15 @@ def test_a_notebook_that_fails_ends_the_report_with_one_sentence_and_is_not_kept
     assert list((tmp_path / "out" / "notebooks").iterdir()) == []
 
 
-def test_the_algorithm_is_told_as_the_recipe_runs_it():
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 3.9 Small")])
-    section = {"section": "3.9", "claims": [], "searches": []}
-    for recipe, warm, samples in (("fast", True, "10,000"), ("karras2020", False, "10,000"), ("smoke", True, "1,000")):
-        about = {"photo": "me.png", "generator": "mobile-ffhq", "recipe": recipe}
-        page = report.render({"3.9": notebook}, [section], about, with_what_was_seen=False)
-        assert ("predicts" in page) == warm
-        assert f"{samples} random z" in page
-        assert ("c</i>(<i>D" in page) == (recipe == "fast")  # the colours' term
-        assert ("R(n)" in page) == (recipe != "fast")
+@pytest.mark.parametrize(
+    ("recipe", "warm", "samples"), [("fast", True, "10,000"), ("karras2020", False, "10,000"), ("smoke", True, "1,000")]
+)
+def test_the_algorithm_is_told_as_the_recipe_runs_it(recipe, warm, samples):
+    page = rendered(recipe)
+    assert ("predicts" in page) == warm
+    assert f"{samples} random z" in page
+    assert ("c</i>(<i>D" in page) == (recipe == "fast")  # the colours' term
+    assert ("R(n)" in page) == (recipe != "fast")
 
 
 def test_an_installed_package_says_in_one_sentence_what_the_report_needs(tmp_path, monkeypatch):
