@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 import ex5lib
-from ex5lib.degradations.known import GaussianBlur, Grayscale, Inpaint
+from ex5lib.degradations.known import GaussianBlur, Grayscale
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.explorer.board import Board, aside
 from ex5lib.explorer.choices import DEGRADATIONS, Choice, own_weight, packed, unpacked, values_of
@@ -323,7 +323,6 @@ def test_a_mask_that_is_painted_is_what_is_removed(make, face):
     assert torch.equal(one.choice.modules()[1].mask[0, 0], painted)
     mask = (torch.rand(1, 1, 256, 256, generator=torch.Generator().manual_seed(1)) > 0.5).float()
     assert torch.equal(unpacked(packed(mask)), mask)
-    assert torch.equal(unpacked((1, 2, 3, 4)), Inpaint(1, 2, 3, 4).mask)
 
 
 def test_another_degradation_brings_its_own_weight(make, generator):
