@@ -341,7 +341,6 @@ def test_a_mask_that_is_painted_is_what_is_removed(make, face):
     assert torch.equal(one.choice.modules()[1].mask[0, 0], painted)
     mask = (torch.rand(1, 1, 256, 256, generator=torch.Generator().manual_seed(1)) > 0.5).float()
     assert torch.equal(unpacked(packed(mask)), mask)
-    assert torch.equal(unpacked((1, 2, 3, 4)), Inpaint(1, 2, 3, 4).mask)
 
 
 def test_another_degradation_brings_its_own_weight(make, generator):
