@@ -158,17 +158,6 @@ def test_the_figures_of_the_lessons_are_whole():
         _drawn(figure)
 
 
-def test_the_best_discriminator_is_sure_at_first_and_undecided_at_the_end():
-    early, late = (
-        {line.get_label(): line.get_ydata() for line in ax.lines} for ax in lesson_figures.plot_discriminator().axes
-    )
-    best = "D*(x) = p / (p + q)"
-    p, q = late["p(x), photos"], late["q(x), generated images"]
-    np.testing.assert_allclose(late[best], p / (p + q))
-    where = p > 0.1
-    assert np.abs(late[best] - 0.5)[where].max() < 0.1 < 0.4 < np.abs(early[best] - 0.5).max()
-
-
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])
 def test_an_animation_shows_every_frame_rests_at_the_end_and_begins_anew(tmp_path, suffix):
     frames = [torch.full((1, 3, 64, 128), value) for value in (-1.0, -0.33, 0.33, 1.0)]
