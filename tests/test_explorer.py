@@ -305,6 +305,7 @@ def test_what_cannot_work_is_one_sentence(make):
     for message, data, words in (
         ({"do": "change", "kernel_size": 24, "degradation": "blur"}, b"", "odd number"),
         ({"do": "change", "kernel_size": "wide"}, b"", '"wide" is not a whole number, as kernel size must be'),
+        ({"do": "change", "kernel_size": 7.5}, b"", '"7.5" is not a whole number'),
         ({"do": "change", "latent_weight": 1e9}, b"", "between 1e-07 and 10"),
         ({"do": "change", "latent_weight": float("nan")}, b"", "between 1e-07 and 10"),
         ({"do": "change", "degradation": "blurr"}, b"", 'did you mean "blur"'),

@@ -67,9 +67,8 @@ def test_the_square_of_the_whole_image_gives_it_back_turned_as_the_square_is(sam
 
 
 def test_a_large_photo_is_shrunk_without_aliasing():
-    stripes = torch.ones(1, 3, 2048, 2048)
-    stripes[:, :, ::2] = -1
-    assert crop_quad(stripes, _corners(2048), 128)[:, :, 4:-4, 4:-4].abs().max() < 0.05
+    stripes = (torch.arange(2048) % 5 > 2).float().expand(1, 3, 2048, 2048)  # just finer than a crop's own sampling
+    assert crop_quad(stripes, _corners(2048), 100)[:, :, 4:-4, 4:-4].std() < 0.02
 
 
 def test_beyond_the_border_the_photo_is_reflected_and_softened(samples):

@@ -185,6 +185,7 @@ def test_what_else_a_grey_photo_lacks_is_replaced_in_colour(face, exact):
     print_, degradation, made = replace(face, photo=photo, image=image), GreyWithHole(exact=exact), face.image * 0.8
     made[:, :, :35] += 0.2  # the luma of the hair stays the photo's
     share = _share_in_photo(print_, made, degradation)
+    assert replaced_share(print_, made, degradation)[0, 0, 66, 66] == 1  # in the hole, beside the face
     done = paste(photo, [(print_, made, degradation)])
     assert psnr(done, face.photo * 0.8, (share == 1).float()) > 33
     chin = tuple(face.landmarks[57].round().astype(int))[::-1]
