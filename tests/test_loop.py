@@ -101,6 +101,7 @@ def test_the_loop_is_the_formulas(G, name):
     assert run.history["noise_regularization"][0] == pytest.approx(first, rel=1e-4)  # only of buffers that are used
 
 
+@pytest.mark.slow
 def test_a_real_photo_comes_nearer_at_full_size(generator, distance, astronaut):
     settings = {"num_steps": 6, "snapshots": [0], "device": "cpu", "progress": False}
     run = project(generator, astronaut.image, distance=distance, **settings)
@@ -122,6 +123,7 @@ def test_a_preview_does_not_move_the_styles_that_it_only_guesses_at(G):
     assert (run.ws[:, :5] - start[:, :5]).norm(dim=2).min() > 0.05
 
 
+@pytest.mark.slow
 def test_the_search_begins_at_the_mean_or_the_regression_whichever_is_nearer(generator, distance, astronaut):
     """The mean face's own image is nearest to the mean face; a photo is nearer to what is regressed for it."""
     settings = {"distance": distance, "recipe": "smoke", "num_steps": 1, "device": "cpu", "progress": False}

@@ -125,6 +125,7 @@ def test_latent_distance_is_the_mean_of_the_layers_norms_with_no_gradient_at_the
     torch.testing.assert_close(ws.grad, torch.tensor([[[0.3, 0.4], [0.0, 0.0]]]))
 
 
+@pytest.mark.slow
 def test_the_distance_in_bfloat16_is_nearly_the_same(distance, astronaut):
     photo = resize_area(astronaut.image, 256).to(distance.offset)
     image = GaussianBlur(9)(photo).requires_grad_()
@@ -139,6 +140,7 @@ def test_the_distance_in_bfloat16_is_nearly_the_same(distance, astronaut):
     assert torch.nn.functional.cosine_similarity(full, rough, dim=0) > 0.9
 
 
+@pytest.mark.slow
 def test_gradients_through_float16_survive_a_scaled_loss_and_vanish_without(distance, astronaut, device):
     photo = resize_area(astronaut.image, 64).to(distance.offset)
     image = GaussianBlur(17)(photo)

@@ -205,6 +205,7 @@ def test_synthesis_computes_in_float64_when_asked():
     assert G.synthesis(ws).dtype == torch.float64
 
 
+@pytest.mark.slow
 def test_synthesis_compiles_without_graph_breaks():
     G = random_generator(torch.Generator().manual_seed(0), 8, channel_max=4, w_dim=4, conv_clamp=2.0)
     ws, buffers = random_ws(G), G.noise_buffers()

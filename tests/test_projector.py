@@ -355,6 +355,7 @@ def test_a_missing_gpu_is_said_plainly(search):
         search(device="cuda")
 
 
+@pytest.mark.slow
 def test_compiled_networks_find_the_same():
     torch.manual_seed(5)
     synthesis = MobileSynthesis(w_dim=32, channels=(64,), const_channels=64)  # 16 px: every layer takes seconds
@@ -408,6 +409,7 @@ def test_a_projection_by_another_generator_cannot_be_continued(search, root, dis
         project(other, first.target, start=start, distance=distance, device="cpu", progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_stylegan2_can_be_searched_in_half_precision(root, distance, dtype):
     G = ex5lib.load_generator(root / "tests" / "data" / "uncond_32.pkl", device="cpu")
@@ -418,6 +420,7 @@ def test_stylegan2_can_be_searched_in_half_precision(root, distance, dtype):
     assert half.distance != exact.distance
 
 
+@pytest.mark.slow
 def test_half_precision_stays_near_float32(search, distance):
     settings = {"num_steps": 20, "initial_noise": 0.0, "distance": distance}
     exact, half = search(**settings), search(**settings, dtype=torch.bfloat16)
@@ -451,6 +454,7 @@ def test_the_type_is_chosen_by_the_hardware_unless_it_is_named(monkeypatch):
             devices.pick_dtype(wrong, cpu)
 
 
+@pytest.mark.slow
 def test_a_processor_held_to_avx2_does_not_get_bfloat16():
     code = "from ex5lib.devices import _has_bfloat16; print(_has_bfloat16())"
     environment = os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}

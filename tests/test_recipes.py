@@ -58,6 +58,7 @@ def test_previews_share_the_first_layers_exactly(generator):
     assert all(torch.equal(features[0], other) for features in seen.values() for other in features[1:])
 
 
+@pytest.mark.slow
 def test_previews_look_like_the_image(generator):
     errors = {128: [], 256: []}
     with torch.no_grad():
@@ -416,6 +417,7 @@ def test_the_warm_start_is_for_the_w_that_it_was_fitted_to(generator, skip_gener
     assert load_warm_start(skip_generator) is None
 
 
+@pytest.mark.slow
 def test_other_features_than_the_warm_starts_own_begin_at_the_mean(generator, astronaut, distance, settings):
     class AnotherDistance(ex5lib.PerceptualDistance):
         def __init__(self):
@@ -430,6 +432,7 @@ def test_other_features_than_the_warm_starts_own_begin_at_the_mean(generator, as
     assert first["another"] == 0 < first["vgg16"]
 
 
+@pytest.mark.slow
 def test_the_warm_start_is_nearer_than_the_mean_face(generator, distance, astronaut):
     regression = load_warm_start(generator)
     photo = resize_area(astronaut.image, 256)

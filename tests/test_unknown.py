@@ -70,6 +70,7 @@ def test_an_unknown_blur_is_the_known_one_of_its_sigma(faces, size):
     assert slope.item() == pytest.approx(((softer - sharper) / 2e-4).item(), rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [1.0, 4.0])
 def test_the_blur_is_found_with_the_face(generator, distance, sigma):
     """From the true w in a preview: what is left to find is how blurred it is."""
@@ -121,6 +122,7 @@ def test_what_can_tint_a_grey_image_hides_its_colours(generator):
     assert latent_weights(FAST, generator, UnknownBlur())[-1] == FAST.blurred_weight
 
 
+@pytest.mark.slow
 def test_layers_are_tied_by_what_is_known_of_the_blur_when_a_stage_begins(generator, distance):
     """A search that begins with a gentle blur and finds a strong one ties more layers in its last stage."""
     with torch.no_grad():
@@ -168,6 +170,7 @@ def test_neither_jpeg_nor_grain_hide_that_a_face_was_blurred(faces, later):
         assert min(found) > 0.6 * sigma
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("percent", [150, 300])
 def test_a_face_that_a_camera_has_sharpened_is_sharp(root, percent):
     for name in ("officer.jpg", "vice-president.jpg"):
@@ -196,6 +199,7 @@ DAMAGES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("degradation", "kinds"), DAMAGES, ids=[repr(d).replace("\n", "") for d, _ in DAMAGES])
 def test_a_photos_damage_is_named(faces, degradation, kinds):
     for name, face in faces.items():
@@ -217,6 +221,7 @@ def test_a_small_face_is_said_to_be_small(root):
     assert "px wide" in damage.reason
 
 
+@pytest.mark.slow
 def test_a_thin_scratch_is_seen(root):
     face = load_face(Image.open(root / "data" / "vice-president.jpg").convert("L").convert("RGB"))
     scratched = Image.fromarray(to_uint8(face.photo))
@@ -230,6 +235,7 @@ def test_a_thin_scratch_is_seen(root):
     assert found.float().mean() < 1.8 * painted.float().mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gain", "middle"), [(2, 0.5), (1.6, 0)], ids=["hard", "overexposed"])
 def test_what_was_too_dark_or_too_light_for_the_photo_is_not_called_painted(root, gain, middle):
     for name in ("officer.jpg", "president.jpg", "vice-president.jpg"):
