@@ -116,7 +116,7 @@ def plot_losses(run) -> Figure:
         "latent: λ$_w$ ‖w − w̄‖": (history["score"] - history["distance"] - colours, 2),
         "noise: λ$_n$ R(n)": (settings["noise_weight"] * history["noise_regularization"], 4),
     }
-    others = {label: line for label, line in others.items() if np.any(line[0] > 0)}  # 0 has no logarithm
+    others = {label: line for label, line in others.items() if np.any(line[0] > 3e-6)}  # less is rounding
     figure = empty_figure(9, 5.4 if others else 3.4)
     panels = figure.subplots(2 if others else 1, sharex=True, squeeze=False, height_ratios=(3, 2) if others else (1,))
     top, *below = panels.flatten()
