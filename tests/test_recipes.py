@@ -352,6 +352,9 @@ def test_a_search_that_goes_on_adds_no_noise_to_w_and_keeps_layers_that_differ(s
             pick_recipe("karras2020", start=start, initial_noise=0.1)
     with pytest.raises(e.SettingError, match="use w\\+"):
         pick_recipe("karras2020", start=in_w_plus, space="w")
+    of_styles = replace(in_w, settings=in_w.settings | {"space": "s"})
+    with pytest.raises(e.SettingError, match="begin at the result's ws"):
+        pick_recipe("karras2020", start=of_styles)
     for start in (None, "mean", ex5lib.sample_ws(skip_generator, 1)):
         assert pick_recipe("karras2020", start=start).stages == RECIPES["karras2020"].stages
     assert pick_recipe("fast", start="mean") == replace(FAST, start="mean")

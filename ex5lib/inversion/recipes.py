@@ -146,12 +146,7 @@ SMOKE = Recipe("smoke", stages=(Stage(4, 128),), start="warm", clamp=True, w_avg
 RECIPES = {recipe.name: recipe for recipe in (FAST, BEST, KARRAS2020, COURSE, SMOKE)}
 
 
-def pick_recipe(
-    recipe: str | Recipe,
-    *,
-    start: Start = None,
-    **settings,
-) -> Recipe:
+def pick_recipe(recipe: str | Recipe, *, start: Start = None, **settings) -> Recipe:
     """The recipe that was asked for. This is the one place where keywords become a recipe.
 
     Args:
@@ -207,4 +202,6 @@ def _space_of(start: object) -> str | None:
         return "w+" if layers_differ(start) else None
     runs = [start] if isinstance(start, Projection) else start if isinstance(start, Sequence) else []
     spaces = [run.settings["space"] for run in runs if isinstance(run, Projection)]
+    if not set(spaces) <= set(SPACES):  # styles, which version 0.2 searched
+        raise SettingError(f"A search continues in {', '.join(SPACES)}, not in {spaces[0]}: begin at the result's ws.")
     return max(spaces, key=SPACES.index, default=None)
