@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stylegan2_ada.generator import Generator, MappingNetwork, Noise, Synthesis, layer_noise
 from stylegan2_ada.ops import SLOPE, styled_pointwise
+from stylegan2_ada.windows import Cuts, Window
 
 FFHQ_CHANNELS = (512, 512, 512, 512, 256, 128, 64)
 
@@ -229,7 +230,13 @@ class MobileSynthesis(Synthesis):
         return {name: buffer.clone() for name, buffer in self._noise(size).items()}
 
     def forward(
-        self, ws: Tensor, noise: Noise = None, size: int | None = None, *, dtype: torch.dtype | None = None
+        self,
+        ws: Tensor,
+        noise: Noise = None,
+        size: int | None = None,
+        *,
+        window: Window | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Tensor:
         """The image of ws.
 
@@ -237,13 +244,15 @@ class MobileSynthesis(Synthesis):
             ws: [N, num_ws, w_dim], one w per layer (W+); for W, the same w repeated.
             noise: None for the built-in buffers, "none" for no noise, or {name: [1 or N, 1, h, w]}.
             size: None for the full image, or one of ``preview_sizes`` for a preview by the first layers and a head.
+            window: (top, left, height, width) in px of the only part of the image that is made; None makes all of it.
             dtype: type of the features; None is that of ws.
 
         Returns:
-            [N, 3, R, R], or [N, 3, size, size], in about [−1, 1].
+            [N, 3, R, R], [N, 3, size, size] or [N, 3, height, width], in about [−1, 1].
 
         Raises:
-            ValueError: if ws or a noise buffer has the wrong shape, or there is no preview of that size.
+            ValueError: if ws or a noise buffer has the wrong shape, there is no preview of that size, or the window
+                does not lie inside the image.
         """
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(f"ws must have the shape [N, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}.")
@@ -252,13 +261,16 @@ class MobileSynthesis(Synthesis):
         const = self.const.to(dtype or ws.dtype).expand(len(ws), -1, -1, -1)
         x = self.conv(const.contiguous(memory_format=torch.channels_last), w[0], n["conv"])  # [N, 512, 4, 4]
         blocks = self.blocks[: self._blocks_for(size)]
+        # Two 3 × 3 convolutions, and one in a preview's head.
+        cuts = Cuts(window, size or self.img_resolution, [8 * 2**i for i in range(len(blocks))], reach=3)
         for i, block in enumerate(blocks):
-            x = block(x, w[2 * i + 1], w[2 * i + 2], n[f"block{i}.conv1"], n[f"block{i}.conv2"])
+            noises = (cuts.noise(i, n[f"block{i}.conv{j}"]) for j in (1, 2))
+            x = block(cuts.enter(i, x), w[2 * i + 1], w[2 * i + 2], *noises)
         if len(blocks) < len(self.blocks):
             image = self.previews[str(size)](x, ws[:, 2 * len(blocks) + 1 :])
         else:
             image = to_image(x, self.to_img_conv.weight, self.to_img(w[-1]), self.to_img_bias)
-        return image.to(ws.dtype)
+        return cuts.leave(image, 2).to(ws.dtype)
 
 
 def mobile_generator(state: dict[str, Tensor], preview_sizes: tuple[int, ...] = ()) -> Generator:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stylegan2_ada.generator import Generator, MappingNetwork, Noise, Synthesis, layer_noise
 from stylegan2_ada.ops import bias_act, fir_filter, per_sample, styled_conv2d, upsample2d
+from stylegan2_ada.windows import Cuts, Window
 
 ARCHITECTURES = ("skip", "resnet", "orig")
 CONFIG_F_CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64, 32)
@@ -224,7 +225,13 @@ class SynthesisNetwork(Synthesis):
         return {name: buffer.clone() for name, buffer in self._noise(size).items()}
 
     def forward(
-        self, ws: Tensor, noise: Noise = None, size: int | None = None, *, dtype: torch.dtype | None = None
+        self,
+        ws: Tensor,
+        noise: Noise = None,
+        size: int | None = None,
+        *,
+        window: Window | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Tensor:
         """The image of ws.
 
@@ -232,30 +239,40 @@ class SynthesisNetwork(Synthesis):
             ws: [N, num_ws, w_dim], one w per layer (W+); for W, the same w repeated.
             noise: None for the built-in buffers, "none" for no noise, or {name: [1 or N, 1, h, w]}.
             size: None for the full image, or one of ``preview_sizes`` for what the first blocks make of it.
+            window: (top, left, height, width) in px of the only part of the image that is made; None makes all of it.
             dtype: type of the features; None is that of ws.
 
         Returns:
-            [N, img_channels, R, R], or [N, img_channels, size, size], in about [−1, 1].
+            [N, img_channels, R, R], [N, img_channels, size, size] or [N, img_channels, height, width], in about
+            [−1, 1].
 
         Raises:
-            ValueError: if ws or a noise buffer has the wrong shape, or there is no preview of that size.
+            ValueError: if ws or a noise buffer has the wrong shape, there is no preview of that size, or the window
+                does not lie inside the image.
         """
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(f"ws must have the shape [N, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}.")
         n = {name: layer_noise(noise, name, buffer) for name, buffer in self._noise(size).items()}
         w = ws.unbind(dim=1)  # num_ws × [N, w_dim]
+        blocks = self.blocks[: self._blocks_for(size)]
+        reach = len(self.resample_filter) // 2 + 1  # of the filter, and of a 3 × 3 convolution
+        cuts = Cuts(window, size or self.img_resolution, [8 * 2**i for i in range(len(blocks) - 1)], reach)
         x = img = None
-        for i, block in enumerate(self.blocks[: self._blocks_for(size)]):
+        for i, block in enumerate(blocks):
+            noises = [n.get(f"b{2 ** (i + 2)}.conv{j}") for j in ((0, 1) if i else (1,))]
+            if i:  # the first block has no input
+                x, img = (part if part is None else cuts.enter(i - 1, part) for part in (x, img))
+                noises = [cuts.noise(i - 1, buffer) for buffer in noises]
             x, img = block(
                 x,
                 img,
                 w[max(2 * i - 1, 0) : 2 * i + 2],
-                [n.get(f"b{2 ** (i + 2)}.conv{j}") for j in ((0, 1) if i else (1,))],
+                noises,
                 self.resample_filter,
                 dtype=dtype or ws.dtype,
                 clamp=self.conv_clamp,
             )  # [N, channels[i], r, r], [N, img_channels, r, r] with r = 2 ** (i + 2)
-        return img  # type: ignore[return-value]  # the last block makes colours
+        return cuts.leave(img)  # type: ignore[arg-type]  # the last block makes colours
 
 
 def random_generator(
