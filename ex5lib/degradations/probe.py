@@ -72,5 +72,23 @@ def visible_resolution(degradation: nn.Module) -> int:
     return 8
 
 
+@torch.no_grad()
+def reach(degradation: nn.Module, window: tuple[int, int, int, int], size: int) -> int | None:
+    """How many px around a window of an image of ``size`` px D(x) in the window depends on: a multiple of 16.
+
+    Returns:
+        None if it depends on what is farther away than the image's nearest edge.
+    """
+    top, left, height, width = window
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    for margin in range(0, min(top, left, size - top - height, size - left - width) + 1, 16):
+        outside = torch.ones(1, 3, size, size, device=_device(degradation))
+        outside[:, :, top - margin : top + height + margin, left - margin : left + width + margin] = 0
+        difference = degradation(outside) - degradation(-outside)
+        if difference[:, :, rows, columns].abs().max() < 1e-3:
+            return margin
+    return None
+
+
 def _device(module: nn.Module) -> torch.device | None:
     return next((tensor.device for tensor in (*module.parameters(), *module.buffers())), None)

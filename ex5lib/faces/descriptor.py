@@ -8,7 +8,6 @@ other.
 from functools import cache
 from pathlib import Path
 
-import dlib
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,13 +15,12 @@ from torch import Tensor, nn
 
 from ex5lib import weights
 from ex5lib.errors import WeightsError
-from ex5lib.faces.landmarks import aligned_box
-from ex5lib.images.tensors import check_image, resize_area, to_uint8
+from ex5lib.images.tensors import resize_area
 
 CHIP_SIZE = 150  # px of the square that the network sees
 # The chip's centre (x, y) and half its side in an aligned face, in units of the crop's side: the mean over 200
 # generated faces of what ``get_face_chip_details(…, 150, 0.25)`` finds.
-_CHIP_CENTRE, _CHIP_HALF = (0.5, 0.5), 0.3
+_CHIP_CENTRE, _CHIP_HALF = (0.504, 0.603), 0.344
 _BLOCKS = (  # channels of each residual block, and whether it halves the size
     *((32, False),) * 3, (64, True), *((64, False),) * 3, (128, True), *((128, False),) * 2, (256, True),
     *((256, False),) * 2, (256, True),
@@ -70,9 +68,7 @@ class FaceDescriptor(nn.Module):
         self.register_buffer("mean", torch.tensor([122.782, 117.001, 104.298]).view(1, 3, 1, 1), persistent=False)
         inputs = [32, *(channels for channels, _ in _BLOCKS)]
         self.first = nn.Conv2d(3, 32, 7, 2)
-        self.blocks = nn.ModuleList(
-            _Residual(before, *block) for before, block in zip(inputs, _BLOCKS, strict=False)
-        )
+        self.blocks = nn.ModuleList(_Residual(before, *block) for before, block in zip(inputs, _BLOCKS, strict=False))
         self.out = nn.Linear(256, 128, bias=False)
         _read(self, Path(path or weights.fetch("dlib-descriptor")).read_bytes())
         self.eval().requires_grad_(False)
@@ -84,6 +80,19 @@ class FaceDescriptor(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.out(x.mean(dim=(2, 3))).to(chips.dtype)
+
+
+def chip(face: Tensor) -> Tensor:
+    """The chips [N, 3, 150, 150] of aligned faces [N, 3, S, S] in [−1, 1], with gradients.
+
+    Alignment fixes where the head lies, so no landmarks are needed: they would move the chip by a few px.
+    """
+    face = resize_area(face, 256)
+    low, high = (torch.tensor(_CHIP_CENTRE) + sign * _CHIP_HALF for sign in (-1, 1))
+    scale, shift = (high - low).tolist(), (low + high - 1).tolist()  # of [−1, 1], grid_sample's units
+    theta = torch.tensor([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]]).to(face).expand(len(face), -1, -1)
+    grid = F.affine_grid(theta, [len(face), 3, CHIP_SIZE, CHIP_SIZE], align_corners=False)
+    return F.grid_sample(face, grid, padding_mode="border", align_corners=False)
 
 
 def _read(network: FaceDescriptor, data: bytes) -> None:
@@ -115,3 +124,9 @@ def _read(network: FaceDescriptor, data: bytes) -> None:
 def _integer(number: int) -> bytes:
     length = (number.bit_length() + 7) // 8
     return bytes([length]) + number.to_bytes(length, "little")
+
+
+@cache
+def load_descriptor() -> FaceDescriptor:
+    """dlib's descriptor, read once."""
+    return FaceDescriptor()

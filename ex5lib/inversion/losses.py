@@ -1,4 +1,4 @@
-"""The terms of the objective L(w, n) = d(D(G(w, n)), y) + λ_c c(D(G(w, n)), y) + λ_w ‖w − w̄‖₂ + λ_n R(n)."""
+"""The terms of the objective: L(w, n) = d(D(x), y) + λ_c c(D(x), y) + λ_i ‖f(D(x)) − f(y)‖² + λ_w ‖w − w̄‖₂ + λ_n R(n)"""
 
 import copy
 from dataclasses import dataclass, field
@@ -9,12 +9,17 @@ from torch import Tensor, nn
 
 from ex5lib import weights
 from ex5lib.errors import unknown_name
+from ex5lib.faces.descriptor import FaceDescriptor, chip
 from ex5lib.images.tensors import check_image, resize_area
 
 # The last ReLU of each block in torchvision's vgg16().features.
 VGG16_TAPS = (3, 8, 15, 22, 29)
 COLOR_SIZE = 16  # px: small enough to say nothing about shapes
 COMPARISON_SIZE = 256  # px at which images are compared
+# At that size an iris has five pixels. So some steps compare the face alone, from its brows to the chin, in twice the
+# detail; VGG16 sees as many pixels as ever.
+FACE_SIZE = 512
+FACE = (160, 128, 256, 256)  # top, left, height, width in px of FACE_SIZE
 
 
 class PerceptualDistance(nn.Module):
@@ -130,7 +135,7 @@ def color_distance(image: Tensor, target: Tensor) -> Tensor:
 
 
 def latent_distances(ws: Tensor, w_avg: Tensor, *, mean_absolute: bool = False) -> Tensor:
-    """‖w − w̄‖₂ of every layer, [N, L], of ws [N, L, w_dim] and w̄ [w_dim]. Its gradient at w = w̄ is 0.
+    """‖w − w̄‖₂ of every layer, [N, L], of ws and w̄, or another centre, [N, L, w_dim] or less. Its gradient there is 0.
 
     Args:
         mean_absolute: take each layer's mean absolute difference instead of its norm, as the course does.
@@ -172,15 +177,18 @@ def renormalize_noise(noise: dict[str, Tensor]) -> None:
 
 @dataclass
 class Objective:
-    """L(w, n) = d(D(x), y) + λ_c c(D(x), y) + λ_w ‖w − w̄‖₂ + λ_n R(n) of images x = G(w, n), for N photos at once.
+    """L(w, n) of images x = G(w, n), for N photos at once:
+
+        d(D(x), y) + λ_c c(D(x), y) + λ_i ‖f(D(x)) − f(y)‖² + λ_w ‖w − w̄‖₂ + λ_n R(n)
 
     Attributes:
         target: y [N, 3, H, H], degraded.
         degradation: D.
         distance: d, with the target's features computed once for each size.
-        w_avg: w̄ [w_dim].
         latent_weights: λ_w of each layer, [num_ws].
-        color_weight, noise_weight: λ_c, λ_n.
+        color_weight, identity_weight, noise_weight: λ_c, λ_i, λ_n.
+        descriptor: f; needed only with an identity weight.
+        margin: px of ``FACE_SIZE`` around the face on which D(x) in the face depends.
         clamp: compare images clamped to [−1, 1], as they are displayed.
         mean_absolute: as in ``latent_distances``.
     """
@@ -188,45 +196,77 @@ class Objective:
     target: Tensor
     degradation: nn.Module
     distance: PerceptualDistance
-    w_avg: Tensor
     latent_weights: Tensor
     color_weight: float = 0.0
+    identity_weight: float = 0.0
     noise_weight: float = 1e5
     clamp: bool = False
     mean_absolute: bool = False
+    descriptor: FaceDescriptor | None = None
+    margin: int = 0
     _targets: dict[int, tuple[Tensor, list[Tensor]]] = field(init=False, default_factory=dict, repr=False)
 
-    def __call__(self, image: Tensor, ws: Tensor, noise: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The terms, [N] each: distance, color_distance, latent_distance, noise_regularization; loss, the weighted sum;
-        score, the sum without the noise term, which early on can be far larger than the others.
+    def __call__(
+        self, image: Tensor, ws: Tensor, center: Tensor, noise: dict[str, Tensor], *, face: bool = False
+    ) -> dict[str, Tensor]:
+        """The terms, [N] each: distance, color_distance, identity_distance, latent_distance, noise_regularization;
+        loss, the weighted sum; score, the sum without the noise term, which early on can be far larger than the others.
 
         Args:
             image: x [N, 3, R, R], degraded and compared at 256 px, or at the size of x or y if that is smaller.
             ws: [N, num_ws, w_dim], from which it was made.
+            center: w̄, or whatever else ws is held to, [w_dim] or one for each layer, [N, num_ws, w_dim].
             noise: the buffers that are searched, {name: [N, 1, h, w]}; R is 0 if there are none.
+            face: x is only the part of an image that is ``window`` px of ``FACE_SIZE``; the face alone is compared, in
+                that detail, and the identity term, which needs all of the head, is 0.
         """
         x = image.clamp(-1, 1) if self.clamp else image
-        size = min(COMPARISON_SIZE, x.shape[-1], self.target.shape[-1])
-        y, features = self.target_at(size)
-        degraded = self.degradation(resize_area(x, size))  # D(x)
+        size = FACE_SIZE if face else min(COMPARISON_SIZE, x.shape[-1], self.target.shape[-1])
+        y, features, identity = self.target_at(size)
+        degraded = self._degraded_face(x) if face else self.degradation(resize_area(x, size))  # D(x)
         d = self.distance(degraded, features)
         c = color_distance(degraded, y)
-        away = latent_distances(ws, self.w_avg, mean_absolute=self.mean_absolute)  # [N, num_ws]
+        i = torch.zeros_like(d)
+        if identity is not None:
+            i = (self.descriptor(chip(degraded)) - identity).square().sum(dim=1)
+        away = latent_distances(ws, center, mean_absolute=self.mean_absolute)  # [N, num_ws]
         r = torch.zeros_like(d) + noise_regularization(noise)
-        score = d + self.color_weight * c + (self.latent_weights * away).mean(dim=1)
+        score = d + self.color_weight * c + self.identity_weight * i + (self.latent_weights * away).mean(dim=1)
         return {
             "loss": score + self.noise_weight * r,
             "score": score,
             "distance": d,
             "color_distance": c,
+            "identity_distance": i,
             "latent_distance": away.mean(dim=1),
             "noise_regularization": r,
         }
 
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """What has to be made to compare the face: top, left, height and width in px of ``FACE_SIZE``."""
+        top, left, height, width = FACE
+        return top - self.margin, left - self.margin, height + 2 * self.margin, width + 2 * self.margin
+
+    def _degraded_face(self, x: Tensor) -> Tensor:
+        """The face of D(x) [N, 3, 256, 256]. D may depend on the place, so it gets a whole image."""
+        top, left, height, width = self.window
+        x = F.pad(resize_area(x, height), (left, FACE_SIZE - left - width, top, FACE_SIZE - top - height))
+        return _face(self.degradation(x))
+
     @torch.no_grad()
-    def target_at(self, size: int) -> tuple[Tensor, list[Tensor]]:
-        """The target at a size, [N, 3, size, size], and its features."""
+    def target_at(self, size: int) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        """The target at a size, [N, 3, size, size], its features, and its descriptor; at ``FACE_SIZE``, its face."""
         if size not in self._targets:
-            y = resize_area(self.target, size)
-            self._targets[size] = y, self.distance.features(y)
+            y, identity = resize_area(self.target, size), None
+            if size == FACE_SIZE:
+                y = _face(y)
+            elif self.identity_weight:
+                identity = self.descriptor(chip(y))
+            self._targets[size] = y, self.distance.features(y), identity
         return self._targets[size]
+
+
+def _face(image: Tensor) -> Tensor:
+    top, left, height, width = FACE
+    return image[:, :, top : top + height, left : left + width]

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ex5lib.degradations.known import REFERENCE_SIZE
-from ex5lib.degradations.probe import hidden_share, hides_color, visible_resolution
+from ex5lib.degradations.probe import hidden_share, hides_color, reach, visible_resolution
+from ex5lib.inversion.losses import FACE, FACE_SIZE
 from ex5lib.inversion.recipes import Recipe
 from ex5lib.inversion.stages import Stage
 from stylegan2_ada.generator import Generator
 
+MUCH_OF_THE_FACE = 0.1  # hidden, and the descriptor says nothing: less than an eye
 LARGE_HOLE = 1 / 4  # of the face: less than a bar over both eyes, more than a mouth
 COARSE_SIZE = 32  # px: up to here a StyleGAN's layers make pose and shape, beyond it colours and texture (1812.04948)
 
@@ -30,6 +32,10 @@ class Plan:
         stages: those of the recipe, with sizes that the generator can make.
         latent_weights: λ_w of each layer, [num_ws].
         tied_from: the first of the layers that move together in w+; num_ws ties none.
+        held_from: the first of the layers that are held to the w that the first stage finds, not to w̄; num_ws holds
+            none so.
+        identity_weight: λ_i.
+        face_margin: px of ``FACE_SIZE`` around the face that D needs for it.
         sigma_scale: factor of σ_w for the noise on w.
     """
 
@@ -37,6 +43,9 @@ class Plan:
     stages: tuple[Stage, ...]
     latent_weights: Tensor
     tied_from: int
+    held_from: int
+    identity_weight: float
+    face_margin: int
     sigma_scale: float
 
     @property
@@ -45,8 +54,16 @@ class Plan:
         return sum(stage.num_steps for stage in self.stages)
 
 
-def plan_search(recipe: Recipe, G: Generator, degradation: nn.Module) -> Plan:
-    """The plan of a search with this recipe, for a photo with this degradation."""
+def plan_search(recipe: Recipe, G: Generator, degradation: nn.Module, target_size: int) -> Plan:
+    """The plan of a search with this recipe, for a photo of that size in px with this degradation."""
+    margin = reach(degradation, FACE, FACE_SIZE)
+    # A photo that shows no more detail than d sees at 256 px has none to compare.
+    detailed = min(G.img_resolution, target_size) >= FACE_SIZE and visible_resolution(degradation) >= REFERENCE_SIZE
+    stages = tuple(replace(stage, size=preview_size(G, stage.size)) for stage in recipe.stages)
+    stages = tuple(
+        stage if stage.size is None and detailed and margin is not None else replace(stage, face_every=None)
+        for stage in stages
+    )
     sigma_scale = 1.0
     if recipe.sigma_over_layers and G.synthesis.demodulates:
         sigma_scale = math.sqrt(G.num_ws)
@@ -58,9 +75,12 @@ def plan_search(recipe: Recipe, G: Generator, degradation: nn.Module) -> Plan:
         )
     return Plan(
         recipe=recipe,
-        stages=tuple(replace(stage, size=preview_size(G, stage.size)) for stage in recipe.stages),
+        stages=stages,
         latent_weights=latent_weights(recipe, G, degradation),
         tied_from=tied_layers(recipe, G, degradation),
+        held_from=_first_finer_than(G, COARSE_SIZE) if _colors_decided(recipe, degradation) else G.num_ws,
+        identity_weight=recipe.identity_weight if hidden_share(degradation) <= MUCH_OF_THE_FACE else 0.0,
+        face_margin=margin or 0,
         sigma_scale=sigma_scale,
     )
 
@@ -73,9 +93,14 @@ def latent_weights(recipe: Recipe, G: Generator, degradation: nn.Module) -> Tens
     if recipe.hole_weight is not None and hidden_share(degradation) > LARGE_HOLE:
         weight = max(weight, recipe.hole_weight)
     weights = torch.full((G.num_ws,), weight, dtype=torch.float64)  # exactly the recipe's numbers: they are recorded
-    if recipe.colorless_weight is not None and hides_color(degradation):
+    if _colors_decided(recipe, degradation):
         weights[_first_finer_than(G, COARSE_SIZE) :] = recipe.colorless_weight
     return weights
+
+
+def _colors_decided(recipe: Recipe, degradation: nn.Module) -> bool:
+    """Whether λ_w decides the colours, because the photo does not."""
+    return recipe.colorless_weight is not None and hides_color(degradation)
 
 
 def tied_layers(recipe: Recipe, G: Generator, degradation: nn.Module) -> int:

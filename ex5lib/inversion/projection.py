@@ -17,8 +17,8 @@ from ex5lib.files import replacing
 from ex5lib.images.loading import save_image
 from ex5lib.images.tensors import from_uint8, to_uint8
 
-TERMS = ("loss", "score", "distance", "color_distance", "latent_distance", "noise_regularization")
-SCHEDULE = ("learning_rate", "size", "seconds")
+TERMS = ("loss", "score", "distance", "color_distance", "identity_distance", "latent_distance", "noise_regularization")
+SCHEDULE = ("learning_rate", "size", "face", "seconds")
 
 
 @dataclass(frozen=True, eq=False)

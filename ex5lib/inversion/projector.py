@@ -1,6 +1,6 @@
 """The search: gradient descent on the latent and the noise buffers of a frozen generator.
 
-    L(w, n) = d(D(G(w, n)), y) + λ_c c(D(G(w, n)), y) + λ_w ‖w − w̄‖₂ + λ_n R(n)
+    L(w, n) = d(D(x), y) + λ_c c(D(x), y) + λ_i ‖f(D(x)) − f(y)‖² + λ_w ‖w − w̄‖₂ + λ_n R(n),   x = G(w, n)
 
 After Karras et al. 2020 (StyleGAN2, arXiv 1912.04958, appendix D), with the degradation D applied to the generated
 image before it is compared with the degraded target y. The recipe (``recipes``) says how long, how fast, in which space
@@ -98,9 +98,10 @@ def descend(search: Search, state: State) -> Iterator[Step]:
         for i, jitter in enumerate(search.latent_noise(state, stage)):
             rate = adam.param_groups[0]["lr"] = stage.rate(i / stage.num_steps)
             point = replace(state, latent=state.latent + jitter)  # w + noise
-            x, ws = search.generate(point, stage.size)  # x = G(w, n)
-            terms = search.objective(x, ws, n)  # d(D(x), y), c(D(x), y), ‖w − w̄‖, R(n), and their sum L
-            yield Step(stage, rate, state, point, x, terms)
+            face = stage.on_face(i)
+            x, ws = search.generate(point, stage.size, face=face)  # x = G(w, n)
+            terms = search.objective(x, ws, state.center, n, face=face)  # d, c, ‖f − f‖², ‖w − w̄‖, R(n), their sum L
+            yield Step(stage, rate, state, point, face, x, terms)
             adam.zero_grad()
             search.backward(terms["loss"].sum(), inputs=[*variables, *search.unknown.values()])
             adam.step()

@@ -32,8 +32,11 @@ class Recipe:
         blurred_weight: λ_w if the degradation hides detail (``probe.visible_resolution``); None leaves it as it is.
         hole_weight: λ_w at least, if the degradation hides more than a quarter of the face (``probe.hidden_share``);
             None leaves it as it is.
+        identity_weight: λ_i, of the face's descriptor. Where the degradation hides much of the face
+            (``probe.hidden_share``), the descriptor says nothing, and it is 0.
         colorless_weight: λ_w of the layers that make the colours, if the degradation hides these
-            (``probe.hides_color``): then w̄ has to decide what the photo does not say. None leaves it as it is.
+            (``probe.hides_color``). These layers are held not to w̄ but to the w that the first stage found, in which
+            colours are as expected for such a face. None leaves it as it is.
         tied_beyond: layers move together in w+, with one change of w for all of them, if their features are more than
             this many times finer than the finest detail that survives the degradation (``probe.visible_resolution``).
             Alone, each would fit what the photo does not show, and make stripes and stray hair. None ties no layers.
@@ -56,6 +59,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     start: str = "mean"
     color_weight: float = 0.0
+    identity_weight: float = 0.0
     latent_weight: float = 1e-3
     blurred_weight: float | None = None
     hole_weight: float | None = None
@@ -79,8 +83,9 @@ class Recipe:
             raise SettingError("A stage in w cannot follow one in w+: the differences of its layers would be lost.")
         if self.start not in STARTS:
             raise unknown_name("start", self.start, STARTS)
-        weights = ("color_weight", "latent_weight", "noise_weight", *_BY_WHAT_IS_HIDDEN, "tied_beyond")
-        check_not_negative(self, [name for name in weights if getattr(self, name) is not None])
+        weights = ("color_weight", "identity_weight", "latent_weight", "noise_weight")
+        optional = [name for name in (*_BY_WHAT_IS_HIDDEN, "tied_beyond") if getattr(self, name) is not None]
+        check_not_negative(self, [*weights, *optional])
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise SettingError(f"Adam's β₁ and β₂ must lie in [0, 1), not {tuple(self.betas)}.")
         if self.w_avg_samples < 2:
@@ -108,10 +113,11 @@ FAST = Recipe(
     stages=(
         Stage(30, 128, "w", learning_rate=0.1, rampdown=1.0),
         Stage(30, 256, "w+", learning_rate=0.05, rampdown=0.5),
-        Stage(90, None, "w+", learning_rate=0.08, rampdown=1.0),
+        Stage(90, None, "w+", learning_rate=0.08, rampdown=1.0, face_every=3),
     ),
     start="warm",
     color_weight=1.0,
+    identity_weight=1.0,
     blurred_weight=0.02,
     hole_weight=0.1,
     colorless_weight=0.4,
@@ -128,7 +134,7 @@ BEST = replace(
     stages=(
         Stage(40, 128, "w", learning_rate=0.1, rampdown=1.0),
         Stage(60, 256, "w+", learning_rate=0.05, rampdown=0.5),
-        Stage(340, None, "w+", learning_rate=0.08, rampdown=1.0),
+        Stage(340, None, "w+", learning_rate=0.08, rampdown=1.0, face_every=3),
     ),
 )
 

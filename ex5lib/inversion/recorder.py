@@ -90,10 +90,11 @@ class Recorder:
         self._state = step.state
         if self.done in self._marks:
             self.snapshots[self.done] = self.search.show(step.state).cpu().clone()
-        self._best.update(step)
+        if not step.face:
+            self._best.update(step)
         values = torch.stack([step.terms[name].detach() for name in TERMS])  # [terms, N]
         seconds = time.perf_counter() - self._began
-        schedule = {"learning_rate": step.rate, "size": step.image.shape[-1], "seconds": seconds}
+        schedule = {"learning_rate": step.rate, "size": step.image.shape[-1], "face": step.face, "seconds": seconds}
         self._rows.append((values, tuple(schedule.values())))
         if self._bar is not None:
             self._bar.update()
@@ -130,7 +131,7 @@ class Recorder:
             best_image, best_ws, best_terms = self.search.evaluate(best)
             better = ~(terms["score"] <= best_terms["score"])  # also where the last step diverged
             noise = {name: where(better, best.noise[name], buffer) for name, buffer in state.noise.items()}
-            state = State(state.space, where(better, best.latent, state.latent), noise, state.tied_from)
+            state = State(state.space, where(better, best.latent, state.latent), noise, state.center, state.tied_from)
             image, ws = where(better, best_image, image), where(better, best_ws, ws)
             terms = {name: where(better, best_terms[name], value) for name, value in terms.items()}
         if len(self._read) < self.done:
@@ -185,7 +186,7 @@ class Best:
             name: where(better, buffer, before.noise[name]) if buffer.requires_grad else buffer
             for name, buffer in point.noise.items()
         }
-        state = State(point.space, where(better, point.latent, before.latent), noise, point.tied_from)
+        state = State(point.space, where(better, point.latent, before.latent), noise, point.center, point.tied_from)
         self.state, self._stage, self._score = state, step.stage, where(better, score, best)
 
 

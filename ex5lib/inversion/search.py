@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ex5lib.degradations.unknown import unknown_parameters, with_found
 from ex5lib.devices import check_compiler, compiled, on_device, pick_device, pick_dtype
 from ex5lib.errors import SettingError
+from ex5lib.faces.descriptor import load_descriptor
 from ex5lib.images.tensors import checked_target
 from ex5lib.inversion.float16 import ScaledBackward
 from ex5lib.inversion.latents import (
@@ -21,7 +22,7 @@ from ex5lib.inversion.latents import (
     to_ws,
     widened,
 )
-from ex5lib.inversion.losses import Objective, PerceptualDistance
+from ex5lib.inversion.losses import FACE_SIZE, Objective, PerceptualDistance
 from ex5lib.inversion.plan import Plan, plan_search, preview_size, tied_layers
 from ex5lib.inversion.projection import Projection
 from ex5lib.inversion.recipes import Recipe, Start
@@ -41,12 +42,14 @@ class State:
         space: that of the latent.
         latent: z [N, z_dim], w [N, 1, w_dim] or w+ [N, num_ws, w_dim].
         noise: {name: [N, 1, h, w]}.
+        center: what the latent is held to, [1, 1, w_dim] or one for each photo and layer, [N, num_ws, w_dim].
         tied_from: as in ``Plan``.
     """
 
     space: str
     latent: Tensor
     noise: dict[str, Tensor]
+    center: Tensor
     tied_from: int
 
 
@@ -59,7 +62,8 @@ class Step:
         rate: the learning rate.
         state: where the search stands.
         point: the state whose image was compared: with noise on its latent.
-        image: [N, 3, R, R], of that point.
+        face: whether only the face was made and compared.
+        image: [N, 3, R, R], of that point, or the face's window of it.
         terms: of the objective, [N] each.
     """
 
@@ -67,6 +71,7 @@ class Step:
     rate: float
     state: State
     point: State
+    face: bool
     image: Tensor
     terms: dict[str, Tensor]
 
@@ -101,13 +106,18 @@ class Search:
     def enter(self, state: State, stage: Stage) -> State:
         """The state at which a stage begins: the same latent as a new variable, widened to w+ if the stage is in w+.
 
-        An unknown degradation is better known by then, so which layers are tied is decided again.
+        What the latent is held to then includes what the stage before has found. An unknown degradation is better known
+        by then, so which layers are tied is decided again.
         """
         tied_from = state.tied_from
         if self.unknown:
             tied_from = tied_layers(self.plan.recipe, self.G, self.objective.degradation)
+        center, held_from = state.center, self.plan.held_from
+        if stage is not self.plan.stages[0] and center.shape[1] == 1 and held_from < self.G.num_ws:
+            center = center.expand(-1, self.G.num_ws, -1).expand(len(state.latent), -1, -1).clone()
+            center[:, held_from:] = state.latent.detach().expand(-1, self.G.num_ws, -1)[:, held_from:]
         latent = widened(state.latent, stage.space, self.G.num_ws).requires_grad_()
-        return State(stage.space, latent, state.noise, tied_from)
+        return State(stage.space, latent, state.noise, center, tied_from)
 
     def searched_noise(self, state: State, size: int | None = None) -> dict[str, Tensor]:
         """The noise buffers that are searched along with the latent: those of a preview of that size, or none."""
@@ -136,14 +146,18 @@ class Search:
         state: State,
         size: int | None = None,
         *,
+        face: bool = False,
         synthesis: Synthesis | None = None,
         dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """x = G(w, n) [N, 3, R, R], or a preview of ``size`` px, and the ws [N, num_ws, w_dim] that made it."""
+        """x = G(w, n) [N, 3, R, R], a preview of ``size`` px, or the face's window of x, and the ws that made it."""
         ws = tied(to_ws(self.G, state.latent, state.space, self.statistics.label), state.tied_from)
         if state.space == "w+":
             ws = for_preview(ws, self.G, size)
-        return (synthesis or self.synthesis)(ws, noise=state.noise, size=size, dtype=dtype or self.dtype), ws
+        scale = self.G.img_resolution // FACE_SIZE
+        window = tuple(scale * px for px in self.objective.window) if face else None
+        make = synthesis or self.synthesis
+        return make(ws, noise=state.noise, size=size, window=window, dtype=dtype or self.dtype), ws
 
     @torch.no_grad()
     def show(self, state: State) -> Tensor:
@@ -154,7 +168,7 @@ class Search:
     def evaluate(self, state: State, size: int | None = None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Image, ws and terms of a state, in float32."""
         image, ws = self.generate(state, size, synthesis=self.G.synthesis, dtype=torch.float32)
-        return image, ws, self.exact(image, ws, self.searched_noise(state, size))
+        return image, ws, self.exact(image, ws, state.center, self.searched_noise(state, size))
 
 
 def prepare(
@@ -183,11 +197,12 @@ def prepare(
         D = with_found(D, runs[0].settings["found"] if runs else {})
     distance = on_device(device, distance or PerceptualDistance(device=device))
     statistics = (statistics or latent_statistics(G, num_samples=recipe.w_avg_samples, seed=seed)).to(device)
-    plan = plan_search(recipe, G, D)
+    plan = plan_search(recipe, G, D, target.shape[-1])
     exact = Objective(
-        target.to(device), D, distance, statistics.w_avg, plan.latent_weights.float().to(device),
-        color_weight=recipe.color_weight, noise_weight=recipe.noise_weight, clamp=recipe.clamp,
-        mean_absolute=recipe.mean_absolute,
+        target.to(device), D, distance, plan.latent_weights.float().to(device), color_weight=recipe.color_weight,
+        identity_weight=plan.identity_weight, noise_weight=recipe.noise_weight, clamp=recipe.clamp,
+        mean_absolute=recipe.mean_absolute, margin=plan.face_margin,
+        descriptor=load_descriptor().to(device) if plan.identity_weight else None,
     )  # fmt: skip
     objective = exact if dtype == torch.float32 else replace(exact, distance=distance.in_precision(dtype))
     synthesis = G.synthesis
@@ -231,13 +246,13 @@ def _first_state(search: Search, runs: list[Projection], start: Tensor | None) -
     """Where the search begins: at the results that it continues, at a given latent, or where the recipe says."""
     target, space = search.exact.target, search.plan.stages[0].space
     noise = _first_noise(search, runs)
-    tied_from = search.plan.tied_from
+    center, tied_from = search.statistics.w_avg.view(1, 1, -1), search.plan.tied_from
     if runs:
         start = torch.cat([run.latent if space == "z" else run.ws for run in runs])
     if start is not None:
-        return State(space, starting_latent(search.G, start, space, len(target)), noise, tied_from)
+        return State(space, starting_latent(search.G, start, space, len(target)), noise, center, tied_from)
     mean = search.statistics.central_z if space == "z" else search.statistics.w_avg
-    state = State(space, starting_latent(search.G, mean, space, len(target)), noise, tied_from)
+    state = State(space, starting_latent(search.G, mean, space, len(target)), noise, center, tied_from)
     fits = getattr(search.exact.distance, "fits_warm_start", False)
     warm = space != "z" and search.plan.recipe.start == "warm" and fits
     if not warm or (regression := load_warm_start(search.G)) is None:

@@ -22,6 +22,8 @@ class Stage:
         rampup, rampdown: shares of the stage over which the rate rises linearly and falls along half a cosine.
         initial_noise: standard deviation, in units of σ_w, of the Gaussian noise added to the latent at first.
         noise_ramp: share of the stage over which that noise falls to 0, quadratically.
+        face_every: every so many steps, one compares the face alone, in twice the detail (``losses.FACE_SIZE``); None
+            compares the whole image at every step. It needs a full-size stage.
 
     Raises:
         SettingError: if a value is out of range.
@@ -35,6 +37,7 @@ class Stage:
     rampdown: float = 0.25
     initial_noise: float = 0.0
     noise_ramp: float = 0.75
+    face_every: int | None = None
 
     def __post_init__(self):
         check_count(self.num_steps)
@@ -43,6 +46,10 @@ class Stage:
         check_not_negative(self, ("learning_rate", "rampup", "rampdown", "initial_noise"))
         if not self.noise_ramp > 0:
             raise SettingError(f"noise_ramp must be a positive share of the steps, not {self.noise_ramp}.")
+
+    def on_face(self, step: int) -> bool:
+        """Whether a step of the stage, counted from 0, compares the face alone."""
+        return self.face_every is not None and step % self.face_every == self.face_every - 1
 
     def rate(self, t: float) -> float:
         """The rate at progress t in [0, 1): a linear rise, a plateau, half a cosine down to 0."""
