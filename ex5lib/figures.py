@@ -107,25 +107,37 @@ def plot_answers(answers: Sequence[Tensor]) -> Figure:
 def plot_losses(run) -> Figure:
     """The perceptual distance over the steps on a linear axis; below it the other weighted terms, logarithmic.
 
+    Steps that compare the face alone have a line of their own.
+
     Dotted lines mark where a coarse-to-fine search changes its image size; distances are not comparable across them.
     """
     history, settings = run.history, run.settings
     colours = settings["color_weight"] * history["color_distance"]
+    identity = settings.get("identity_weight", 0.0) * history["identity_distance"]
     others = {
         "colours: λ$_c$ c": (colours, 3),
-        "latent: λ$_w$ ‖w − w̄‖": (history["score"] - history["distance"] - colours, 2),
+        "identity: λ$_i$ ‖f − f‖²": (identity, 5),
+        "latent: λ$_w$ ‖w − w̄‖": (history["score"] - history["distance"] - colours - identity, 2),
         "noise: λ$_n$ R(n)": (settings["noise_weight"] * history["noise_regularization"], 4),
     }
     others = {label: line for label, line in others.items() if np.any(line[0] > 3e-6)}  # less is rounding
     figure = empty_figure(9, 5.4 if others else 3.4)
     panels = figure.subplots(2 if others else 1, sharex=True, squeeze=False, height_ratios=(3, 2) if others else (1,))
     top, *below = panels.flatten()
-    top.plot(history["distance"], color=COLOURS[1], linewidth=1.8)
+    face = np.asarray(history["face"], bool)
+    whole = np.flatnonzero(~face)
+    top.plot(whole, history["distance"][whole], color=COLOURS[1], linewidth=1.8, label="the whole at 256 px")
+    if face.any():
+        top.plot(
+            np.flatnonzero(face), history["distance"][face], color=COLOURS[6], linestyle="--", linewidth=1.6,
+            label="the face at 512 px",
+        )  # fmt: skip
+        top.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     top.set(ylabel="perceptual distance d", ylim=(0, None), xlim=(0, max(run.num_steps - 1, 1)))
     for ax in below:
         for label, (values, i) in others.items():
             drawn = np.where(values > 0, values, np.nan)
-            ax.plot(drawn, label=label, color=COLOURS[i], linestyle=STYLES[i], linewidth=1.6)
+            ax.plot(whole, drawn[whole], label=label, color=COLOURS[i], linestyle=STYLES[i], linewidth=1.6)
         ax.set(yscale="log", ylabel="added to it")
         ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     panels[-1, 0].set_xlabel("step")

@@ -5,6 +5,7 @@ import pytest
 import torch
 from device import DEVICE, relative
 from nvidia_layout import make_generator, plain_image, plain_ws, snapshot_bytes
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.reference_synthesis import reference_synthesis
 from stylegan2_ada.generator import Generator, MappingNetwork
@@ -153,6 +154,57 @@ def test_every_layer_listens_to_its_own_style(network):
         assert (network.synthesis(changed) - image).abs().max() > 1e-4, f"layer {layer} has no effect"
 
 
+WINDOWS = {  # top, left, height and width, in shares of the image's side
+    "the middle": (0.3125, 0.25, 0.5, 0.5),
+    "a corner": (0, 0, 0.3, 0.3),
+    "another edge": (0.71, 0.09, 0.29, 0.9),
+    "odd and small": (0.41, 0.43, 0.07, 0.05),
+    "all of it": (0, 0, 1, 1),
+}
+
+
+@pytest.mark.parametrize("shares", WINDOWS.values(), ids=WINDOWS)
+def test_a_window_is_the_crop_of_the_image(network, shares):
+    """Of previews, too, in two types, with noise for each sample; and the rest of the network hears the same gradient."""
+    G, rng = network, torch.Generator().manual_seed(5)
+    noise = {name: torch.randn(2, *b.shape[1:], generator=rng) for name, b in G.noise_buffers().items()}
+    for size in (None, *G.preview_sizes):
+        side = size or G.img_resolution
+        top, left, height, width = window = tuple(max(int(share * side), i > 1) for i, share in enumerate(shares))
+        for dtype, bound in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2)):
+            images, gradients = [], []
+            for cut in (window, None):
+                ws = random_ws(G, 2).requires_grad_()
+                image = G.synthesis(ws, noise, size, window=cut, dtype=dtype)
+                part = image if cut else image[:, :, top : top + height, left : left + width]
+                images.append(part)
+                gradients.append(torch.autograd.grad(part.square().sum(), ws)[0])
+            assert images[0].shape == (2, 3, height, width)
+            assert relative(*images) < bound
+            assert relative(*gradients) < bound
+
+
+@pytest.mark.parametrize("taps", [(1,), (1, 2, 1), (1, 2, 3, 4, 5, 6, 7, 9)])
+def test_a_window_minds_the_length_of_the_filter(taps):
+    G = small_generator(resample_filter=taps, architecture="resnet")
+    window = G.synthesis(random_ws(G), window=(9, 11, 6, 7))
+    assert relative(window, G.synthesis(random_ws(G))[:, :, 9:15, 11:18]) < 1e-5
+
+
+def test_a_window_computes_only_what_it_needs(network):
+    """A quarter of the image, and of the last block's work; a window that made everything and cut it would fail."""
+    ws = random_ws(network).requires_grad_()
+
+    def multiplications(window):
+        with FlopCounterMode(display=False) as counter:
+            network.synthesis(ws, window=window).sum().backward()
+        return counter.get_total_flops()
+
+    side = network.img_resolution
+    # At 32 px the margins are as large as the window.
+    assert multiplications((0, 0, side // 4, side // 4)) < 0.5 * multiplications(None)
+
+
 WRONG_INPUTS = [
     (lambda G: G.mapping(torch.zeros(1, 7)), r"z must have the shape \[N, \d\d\]"),
     (lambda G: G.synthesis(torch.zeros(8, G.w_dim)), r"ws must have the shape \[N, 8, \d\d\]"),
@@ -165,6 +217,9 @@ WRONG_INPUTS = [
         r"Noise (b4\.)?conv1? must be \[1 or N, 1, 4, 4\]",
     ),
     (lambda G: G.synthesis(random_ws(G), size=7), "makes images of .* px"),
+    (lambda G: G.synthesis(random_ws(G), window=(60, 0, 16, 8)), r"window \(60, 0, 16, 8\) does not lie inside"),
+    (lambda G: G.synthesis(random_ws(G), window=(-1, 0, 8, 8)), r"window \(-1, 0, 8, 8\) does not lie inside"),
+    (lambda G: G.synthesis(random_ws(G), window=(0, 0, 8, 0)), r"window \(0, 0, 8, 0\) does not lie inside"),
 ]
 
 

@@ -1,11 +1,11 @@
 """The explorer's searches: how a choice becomes one, what it shows, and how much time is left."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -109,16 +109,17 @@ class Searcher:
         if (composite := compositor(D)) is not None and not unknown_parameters(D):
             target, _ = choice.applied(resize(resize_area(face.image.cpu(), LIVE_SIZE), LIVE_SIZE))
             compose = partial(composite, target)
-        curve: list[tuple[float, int]] = []
+        curve: list[tuple[int, float, int]] = []
         early: dict[int, Tensor] = {}
 
         def callback(report: dict) -> bool:
             clock.step(report["size"], report["seconds"])
-            curve.append((report["distance"], report["size"]))
+            if not report["face"]:
+                curve.append((report["step"] + 1, report["distance"], report["size"]))
             if report["step"] in marks:
                 early[report["step"]] = resize_area(report["image"], LIVE_SIZE).cpu()
             words = f"step {report['step'] + 1} of {report['num_steps']} at {report['size']} px, "
-            words += f"d {report['distance']:.3f}, about {time_in_words(clock.seconds_left)} left"
+            words += f"d {curve[-1][1]:.3f}, about {time_in_words(clock.seconds_left)} left"
             progress = {"share": clock.share, "words": words}
             return after_step(Step(report["image"], compose, progress, curve_of(curve, report["num_steps"])))
 
@@ -139,9 +140,12 @@ class Searcher:
         return done, early
 
 
-def curve_of(steps: Sequence[tuple[float, int]], num_steps: int) -> dict:
-    """The curve of a search for the page, JSON-ready, from (d, px) of all its steps; the points are [step, d, px]."""
-    points = [[i, round(float(d), 4), int(size)] for i, (d, size) in enumerate(steps, start=1)]
+def curve_of(steps: Iterable[tuple[int, float, int]], num_steps: int) -> dict:
+    """The curve of a search for the page, JSON-ready, from (step, d, px) of its steps, counted from 1.
+
+    Steps that compared the face alone are left out: their d is another.
+    """
+    points = [[int(step), round(float(d), 4), int(size)] for step, d, size in steps]
     every = -(-len(points) // _POINTS) or 1
     return {"points": [*points[:-1][::every], *points[-1:]], "steps": num_steps}
 
@@ -173,7 +177,7 @@ class Clock:
         if self._last is not None:  # the first step comes after preparations
             recent = self._recent.setdefault(size, [])
             recent.append(seconds - self._last)
-            self._learned[size] = median(recent[-9:])
+            self._learned[size] = fmean(recent[-12:])  # some of them make the face alone
         self._last = seconds
         if self._learned:
             left = sum(steps * self._cost(px) for px, steps in Counter(self._left).items())

@@ -68,7 +68,8 @@ class Found:
     def curve(self) -> dict:
         """The search's curve, for the page."""
         history, num_steps = self.done.run.history, self.done.run.settings["num_steps"]
-        return curve_of(list(zip(history["distance"], history["size"], strict=True)), num_steps)
+        steps = zip(range(1, num_steps + 1), history["distance"], history["size"], history["face"], strict=False)
+        return curve_of((step[:3] for step in steps if not step[3]), num_steps)
 
     def entry(self) -> dict:
         """For the strip of results, JSON-ready: number, picture, and in words what it is and how good."""

@@ -127,6 +127,6 @@ def _integer(number: int) -> bytes:
 
 
 @cache
-def load_descriptor() -> FaceDescriptor:
-    """dlib's descriptor, read once."""
-    return FaceDescriptor()
+def load_descriptor(device: torch.device | str = "cpu") -> FaceDescriptor:
+    """dlib's descriptor on a device, read once."""
+    return FaceDescriptor().to(device)

@@ -1,4 +1,4 @@
-"""The terms of the objective: L(w, n) = d(D(x), y) + λ_c c(D(x), y) + λ_i ‖f(D(x)) − f(y)‖² + λ_w ‖w − w̄‖₂ + λ_n R(n)"""
+"""The terms of the objective L(w, n) = d(D(x), y) + λ_c c(D(x), y) + λ_i ‖f(D(x)) − f(y)‖² + λ_w ‖w − w̄‖₂ + λ_n R."""
 
 import copy
 from dataclasses import dataclass, field

@@ -36,8 +36,8 @@ class Projection:
         snapshots: {step: [N, 3, R, R]}: the image after that many steps.
         terms: {name: [num_steps, N]}: every term of the objective (``losses.Objective``) at every step, before that
             step's update.
-        schedule: {name: [num_steps]}: learning_rate, size (px of the image compared) and seconds since the start (on a
-            GPU, which runs up to ten steps behind, until the step was queued).
+        schedule: {name: [num_steps]}: learning_rate, size (px of the image), face (1: the face alone was compared) and
+            seconds since the start (on a GPU, which runs up to ten steps behind, until the step was queued).
         distances, latent_distances: [N], of ``image`` and ``ws``: d at the comparison size, and ‖w − w̄‖.
         settings: every setting as it was used, JSON-ready.
         seed: of the noise and the statistics of W.
@@ -79,7 +79,7 @@ class Projection:
     def history(self) -> dict[str, np.ndarray]:
         """{name: [num_steps]}: the schedule and the terms, averaged over the batch; only the loss is weighted.
 
-        Distances at different sizes are not comparable.
+        Distances at different sizes are not comparable, nor those of the face and of the whole.
         """
         return {name: values.mean(axis=1) for name, values in self.terms.items()} | self.schedule
 
@@ -148,9 +148,12 @@ class Projection:
                 if key:
                     groups[group][key] = value
             about = json.loads(str(arrays["about"]))
-            if "score" not in groups["terms"]:  # saved by version 0.2, which left it out
-                noise = about["settings"]["noise_weight"] * groups["terms"]["noise_regularization"]
-                groups["terms"]["score"] = groups["terms"]["loss"] - noise
+            terms, schedule = groups["terms"], groups["schedule"]
+            if "score" not in terms:  # saved by version 0.2, which left it out
+                terms["score"] = terms["loss"] - about["settings"]["noise_weight"] * terms["noise_regularization"]
+            if "face" not in schedule:  # saved before there were looks at the face, and an identity term
+                schedule["face"] = np.zeros_like(schedule["seconds"])
+                terms["identity_distance"] = np.zeros_like(terms["loss"])
             return cls(
                 ws=torch.from_numpy(arrays["ws"]),
                 latent=torch.from_numpy(arrays["latent"]),
@@ -158,8 +161,8 @@ class Projection:
                 image=from_uint8(arrays["image"]),
                 target=from_uint8(arrays["target"]),
                 snapshots={int(step): from_uint8(pixels) for step, pixels in groups["snapshots"].items()},
-                terms=groups["terms"],
-                schedule={name: groups["schedule"][name] for name in SCHEDULE},
+                terms=terms,
+                schedule={name: schedule[name] for name in SCHEDULE},
                 distances=arrays["distances"],
                 latent_distances=arrays["latent_distances"],
                 **about,

@@ -67,8 +67,9 @@ def project(
             step. A string is one of its modes; True is "reduce-overhead" on CUDA, which replays a recorded graph.
         progress: show a progress bar.
         callback: called in every step, before its update, with a dict: "step", "num_steps", "image", "latent" and
-            "noise" as evaluated, the terms' means over the photos, "learning_rate", "size", "seconds". The update
-            overwrites the noise: clone what you keep. Returning True ends the search.
+            "noise" as evaluated, the terms' means over the photos, "learning_rate", "size", "face", "seconds". If
+            "face" is true, only the face was made and compared, and the rest of the image is that of the step
+            before. The update overwrites the noise: clone what you keep. Returning True ends the search.
         settings: other values for the recipe, as ``pick_recipe`` takes them: num_steps, space, latent_weight, …
 
     Raises:

@@ -58,6 +58,7 @@ class Recorder:
         self._rows: list[tuple[Tensor, tuple]] = []  # one entry per step, so that Ctrl-C leaves none half-written
         self._read: list[Tensor] = []  # the terms of the steps that have been copied to the host
         self._began, self._callback = began, callback
+        self._image: Tensor | None = None  # the latest one, whole
         self._bar = None
         if progress:
             from tqdm.auto import tqdm  # imported here: without a bar, a search needs only PyTorch
@@ -94,7 +95,8 @@ class Recorder:
             self._best.update(step)
         values = torch.stack([step.terms[name].detach() for name in TERMS])  # [terms, N]
         seconds = time.perf_counter() - self._began
-        schedule = {"learning_rate": step.rate, "size": step.image.shape[-1], "face": step.face, "seconds": seconds}
+        size = step.stage.size or self.search.G.img_resolution
+        schedule = {"learning_rate": step.rate, "size": size, "face": step.face, "seconds": seconds}
         self._rows.append((values, tuple(schedule.values())))
         if self._bar is not None:
             self._bar.update()
@@ -103,11 +105,21 @@ class Recorder:
             if self._bar is not None:
                 self._bar.set_postfix(distance=f"{means['distance']:.3f}", px=schedule["size"], refresh=False)
         if self._callback is not None:
-            report = {"step": self.done - 1, "num_steps": self.num_steps, "image": step.image.detach()}
+            report = {"step": self.done - 1, "num_steps": self.num_steps, "image": self._whole(step)}
             report |= {"latent": step.point.latent.detach()}
             report |= {"noise": {name: buffer.detach() for name, buffer in step.point.noise.items()}}
             if self._callback(report | means | schedule) is True:
                 raise StopSearch
+
+    def _whole(self, step: Step) -> Tensor:
+        """The image of a step; if only the face was made, with the rest of the image before."""
+        image = step.image.detach()
+        if step.face and self._image is not None:
+            top, left, height, width = self.search.window
+            face, image = image, self._image.clone()
+            image[:, :, top : top + height, left : left + width] = face
+        self._image = image
+        return image
 
     def _latest(self) -> Tensor:
         """Copy the terms of all new steps to the host, in one transfer; returns the latest, [terms, N]."""

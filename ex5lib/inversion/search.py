@@ -103,6 +103,12 @@ class Search:
     random: torch.Generator
     settings: dict
 
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """What is made of the full image to compare the face: top, left, height and width in px."""
+        top, left, height, width = (px * self.G.img_resolution // FACE_SIZE for px in self.exact.window)
+        return top, left, height, width
+
     def enter(self, state: State, stage: Stage) -> State:
         """The state at which a stage begins: the same latent as a new variable, widened to w+ if the stage is in w+.
 
@@ -154,9 +160,7 @@ class Search:
         ws = tied(to_ws(self.G, state.latent, state.space, self.statistics.label), state.tied_from)
         if state.space == "w+":
             ws = for_preview(ws, self.G, size)
-        scale = self.G.img_resolution // FACE_SIZE
-        window = tuple(scale * px for px in self.objective.window) if face else None
-        make = synthesis or self.synthesis
+        make, window = synthesis or self.synthesis, self.window if face else None
         return make(ws, noise=state.noise, size=size, window=window, dtype=dtype or self.dtype), ws
 
     @torch.no_grad()
@@ -202,7 +206,7 @@ def prepare(
         target.to(device), D, distance, plan.latent_weights.float().to(device), color_weight=recipe.color_weight,
         identity_weight=plan.identity_weight, noise_weight=recipe.noise_weight, clamp=recipe.clamp,
         mean_absolute=recipe.mean_absolute, margin=plan.face_margin,
-        descriptor=load_descriptor().to(device) if plan.identity_weight else None,
+        descriptor=load_descriptor(device) if plan.identity_weight else None,
     )  # fmt: skip
     objective = exact if dtype == torch.float32 else replace(exact, distance=distance.in_precision(dtype))
     synthesis = G.synthesis

@@ -3,6 +3,7 @@
 Images of different sizes, and masks of another size or that select no pixel, raise a ``SettingError``.
 """
 
+import dlib
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch import Tensor
 from ex5lib import weights
 from ex5lib.degradations.known import REFERENCE_SIZE, Grayscale
 from ex5lib.errors import SettingError
+from ex5lib.faces.descriptor import CHIP_SIZE, load_descriptor
 from ex5lib.faces.landmarks import aligned_box, aligned_landmarks
-from ex5lib.images.tensors import check_image, resize_area, to_uint8
+from ex5lib.images.tensors import check_image, from_uint8, resize_area, to_uint8
 from ex5lib.inversion.losses import PerceptualDistance
 
 
@@ -113,16 +115,20 @@ def iris_colors(face: Tensor) -> np.ndarray:
     return np.array(colours)
 
 
-def face_descriptor(face: Tensor) -> np.ndarray:
-    """dlib's descriptor [128] of an aligned face [1, 3, S, S]; alignment fixes where the face lies in the crop."""
-    pixels = np.ascontiguousarray(to_uint8(resize_area(face, 512)))
-    shape = weights.landmark_model()(pixels, aligned_box(pixels.shape[0]))
-    return np.array(weights.descriptor_model().compute_face_descriptor(pixels, shape))
+def face_descriptors(*faces: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """dlib's descriptors [N, 128] of N aligned faces [1, 3, S, S]; alignment fixes where the face lies in the crop."""
+    chips = []
+    for face in faces:
+        pixels = np.ascontiguousarray(to_uint8(resize_area(face, 512)))
+        shape = weights.landmark_model()(pixels, aligned_box(pixels.shape[0]))
+        chips.append(from_uint8(dlib.get_face_chip(pixels, shape, CHIP_SIZE)))
+    with torch.no_grad():
+        return load_descriptor(device)(torch.cat(chips).to(device)).cpu()
 
 
 def identity_distance(face: Tensor, original: Tensor) -> float:
     """Distance between two aligned faces' descriptors; below about 0.6, dlib takes them for the same person."""
-    return float(np.linalg.norm(face_descriptor(face) - face_descriptor(original)))
+    return float(torch.dist(*face_descriptors(face, original)))
 
 
 def compare(image: Tensor, original: Tensor, distance: PerceptualDistance | None = None) -> dict[str, float]:
@@ -142,10 +148,10 @@ def compare_all(
     """Like ``compare``, for several images of one original."""
     distance = distance or PerceptualDistance()
     device = distance.offset.device
-    descriptor = face_descriptor(original)
+    identity, *identities = face_descriptors(original, *images.values(), device=device)
     features: dict[int, list[Tensor]] = {}
     found: dict[str, dict[str, float]] = {}
-    for name, image in images.items():
+    for (name, image), own in zip(images.items(), identities, strict=True):
         image = image.clamp(-1, 1)  # as displayed: values beyond white would lower the distance but cannot be seen
         side = min(REFERENCE_SIZE, image.shape[-1], original.shape[-1])
         small, small_original = resize_area(image, side), resize_area(original, side)
@@ -155,6 +161,6 @@ def compare_all(
             "distance": distance(small.to(device), features[side]).item(),
             "psnr": psnr(small, small_original),
             "ssim": ssim(small, small_original),
-            "identity_distance": float(np.linalg.norm(face_descriptor(image) - descriptor)),
+            "identity_distance": float(torch.dist(own, identity)),
         }
     return found

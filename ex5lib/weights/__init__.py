@@ -8,7 +8,6 @@ networks ship with ex5lib. Every file is checked against its SHA-256.
 from ex5lib.weights.fetching import cache_folder, fetch, status, tensor_digest
 from ex5lib.weights.loading import (
     cnn_detector,
-    descriptor_model,
     landmark_model,
     load_generator,
     load_lpips_heads,
@@ -23,7 +22,6 @@ __all__ = [
     "REGISTRY",
     "cache_folder",
     "cnn_detector",
-    "descriptor_model",
     "fetch",
     "landmark_model",
     "load_generator",

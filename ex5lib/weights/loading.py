@@ -121,11 +121,3 @@ def cnn_detector() -> "dlib.cnn_face_detection_model_v1":
     import dlib
 
     return dlib.cnn_face_detection_model_v1(str(fetch("dlib-cnn-detector")))
-
-
-@cache
-def descriptor_model() -> "dlib.face_recognition_model_v1":
-    """dlib's ResNet face descriptor, 128 numbers; two photos of one person usually lie within 0.6 of each other."""
-    import dlib
-
-    return dlib.face_recognition_model_v1(str(fetch("dlib-descriptor")))
