@@ -20,7 +20,7 @@ from ex5lib.images.tensors import resize_area
 CHIP_SIZE = 150  # px of the square that the network sees
 # The chip's centre (x, y) and half its side in an aligned face, in units of the crop's side: the mean over 200
 # generated faces of what ``get_face_chip_details(…, 150, 0.25)`` finds.
-_CHIP_CENTRE, _CHIP_HALF = (0.504, 0.603), 0.344
+CHIP_CENTRE, CHIP_HALF = (0.504, 0.603), 0.344
 _BLOCKS = (  # channels of each residual block, and whether it halves the size
     *((32, False),) * 3, (64, True), *((64, False),) * 3, (128, True), *((128, False),) * 2, (256, True),
     *((256, False),) * 2, (256, True),
@@ -88,7 +88,7 @@ def chip(face: Tensor) -> Tensor:
     Alignment fixes where the head lies, so no landmarks are needed: they would move the chip by a few px.
     """
     face = resize_area(face, 256)
-    low, high = (torch.tensor(_CHIP_CENTRE) + sign * _CHIP_HALF for sign in (-1, 1))
+    low, high = (torch.tensor(CHIP_CENTRE) + sign * CHIP_HALF for sign in (-1, 1))
     scale, shift = (high - low).tolist(), (low + high - 1).tolist()  # of [−1, 1], grid_sample's units
     theta = torch.tensor([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]]).to(face).expand(len(face), -1, -1)
     grid = F.affine_grid(theta, [len(face), 3, CHIP_SIZE, CHIP_SIZE], align_corners=False)

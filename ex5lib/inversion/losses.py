@@ -252,7 +252,7 @@ class Objective:
         """The face of D(x) [N, 3, 256, 256]. D may depend on the place, so it gets a whole image."""
         top, left, height, width = self.window
         x = F.pad(resize_area(x, height), (left, FACE_SIZE - left - width, top, FACE_SIZE - top - height))
-        return _face(self.degradation(x))
+        return face_alone(self.degradation(x))
 
     @torch.no_grad()
     def target_at(self, size: int) -> tuple[Tensor, list[Tensor], Tensor | None]:
@@ -260,13 +260,15 @@ class Objective:
         if size not in self._targets:
             y, identity = resize_area(self.target, size), None
             if size == FACE_SIZE:
-                y = _face(y)
+                y = face_alone(y)
             elif self.identity_weight:
                 identity = self.descriptor(chip(y))
             self._targets[size] = y, self.distance.features(y), identity
         return self._targets[size]
 
 
-def _face(image: Tensor) -> Tensor:
+def face_alone(image: Tensor) -> Tensor:
+    """The face [N, 3, 256, 256], brows to chin, of aligned faces [N, 3, S, S], S ≥ 512, at 512 px."""
+    image = resize_area(image, FACE_SIZE)
     top, left, height, width = FACE
     return image[:, :, top : top + height, left : left + width]
