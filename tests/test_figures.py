@@ -24,7 +24,7 @@ def run() -> Projection:
         target=image,
         snapshots={50: image, 0: image - 1, 10: image + 0.5},
         terms=dict.fromkeys(TERMS, falling[:, None]) | {"score": 1.5 * falling[:, None]},
-        schedule=dict.fromkeys(SCHEDULE, falling) | {"size": np.full(50, 64)},
+        schedule=dict.fromkeys(SCHEDULE, falling) | {"size": np.full(50, 64), "face": np.zeros(50)},
         settings={"color_weight": 0.0, "noise_weight": 0.0},
         distances=np.ones(1),
         latent_distances=np.ones(1),
@@ -103,6 +103,11 @@ def test_losses_are_the_distance_and_below_it_what_is_added_weighted(run):
     np.testing.assert_allclose(line.get_ydata(), 0.5 * run.history["color_distance"])
     run.settings["color_weight"], run.terms["score"] = 0.0, run.terms["distance"]
     assert len(ex5lib.plot_losses(run).axes) == 1
+    run.schedule["face"][[2, 5]] = 1
+    whole, face = ex5lib.plot_losses(run).axes[0].get_lines()
+    assert list(face.get_xdata()) == [2, 5]
+    np.testing.assert_allclose(face.get_ydata(), run.history["distance"][[2, 5]])
+    assert list(whole.get_xdata()) == [0, 1, 3, 4, *range(6, 50)]
 
 
 def test_alignment_figure_shows_every_face_and_the_crop(astronaut):

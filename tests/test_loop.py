@@ -7,12 +7,14 @@ from torch import Tensor
 
 import ex5lib
 from ex5lib import devices, project
+from ex5lib.faces.descriptor import chip, load_descriptor
 from ex5lib.images.tensors import resize_area
 from ex5lib.inversion.latents import latent_statistics
 from ex5lib.inversion.losses import noise_regularization, renormalize_noise
 from ex5lib.inversion.recipes import Recipe
 from ex5lib.inversion.stages import Stage
 from stylegan2_ada import Generator, MobileSynthesis
+from stylegan2_ada.networks import random_generator
 
 
 @pytest.fixture
@@ -40,9 +42,10 @@ SEARCHES = {
         "course", (Stage(6, None, "w+", initial_noise=0.05),), mean_absolute=True, latent_weight=0.1, w_avg_samples=100
     )),
     "held": (torch.nn.Sequential(BLUR, GREY), Recipe(
-        "held", (Stage(6, None, "w+"),), colorless_weight=0.5, blurred_weight=0.1, optimize_noise=False,
-        w_avg_samples=100,
+        "held", (Stage(4, 32), Stage(6, None, "w+"), Stage(3, None, "w+")), colorless_weight=0.5, blurred_weight=0.1,
+        optimize_noise=False, w_avg_samples=100,
     )),
+    "identity": (BLUR, Recipe("identity", (Stage(6),), identity_weight=2.0, optimize_noise=False, w_avg_samples=100)),
 }  # fmt: skip
 
 
@@ -52,7 +55,12 @@ def plain_search(G: Generator, target: Tensor, D, recipe: Recipe) -> tuple[Tenso
     random = torch.Generator().manual_seed(0)
     n = {name: torch.randn(buffer.shape, generator=random) for name, buffer in G.noise_buffers().items()}
     w = statistics.w_avg.view(1, 1, -1).clone()
-    for stage in recipe.stages:
+    center = statistics.w_avg.expand(1, G.num_ws, -1).clone()
+    finer = [i for i, size in enumerate(G.synthesis.layer_resolutions) if size > 32]
+    face = slice(160, 416), slice(128, 384)  # rows and columns at 512 px
+    for number, stage in enumerate(recipe.stages):
+        if number == 1 and recipe.colorless_weight:
+            center[:, finer] = w.detach()
         w = (w.expand(1, G.num_ws, -1) if stage.space == "w+" else w).detach().clone().requires_grad_()
         searched = {name: n[name].requires_grad_() for name in G.noise_buffers(stage.size)}
         searched = searched if recipe.optimize_noise else {}
@@ -67,21 +75,60 @@ def plain_search(G: Generator, target: Tensor, D, recipe: Recipe) -> tuple[Tenso
             if stage.size == 32 and stage.space == "w+":
                 used = torch.cat([ws[:, :5], ws[:, 5:].detach()], dim=1)
             x = G.synthesis(used, noise=n, size=stage.size)
-            x = D(x.clamp(-1, 1) if recipe.clamp else x)
-            y = torch.nn.functional.avg_pool2d(target, target.shape[-1] // x.shape[-1])
+            x = x.clamp(-1, 1) if recipe.clamp else x
+            looks_at_face = stage.face_every and step >= 3 and step % 3 == 2
+            if looks_at_face:
+                x, y = D(x)[:, :, *face], target[:, :, *face]
+            else:
+                x = D(torch.nn.functional.avg_pool2d(x, max(x.shape[-1] // 256, 1)))
+                y = torch.nn.functional.avg_pool2d(target, target.shape[-1] // x.shape[-1])
             small = [torch.nn.functional.avg_pool2d(image, image.shape[-1] // 16) for image in (x, y)]
-            away = ws - statistics.w_avg
+            away = ws - center
             norms = away.abs().mean(dim=2) if recipe.mean_absolute else away.norm(dim=2)
             weights = torch.full((G.num_ws,), recipe.blurred_weight or recipe.latent_weight)
             if recipe.colorless_weight:
-                weights[[i for i, size in enumerate(G.synthesis.layer_resolutions) if size > 32]] = 0.5
+                weights[finer] = 0.5
             loss = (x - y).square().mean() + recipe.color_weight * (small[0] - small[1]).abs().mean()
+            if recipe.identity_weight and not looks_at_face:
+                fx, fy = (load_descriptor()(chip(image)) for image in (x, y))
+                loss = loss + recipe.identity_weight * (fx - fy).square().sum()
             loss = loss + (weights * norms).sum() / G.num_ws + recipe.noise_weight * noise_regularization(searched)
             adam.zero_grad()
             loss.sum().backward()
             adam.step()
             renormalize_noise(searched)
     return w.detach(), {name: buffer.detach() for name, buffer in n.items()}
+
+
+class Shifted(torch.nn.Module):
+    """Moves an image to the right by a hundredth of its side, and darkens the lower half: another D in every place."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        side = image.shape[-1]
+        light = torch.where(torch.arange(side) < side // 2, 1.0, 0.5)
+        return image.roll(side // 100, dims=3) * light[:, None]
+
+
+def test_looks_at_the_face_alone_are_the_formulas():
+    random = torch.Generator().manual_seed(7)
+    G = random_generator(random, 512, channel_base=2048, channel_max=16, w_dim=16, z_dim=16, mapping_layers=2)
+    target = Shifted()(G.synthesis(ex5lib.sample_ws(G, 11)).clamp(-1, 1))
+    recipe = Recipe(
+        "looks", (Stage(10, None, "w+", face_every=3, face_from=0.3),), identity_weight=2.0, color_weight=0.2, clamp=True,
+        optimize_noise=False, w_avg_samples=100,
+    )  # fmt: skip
+    settings = {"distance": SquaredError(), "device": "cpu", "progress": False, "snapshots": ()}
+    seen = []
+    run = project(G, target, Shifted(), recipe, callback=lambda report: seen.append(report["image"]), **settings)
+    w, _ = plain_search(G, target, Shifted(), recipe)
+    torch.testing.assert_close(run.latent, w, rtol=1e-3, atol=1e-4)
+    assert (run.latent - latent_statistics(G, num_samples=100).w_avg).norm() > 0.5  # it went somewhere
+    assert list(run.schedule["face"]) == [0, 0, 0, 0, 0, 1, 0, 0, 1, 0]
+    assert list(run.schedule["size"]) == [512] * 10
+    assert all(image.shape == (1, 3, 512, 512) for image in seen)
+    changed = (seen[5] != seen[4]).any(dim=1)[0].nonzero()  # only the face, and the margin that D needs
+    assert changed.min(dim=0).values.tolist() == [160 - 16, 128 - 16]
+    assert changed.max(dim=0).values.tolist() == [415 + 16, 383 + 16]
 
 
 @pytest.mark.parametrize("name", SEARCHES)

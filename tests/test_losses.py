@@ -10,6 +10,7 @@ from ex5lib import weights
 from ex5lib.degradations.known import GaussianBlur
 from ex5lib.devices import on_device
 from ex5lib.errors import SettingError
+from ex5lib.faces.descriptor import chip, load_descriptor
 from ex5lib.images.tensors import resize_area
 from ex5lib.inversion.float16 import ScaledBackward
 from ex5lib.inversion.losses import (
@@ -186,21 +187,30 @@ def test_the_objective_is_the_weighted_sum_of_its_terms(distance):
     image, target = (torch.rand(2, 3, size, size, generator=random) for size in (64, 32))
     w_avg, ws = torch.zeros(4), torch.tensor([1.0, 2.0, 4.0])[:, None].expand(2, 3, 4)  # norms 2, 4 and 8
     noise = {"a": torch.ones(1, 1, 8, 8)}  # R(n) = 2
+    descriptor = load_descriptor()
     objective = Objective(
-        target, GaussianBlur(25), distance, w_avg, torch.tensor([1.0, 0.5, 0.0]), color_weight=0.5, noise_weight=0.25
-    )
-    terms = objective(image, ws, noise)
+        target, GaussianBlur(25), distance, torch.tensor([1.0, 0.5, 0.0]), color_weight=0.5, identity_weight=2.0,
+        noise_weight=0.25, descriptor=descriptor,
+    )  # fmt: skip
+    terms = objective(image, ws, w_avg, noise)
     degraded = GaussianBlur(25)(resize_area(image, 32))  # at the smaller of the two sizes
     d, c = distance(degraded, target), color_distance(degraded, target)
     torch.testing.assert_close(terms["distance"], d)
     torch.testing.assert_close(terms["color_distance"], c)
+    i = (descriptor(chip(degraded)) - descriptor(chip(target))).norm(dim=1) ** 2
+    torch.testing.assert_close(terms["identity_distance"], i)
     assert terms["latent_distance"].tolist() == pytest.approx([14 / 3] * 2)
-    torch.testing.assert_close(terms["score"], d + 0.5 * c + (1 * 2 + 0.5 * 4) / 3)
+    torch.testing.assert_close(terms["score"], d + 0.5 * c + 2 * i + (1 * 2 + 0.5 * 4) / 3)
     torch.testing.assert_close(terms["loss"], terms["score"] + 0.25 * 2)
-    clamped = Objective(target, GaussianBlur(25), distance, w_avg, torch.zeros(3), clamp=True)
+    clamped = Objective(target, GaussianBlur(25), distance, torch.zeros(3), clamp=True)
     torch.testing.assert_close(
-        clamped(image * 3, ws, noise)["distance"], clamped((image * 3).clamp(-1, 1), ws, noise)["distance"]
+        clamped(image * 3, ws, w_avg, noise)["distance"],
+        clamped((image * 3).clamp(-1, 1), ws, w_avg, noise)["distance"],
     )
+    center = torch.zeros(1, 3, 4)
+    center[:, 1] = 2  # the second layer's own: now nothing is left of its norm
+    terms = objective(image, ws, center, noise)
+    assert terms["latent_distance"].tolist() == pytest.approx([(2 + 0 + 8) / 3] * 2)
 
 
 def _noise_regularization_in_numpy(buffers: list[np.ndarray]) -> float:

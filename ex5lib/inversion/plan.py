@@ -54,16 +54,17 @@ class Plan:
         return sum(stage.num_steps for stage in self.stages)
 
 
-def plan_search(recipe: Recipe, G: Generator, degradation: nn.Module, target_size: int) -> Plan:
-    """The plan of a search with this recipe, for a photo of that size in px with this degradation."""
-    margin = reach(degradation, FACE, FACE_SIZE)
-    # A photo that shows no more detail than d sees at 256 px has none to compare.
-    detailed = min(G.img_resolution, target_size) >= FACE_SIZE and visible_resolution(degradation) >= REFERENCE_SIZE
+def plan_search(recipe: Recipe, G: Generator, degradation: nn.Module, target_size: int | None = None) -> Plan:
+    """The plan of a search with this recipe, for a photo with this degradation.
+
+    Args:
+        target_size: px of the photo; None means that of the generator's images.
+    """
     stages = tuple(replace(stage, size=preview_size(G, stage.size)) for stage in recipe.stages)
-    stages = tuple(
-        stage if stage.size is None and detailed and margin is not None else replace(stage, face_every=None)
-        for stage in stages
-    )
+    margin = reach(degradation, FACE, FACE_SIZE)
+    # A photo in which there is no more detail than d sees at 256 px has none to show in a look at the face.
+    size = min(G.img_resolution, target_size or G.img_resolution)
+    shown = margin is not None and size >= FACE_SIZE and visible_resolution(degradation) >= REFERENCE_SIZE
     sigma_scale = 1.0
     if recipe.sigma_over_layers and G.synthesis.demodulates:
         sigma_scale = math.sqrt(G.num_ws)
@@ -75,7 +76,7 @@ def plan_search(recipe: Recipe, G: Generator, degradation: nn.Module, target_siz
         )
     return Plan(
         recipe=recipe,
-        stages=stages,
+        stages=tuple(stage if stage.size is None and shown else replace(stage, face_every=None) for stage in stages),
         latent_weights=latent_weights(recipe, G, degradation),
         tied_from=tied_layers(recipe, G, degradation),
         held_from=_first_finer_than(G, COARSE_SIZE) if _colors_decided(recipe, degradation) else G.num_ws,

@@ -298,6 +298,8 @@ def _settings(plan: Plan, G: Generator, distance: PerceptualDistance, statistics
         **{name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()},
         "latent_weight": plan.latent_weights[0].item(),
         "latent_weights": plan.latent_weights.tolist(),
+        "identity_weight": plan.identity_weight,
+        "held_from": plan.held_from,
         "w_avg_samples": statistics.origin["num_samples"],
         "statistics": statistics.origin,
         "distance": distance.kind,

@@ -24,6 +24,7 @@ class Stage:
         noise_ramp: share of the stage over which that noise falls to 0, quadratically.
         face_every: every so many steps, one compares the face alone, in twice the detail (``losses.FACE_SIZE``); None
             compares the whole image at every step. It needs a full-size stage.
+        face_from: the share of the stage after which that begins.
 
     Raises:
         SettingError: if a value is out of range.
@@ -38,18 +39,23 @@ class Stage:
     initial_noise: float = 0.0
     noise_ramp: float = 0.75
     face_every: int | None = None
+    face_from: float = 0.0
 
     def __post_init__(self):
         check_count(self.num_steps)
         if self.space not in SPACES:
             raise unknown_name("latent space", self.space, SPACES)
-        check_not_negative(self, ("learning_rate", "rampup", "rampdown", "initial_noise"))
+        check_not_negative(self, ("learning_rate", "rampup", "rampdown", "initial_noise", "face_from"))
+        if self.face_every is not None:
+            check_count(self.face_every, "face_every")
         if not self.noise_ramp > 0:
             raise SettingError(f"noise_ramp must be a positive share of the steps, not {self.noise_ramp}.")
 
     def on_face(self, step: int) -> bool:
         """Whether a step of the stage, counted from 0, compares the face alone."""
-        return self.face_every is not None and step % self.face_every == self.face_every - 1
+        if self.face_every is None or step < self.face_from * self.num_steps:
+            return False
+        return step % self.face_every == self.face_every - 1
 
     def rate(self, t: float) -> float:
         """The rate at progress t in [0, 1): a linear rise, a plateau, half a cosine down to 0."""
@@ -84,9 +90,9 @@ def in_space(stages: Sequence[Stage], space: str) -> tuple[Stage, ...]:
     return (*unchanged, *(replace(stage, space=space) for stage in stages[len(unchanged) :]))
 
 
-def check_count(num_steps: int) -> None:
-    if not isinstance(num_steps, int) or num_steps < 1:
-        raise SettingError(f"num_steps must be a whole number from 1 up, not {num_steps}.")
+def check_count(number: int, name: str = "num_steps") -> None:
+    if not isinstance(number, int) or number < 1:
+        raise SettingError(f"{name} must be a whole number from 1 up, not {number}.")
 
 
 def check_not_negative(settings: object, names: Sequence[str]) -> None:
