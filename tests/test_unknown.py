@@ -21,7 +21,7 @@ from ex5lib.images.tensors import from_uint8, resize_area, to_uint8
 from ex5lib.inversion.plan import latent_weights, tied_layers
 from ex5lib.inversion.recipes import FAST, Recipe
 from ex5lib.inversion.stages import Stage
-from ex5lib.restoration.diagnosis import blur_sigma, diagnosed, examine
+from ex5lib.restoration.diagnosis import blur_sigma, diagnosed, examine, less_blurred
 from ex5lib.restoration.metrics import psnr
 
 MOUTH = Inpaint(top=164, left=84, height=44, width=88)
@@ -183,6 +183,22 @@ def test_a_face_blurred_beyond_recognition_is_called_blurred(faces):
     for sigma in (15.0, 40.0):
         found = [blur_sigma(from_uint8(to_uint8(GaussianBlur(241, sigma)(face)))) for face in faces.values()]
         assert min(found) > 5  # how strongly cannot be told any more
+
+
+def test_a_photo_that_is_sharper_than_the_blur_it_is_said_to_have_is_noticed(faces):
+    """Also beside a loss of colour, by a kernel of another shape; not where there is nothing to notice."""
+    face = next(iter(faces.values()))
+    for sigma in (1.7, 2.5, 4.0):
+        photo = GaussianBlur(51, sigma)(face)
+        for ratio in (0.5, 0.75, 1.0, 1.1):
+            assert less_blurred(photo, GaussianBlur(51, sigma * ratio)) is None
+        for D in (GaussianBlur(51, sigma * 1.6), torch.nn.Sequential(GaussianBlur(51, sigma * 1.6), Grayscale())):
+            own, assumed = less_blurred(D[1:](photo) if isinstance(D, torch.nn.Sequential) else photo, D)
+            assert own == pytest.approx(sigma, rel=0.1)
+            assert assumed == pytest.approx(1.6 * sigma, rel=0.1)
+    assert less_blurred(face, GaussianBlur(15))[0] < 1
+    for D in (Identity(), Grayscale(), Inpaint(92, 40, 44, 176), UnknownBlur(), Noise(0.1), GaussianBlur(3)):
+        assert less_blurred(face, D) is None
 
 
 DAMAGES = [

@@ -330,6 +330,8 @@ def tell(restoration: Restoration, folder: Path, written: Sequence[Path]) -> Non
     if run.stopped:
         say(f"stopped after {run.num_steps} of {run.settings['num_steps']} steps")
     say(f"written to {folder}: " + ", ".join(sorted(path.name for path in written)))
+    if restoration.note:
+        say(f"  {restoration.note}")
     if run.settings["found"]:
         say(f"  found with it: {restoration.degradation}")
     if tuning := run.settings.get("tune"):

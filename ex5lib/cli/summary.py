@@ -42,6 +42,7 @@ class Row:
         outcome: as in ``Outcome``, or "not done".
         folder: of the result, relative to the summary's; empty if there is none.
         face: index of the face, if every face was searched.
+        message: why there is none, or what speaks against how it was made.
     """
 
     photo: str
@@ -75,8 +76,11 @@ def rows_of(photo: Path, outcome: str, folder: Path, out: Path) -> list[Row]:
     faces = read_record(folder).get("faces")
     folders = {None: folder} if faces is None else {face: folder / f"face{face}" for face in faces}
     return [
-        Row(photo.name, outcome, place.relative_to(out).as_posix(), face, _numbers(read_record(place)))
+        Row(
+            photo.name, outcome, place.relative_to(out).as_posix(), face, _numbers(record), record.get("note", "")
+        )  # fmt: skip
         for face, place in folders.items()
+        for record in [read_record(place)]
     ]
 
 

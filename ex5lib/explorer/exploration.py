@@ -288,7 +288,7 @@ class Exploration:
         self.shelf.show(found)
         self._stale, self._phase = [], "idle"
         self.board.put(**self.shelf.pictures, **self.shelf.numbers, curve=found.curve, progress={})
-        self._say(f"{how}: {found.search_in_words()}.")
+        self._say(f"{how}: {found.search_in_words()}. {found.done.note}".strip())
 
     def _search(self, choice: Choice) -> None:
         """The worker's job: search for a choice, show the progress, and keep the result."""

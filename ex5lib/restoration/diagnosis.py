@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, Grayscale, Inpaint
-from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
+from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.faces.alignment import AlignedFace
 from ex5lib.images.tensors import resize, resize_area, to_uint8
 from ex5lib.restoration.metrics import face_mask
@@ -95,6 +95,32 @@ def blur_sigma(face: Tensor) -> float:
     starts = [np.array([y[0] - sharp[0], sigma, y[-1] + np.log(cycles[-1]) / 2, 0.5]) for sigma in (0.5, 2, 5)]
     fits = [least_squares(misfit, start, bounds=(low, high)) for start in starts]
     return float(min(fits, key=lambda fit: fit.cost).x[1])
+
+
+@torch.no_grad()
+def less_blurred(photo: Tensor, degradation: nn.Module) -> tuple[float, float] | None:
+    """If a photo [1, 3, S, S] is less blurred than a degradation would leave it: both σ, the photo's and D's, in px.
+
+    A search would then draw hard black edges, to be as sharp as the photo after a blur that is too strong. D's own σ
+    is found in what it makes of a sharp picture's spectrum. It says nothing of a D with holes, whose edges are sharp,
+    or with parameters that are found with w.
+    """
+    if unknown_parameters(degradation) or photo.shape[-1] < REFERENCE_SIZE:  # a small photo has too few frequencies
+        return None
+    sigma = blur_sigma(degradation(_typical_picture()))
+    if sigma < 1:  # found in some sharp photos, too
+        return None
+    found = blur_sigma(resize(resize_area(photo, REFERENCE_SIZE), REFERENCE_SIZE))
+    return (found, sigma) if sigma > 1.2 * found else None
+
+
+def _typical_picture() -> Tensor:
+    """A picture [1, 3, 256, 256] of clouds, with the power spectrum of a sharp face."""
+    size = REFERENCE_SIZE
+    noise = torch.randn(size, size, generator=torch.Generator().manual_seed(0))
+    frequency = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None]) * size
+    clouds = torch.fft.irfft2(torch.fft.rfft2(noise) * frequency.clamp(min=1) ** (-_SLOPE / 2), s=(size, size))
+    return (0.25 * (clouds - clouds.mean()) / clouds.std()).expand(1, 3, -1, -1)
 
 
 def painted_region(face: Tensor) -> Tensor | None:

@@ -3,6 +3,7 @@
 The command line, the notebooks and the explorer all use it.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,7 +27,7 @@ from ex5lib.inversion.projection import Projection
 from ex5lib.inversion.projector import project
 from ex5lib.inversion.recipes import Recipe, Start, pick_recipe
 from ex5lib.restoration import results
-from ex5lib.restoration.diagnosis import diagnosed
+from ex5lib.restoration.diagnosis import diagnosed, less_blurred
 from ex5lib.restoration.metrics import compare_all
 from ex5lib.restoration.paste import paste
 from stylegan2_ada.generator import Generator
@@ -67,6 +68,7 @@ class Restoration:
         distance: d.
         tuned: the generator tuned to this photo, if any; ``run.image`` is then its image.
         others: further answers for the same photo.
+        note: what speaks against the degradation, in a sentence; empty if nothing does.
     """
 
     face: AlignedFace
@@ -77,6 +79,7 @@ class Restoration:
     distance: PerceptualDistance
     tuned: Generator | None = None
     others: tuple["Restoration", ...] = ()
+    note: str = ""
 
     @property
     def stopped(self) -> bool:
@@ -166,6 +169,7 @@ class Restoration:
             images["photo"] = self.photo
         report = {
             "metrics": self.metrics, "settings": self.run.settings, "request": request or {}, "stopped": self.stopped,
+            "note": self.note,
         }  # fmt: skip
         names = ["projection.npz", *(f"{name}.png" for name in (*images, *plots))]
         names += ["generator.safetensors"] * (self.tuned is not None) + ["search.webp"] * (frames is not None)
@@ -301,6 +305,9 @@ def restore_faces(
     faces = [load_face(face, size=G.img_resolution) for face in faces]
     with torch.no_grad():
         targets = [degrade(face.image) for face in faces]
+    notes = [""] * len(faces)
+    if already_degraded or degraded_by is not None:
+        targets, notes = zip(*(_as_blurred(target, degradation) for target in targets), strict=True)
     statistics = statistics or latent_statistics(G, num_samples=recipe.w_avg_samples, seed=seed)
 
     def search(i: int) -> list[Restoration]:
@@ -322,8 +329,8 @@ def restore_faces(
                 for one in run
             ]  # fmt: skip
         return [
-            Restoration(face, D, target, None if already_degraded else face.image, one, distance, tuned)
-            for face, target, (tuned, one) in zip(faces, targets, found, strict=True)
+            Restoration(face, D, target, None if already_degraded else face.image, one, distance, tuned, note=note)
+            for face, target, (tuned, one), note in zip(faces, targets, found, notes, strict=True)
         ]
 
     found = [search(0)]
@@ -338,6 +345,20 @@ def another_face(G: Generator, statistics: LatentStatistics, seed: int) -> tuple
     chosen = statistics.origin.get("class_index")
     w = sample_ws(G, seed, truncation_psi=ANSWERS_PSI, class_index=chosen)[:, 0]
     return replace(statistics, w_avg=w[0]), w
+
+
+def _as_blurred(target: Tensor, degradation: nn.Module) -> tuple[Tensor, str]:
+    """A photo [1, 3, S, S] as blurred as D would leave it, and a note if it was less blurred than that."""
+    if (found := less_blurred(target, degradation)) is None:
+        return target, ""
+    own, assumed = found
+    missing = math.sqrt(assumed**2 - own**2)
+    measured = f"blurred by about σ = {own:.1f} px" if own > 1 else "not blurred"
+    note = (
+        f"The photo is sharper than a blur of about σ = {assumed:.1f} px would leave it: it is {measured}. It was blurred by "
+        f"another {missing:.1f} px before the search, which could not match it otherwise. Better name the smaller blur."
+    )
+    return GaussianBlur(2 * math.ceil(3 * missing) + 1, missing)(target), note
 
 
 def _known_damage(degradation: nn.Module) -> nn.Module:
