@@ -114,8 +114,8 @@ def test_looks_at_the_face_alone_are_the_formulas():
     G = random_generator(random, 512, channel_base=2048, channel_max=16, w_dim=16, z_dim=16, mapping_layers=2)
     target = Shifted()(G.synthesis(ex5lib.sample_ws(G, 11)).clamp(-1, 1))
     recipe = Recipe(
-        "looks", (Stage(10, None, "w+", face_every=3, face_from=0.3),), identity_weight=2.0, color_weight=0.2, clamp=True,
-        optimize_noise=False, w_avg_samples=100,
+        "looks", (Stage(10, None, "w+", face_every=3, face_from=0.3),), identity_weight=2.0, color_weight=0.2,
+        clamp=True, optimize_noise=False, w_avg_samples=100,
     )  # fmt: skip
     settings = {"distance": SquaredError(), "device": "cpu", "progress": False, "snapshots": ()}
     seen = []

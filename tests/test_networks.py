@@ -165,7 +165,7 @@ WINDOWS = {  # top, left, height and width, in shares of the image's side
 
 @pytest.mark.parametrize("shares", WINDOWS.values(), ids=WINDOWS)
 def test_a_window_is_the_crop_of_the_image(network, shares):
-    """Of previews, too, in two types, with noise for each sample; and the rest of the network hears the same gradient."""
+    """Of previews, too, in two types, with noise for each sample; and ws gets the same gradient."""
     G, rng = network, torch.Generator().manual_seed(5)
     noise = {name: torch.randn(2, *b.shape[1:], generator=rng) for name, b in G.noise_buffers().items()}
     for size in (None, *G.preview_sizes):

@@ -76,9 +76,7 @@ def rows_of(photo: Path, outcome: str, folder: Path, out: Path) -> list[Row]:
     faces = read_record(folder).get("faces")
     folders = {None: folder} if faces is None else {face: folder / f"face{face}" for face in faces}
     return [
-        Row(
-            photo.name, outcome, place.relative_to(out).as_posix(), face, _numbers(record), record.get("note", "")
-        )  # fmt: skip
+        Row(photo.name, outcome, place.relative_to(out).as_posix(), face, _numbers(record), record.get("note", ""))
         for face, place in folders.items()
         for record in [read_record(place)]
     ]

@@ -355,8 +355,9 @@ def _as_blurred(target: Tensor, degradation: nn.Module) -> tuple[Tensor, str]:
     missing = math.sqrt(assumed**2 - own**2)
     measured = f"blurred by about σ = {own:.1f} px" if own > 1 else "not blurred"
     note = (
-        f"The photo is sharper than a blur of about σ = {assumed:.1f} px would leave it: it is {measured}. It was blurred by "
-        f"another {missing:.1f} px before the search, which could not match it otherwise. Better name the smaller blur."
+        f"The photo is sharper than a blur of about σ = {assumed:.1f} px would leave it: it is {measured}. It was "
+        f"blurred by another {missing:.1f} px before the search, which could not match it otherwise. Better name the "
+        "smaller blur."
     )
     return GaussianBlur(2 * math.ceil(3 * missing) + 1, missing)(target), note
 
