@@ -13,7 +13,7 @@ from ex5lib import errors as e
 from ex5lib import project
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import Downsample, Noise
-from ex5lib.degradations.probe import hidden_share, visible_resolution
+from ex5lib.degradations.probe import hidden_share, reach, visible_resolution
 from ex5lib.images.tensors import resize_area
 from ex5lib.inversion.latents import latent_statistics
 from ex5lib.inversion.plan import latent_weights, plan_search, tied_layers
@@ -241,6 +241,64 @@ def test_w_is_held_to_the_mean_where_much_of_the_face_is_hidden(generator):
         assert max(_weights(other, generator, both)) == (0.5 if other.latent_weight < 0.5 else 0.1)
     grey = torch.nn.Sequential(_hole(80), ex5lib.Grayscale())
     assert _weights(FAST, generator, grey) == {0.1, 0.4}
+
+
+def _looks(plan) -> bool:
+    return any(stage.on_face(i) for stage in plan.stages for i in range(stage.num_steps))
+
+
+def test_the_face_is_looked_at_alone_where_there_is_more_to_see(generator, skip_generator):
+    """Not where the degradation or the photo hides detail, nor by a small generator or a published recipe."""
+    for D in (ex5lib.Identity(), ex5lib.Grayscale(), TASKS["inpainting"], Overexposed(), torch.nn.Sequential(Mirror())):
+        assert _looks(plan_search(FAST, generator, D))
+    for D in (ex5lib.GaussianBlur(9), Downsample(4), torch.nn.Sequential(ex5lib.Grayscale(), ex5lib.GaussianBlur(25))):
+        assert not _looks(plan_search(FAST, generator, D))
+    identity = ex5lib.Identity()
+    assert not _looks(plan_search(FAST, generator, identity, 256))
+    assert _looks(plan_search(FAST, generator, identity, 512))
+    assert not _looks(plan_search(FAST, skip_generator, identity))
+    assert not any(_looks(plan_search(RECIPES[name], generator, identity)) for name in ("karras2020", "course"))
+    assert not _looks(plan_search(FAST, generator, Swapped()))  # the face of D(x) is made of x's edges
+    first, *_, last = plan_search(FAST, generator, identity).stages
+    assert not first.on_face(first.num_steps - 1)
+    looks = [last.on_face(i) for i in range(last.num_steps)]
+    assert (looks[:28], sum(looks)) == ([False] * 27 + [True], 41)
+
+
+class Mirror(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.flip(3)
+
+
+class Swapped(torch.nn.Module):
+    """The left half on the right, and the other way round."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.roll(image.shape[3] // 2, dims=3)
+
+
+def test_what_a_degradation_reaches_into_is_found_by_trying():
+    window = (160, 128, 256, 256)
+    for D, margin in (
+        (ex5lib.Identity(), 0), (TASKS["inpainting"], 0), (Mirror(), 0), (ex5lib.GaussianBlur(3), 16),
+        (ex5lib.GaussianBlur(25), 32), (Swapped(), None), (ex5lib.GaussianBlur(255), None),
+    ):  # fmt: skip
+        assert reach(D, window, 512) == margin, D
+
+
+def test_the_descriptor_is_asked_only_where_the_photo_shows_the_face(generator):
+    for D in (ex5lib.Identity(), ex5lib.GaussianBlur(25), ex5lib.Grayscale(), ex5lib.Inpaint(64, 64, 32, 32)):
+        assert plan_search(FAST, generator, D).identity_weight == FAST.identity_weight > 0
+    for D in (TASKS["inpainting"], _hole(15), ex5lib.Inpaint(0, 0, 256, 128)):
+        assert plan_search(FAST, generator, D).identity_weight == 0
+    assert plan_search(FAST, generator, _hole(14)).identity_weight == FAST.identity_weight
+
+
+def test_layers_of_hidden_colours_are_held_to_what_the_first_stage_finds(generator):
+    for D, first in ((ex5lib.Identity(), 16), (ex5lib.Grayscale(), 7), (Sepia(), 7)):
+        assert plan_search(FAST, generator, D).held_from == first
+    assert plan_search(RECIPES["karras2020"], generator, ex5lib.Grayscale()).held_from == 16
+    assert plan_search(pick_recipe("fast", latent_weight=0.1), generator, ex5lib.Grayscale()).held_from == 16
 
 
 def _weights(recipe: Recipe, G, degradation) -> set[float]:
