@@ -18,7 +18,7 @@ from ex5lib.inversion.recipes import Recipe
 from ex5lib.inversion.stages import Stage
 from stylegan2_ada.generator import Generator
 
-MUCH_OF_THE_FACE = 0.1  # hidden, and the descriptor says nothing: less than an eye
+MUCH_OF_THE_FACE = 0.1  # hidden, and it is not looked at alone, nor by the descriptor: less than an eye
 LARGE_HOLE = 1 / 4  # of the face: less than a bar over both eyes, more than a mouth
 COARSE_SIZE = 32  # px: up to here a StyleGAN's layers make pose and shape, beyond it colours and texture (1812.04948)
 
@@ -62,9 +62,11 @@ def plan_search(recipe: Recipe, G: Generator, degradation: nn.Module, target_siz
     """
     stages = tuple(replace(stage, size=preview_size(G, stage.size)) for stage in recipe.stages)
     margin = reach(degradation, FACE, FACE_SIZE)
+    face_shown = hidden_share(degradation) <= MUCH_OF_THE_FACE
     # A photo in which there is no more detail than d sees at 256 px has none to show in a look at the face.
     size = min(G.img_resolution, target_size or G.img_resolution)
-    shown = margin is not None and size >= FACE_SIZE and visible_resolution(degradation) >= REFERENCE_SIZE
+    detailed = size >= FACE_SIZE and visible_resolution(degradation) >= REFERENCE_SIZE
+    looks = face_shown and detailed and margin is not None
     sigma_scale = 1.0
     if recipe.sigma_over_layers and G.synthesis.demodulates:
         sigma_scale = math.sqrt(G.num_ws)
@@ -76,11 +78,11 @@ def plan_search(recipe: Recipe, G: Generator, degradation: nn.Module, target_siz
         )
     return Plan(
         recipe=recipe,
-        stages=tuple(stage if stage.size is None and shown else replace(stage, face_every=None) for stage in stages),
+        stages=tuple(stage if stage.size is None and looks else replace(stage, face_every=None) for stage in stages),
         latent_weights=latent_weights(recipe, G, degradation),
         tied_from=tied_layers(recipe, G, degradation),
         held_from=_first_finer_than(G, COARSE_SIZE) if _colors_decided(recipe, degradation) else G.num_ws,
-        identity_weight=recipe.identity_weight if hidden_share(degradation) <= MUCH_OF_THE_FACE else 0.0,
+        identity_weight=recipe.identity_weight if face_shown else 0.0,
         face_margin=margin or 0,
         sigma_scale=sigma_scale,
     )

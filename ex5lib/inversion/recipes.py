@@ -32,7 +32,7 @@ class Recipe:
         blurred_weight: λ_w if the degradation hides detail (``probe.visible_resolution``); None leaves it as it is.
         hole_weight: λ_w at least, if the degradation hides more than a quarter of the face (``probe.hidden_share``);
             None leaves it as it is.
-        identity_weight: λ_i, of the face's descriptor. Where the degradation hides much of the face
+        identity_weight: λ_i, of the face's descriptor. Where the degradation hides more than a tenth of the face
             (``probe.hidden_share``), the descriptor says nothing, and it is 0.
         colorless_weight: λ_w of the layers that make the colours, if the degradation hides these
             (``probe.hides_color``). These layers are held not to w̄ but to the w that the first stage found, in which
@@ -113,14 +113,14 @@ FAST = Recipe(
     stages=(
         Stage(30, 128, "w", learning_rate=0.1, rampdown=1.0),
         Stage(30, 256, "w+", learning_rate=0.05, rampdown=0.5),
-        Stage(108, None, "w+", learning_rate=0.15, rampdown=1.0, face_every=2, face_from=0.25),
+        Stage(100, None, "w+", learning_rate=0.15, rampdown=1.0, face_every=2, face_from=0.25),
     ),
     start="warm",
     color_weight=1.0,
     identity_weight=1.0,
     blurred_weight=0.02,
     hole_weight=0.1,
-    colorless_weight=0.4,
+    colorless_weight=1.0,
     tied_beyond=2.0,
     optimize_noise=False,
     betas=(0.9, 0.95),
