@@ -356,7 +356,7 @@ def test_another_degradation_brings_its_own_weight(make, generator):
     one.change(kernel_size=11)  # the same task: what was set stays set
     assert one.choice.latent_weight == 5.0
     weights = plan_search(RECIPES["fast"], generator, Grayscale()).latent_weights.tolist()
-    assert own_weight(weights)[0] == 0.4  # of the layers that make the colours
+    assert own_weight(weights)[0] == 1.0  # of the layers that make the colours
 
 
 def test_distances_to_the_target_stand_side_by_side_only_for_one_task(make):
