@@ -140,7 +140,7 @@ METHODS = {
 def run_cell(
     G: Generator, distance: PerceptualDistance, method: Method, face: Tensor, task: str, seed: int, **changes
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """One search: its measures against the original, and its pictures at 256 px.
+    """One search: its measures against the original, and its pictures at 256 px, one of them the face alone.
 
     Args:
         changes: other settings of the recipe.
@@ -158,24 +158,23 @@ def run_cell(
     run = search(G, target, degradation=degradation, distance=distance, seed=seed, **changes)
     original, result = resize_area(face, 256), resize_area(run.image.clamp(-1, 1), 256)
     pictures = {"target": resize_area(target, 256).clamp(-1, 1), "result": result}
-    composites = {}
+    measures = compare(run.image, face, distance) | of_the_face(run.image, face, distance)
     if (composite := compositor(degradation)) is not None:
-        pictures["composite"] = composite(pictures["target"], result)
-        composites = of_the_face(pictures["composite"], original, distance)
-    measures = (
-        compare(run.image, face, distance)
-        | of_the_face(run.image, face, distance)
-        | {
-            "gradient_energy": gradient_energy(run.image) / gradient_energy(face),
-            **{f"composite_{name}": composites[name] for name in ("delta_e", "skin_deviation") if composites},
-            "latent_distance": run.latent_distance,
-            "target_distance": run.distance,
-            "steps": run.num_steps,
-            "processor_seconds": time.process_time() - began,  # of all threads: what runs beside it matters little
-            "dtype": run.settings["dtype"],
-            "method": method.digest,
-        }
-    )
+        made = pictures["composite"] = composite(pictures["target"], result)
+        mask = face_mask(face)
+        measures["composite_distance"] = distance(made, original).item()
+        measures["composite_delta_e"] = color_difference(made, original, mask)
+        measures["composite_skin_deviation"] = skin_deviation(made, mask)
+    pictures["face"] = face_alone(run.image.clamp(-1, 1))
+    measures |= {
+        "gradient_energy": gradient_energy(run.image) / gradient_energy(face),
+        "latent_distance": run.latent_distance,
+        "target_distance": run.distance,
+        "steps": run.num_steps,
+        "processor_seconds": time.process_time() - began,  # of all threads: what runs beside it matters little
+        "dtype": run.settings["dtype"],
+        "method": method.digest,
+    }
     return measures, pictures
 
 
@@ -188,7 +187,7 @@ def of_the_face(image: Tensor, original: Tensor, distance: PerceptualDistance) -
         face_distance: d between the faces alone, brows to chin, at 512 px.
         other_identity: distance of the descriptors of chips that no search uses: mirrored, turned, with other padding.
         iris_delta_e: CIEDE2000 of the irises, the mean of both.
-        skin_deviation: how far the skin's colour lies from that of generated faces, in standard deviations.
+        skin_deviation: as the function of that name.
     """
     image = image.clamp(-1, 1)
     mask = face_mask(original)
@@ -204,7 +203,7 @@ def of_the_face(image: Tensor, original: Tensor, distance: PerceptualDistance) -
         "face_distance": distance(*(face_alone(face) for face in faces)).item(),
         "other_identity": statistics.fmean(otherwise),
         "iris_delta_e": float(deltaE_ciede2000(*irises).mean()),
-        "skin_deviation": float(np.sqrt((skin := skin_color(image, mask) - SKIN) @ np.linalg.inv(SKIN_SPREAD) @ skin)),
+        "skin_deviation": skin_deviation(image, mask),
     }
 
 
@@ -223,6 +222,12 @@ def skin_color(image: Tensor, mask: Tensor) -> np.ndarray:
     pixels = rgb2lab(to_uint8(resize_area(image, 256)))[mask.squeeze().numpy() > 0.5]
     low, high = np.quantile(pixels[:, 0], (0.4, 0.8))
     return np.median(pixels[(low <= pixels[:, 0]) & (pixels[:, 0] <= high), 1:], axis=0)
+
+
+def skin_deviation(image: Tensor, mask: Tensor) -> float:
+    """How far the skin's colour lies from the mean of generated faces, in standard deviations of theirs."""
+    apart = skin_color(image, mask) - SKIN
+    return float(np.sqrt(apart @ np.linalg.inv(SKIN_SPREAD) @ apart))
 
 
 def _path(method: str, task: str, face: str, seed: int) -> Path:
@@ -260,8 +265,9 @@ def table(cells: dict[str, dict[str, float]], faces: Sequence[str]) -> str:
     columns = {
         "distance": ("d", 2), "psnr": ("PSNR (dB)", 1), "ssim": ("SSIM", 3), "face_distance": ("d of the face", 2),
         "identity_distance": ("identity", 3), "other_identity": ("by other chips", 3), "delta_e": ("ΔE in the face", 1),
-        "composite_delta_e": ("of the composite", 1), "iris_delta_e": ("ΔE of the irises", 1),
-        "skin_deviation": ("skin (σ)", 1), "gradient_energy": ("sharpness", 2), "latent_distance": ("‖w − w̄‖", 1),
+        "composite_distance": ("d of the composite", 2), "composite_delta_e": ("its ΔE", 1),
+        "iris_delta_e": ("ΔE of the irises", 1), "skin_deviation": ("skin (σ)", 1),
+        "gradient_energy": ("sharpness", 2), "latent_distance": ("‖w − w̄‖", 1),
         "processor_seconds": ("processor s", 0),
     }  # fmt: skip
     lines = ["| task | method | cells | " + " | ".join(title for title, _ in columns.values()) + " |"]
@@ -289,13 +295,14 @@ def table(cells: dict[str, dict[str, float]], faces: Sequence[str]) -> str:
 
 
 def contact_sheet(method: str, out: Path, *, size: int = 160) -> Path | None:
-    """All pictures of a method with seed 0, a row for each task: of every face target, result and composite."""
+    """All pictures of a method with seed 0, a row for each task; of every face target, result, composite, close-up."""
     rows = []
     for task in TASKS:
         row = []
         for face in FACES:
             paths = [
-                _path(method, task, face, 0).with_suffix(f".{kind}.jpg") for kind in ("target", "result", "composite")
+                _path(method, task, face, 0).with_suffix(f".{kind}.jpg")
+                for kind in ("target", "result", "composite", "face")
             ]
             row += [Image.open(path).resize((size, size)) for path in paths if path.exists()]
         if row:

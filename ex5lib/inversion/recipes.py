@@ -112,8 +112,8 @@ FAST = Recipe(
     "fast",
     stages=(
         Stage(30, 128, "w", learning_rate=0.1, rampdown=1.0),
-        Stage(30, 256, "w+", learning_rate=0.05, rampdown=0.5),
-        Stage(100, None, "w+", learning_rate=0.15, rampdown=1.0, face_every=2, face_from=0.25),
+        Stage(15, 256, "w+", learning_rate=0.05, rampdown=0.5),
+        Stage(110, None, "w+", learning_rate=0.15, rampdown=1.0, face_every=2, face_from=0.25),
     ),
     start="warm",
     color_weight=1.0,
