@@ -261,7 +261,8 @@ class SynthesisNetwork(Synthesis):
         for i, block in enumerate(blocks):
             noises = [n.get(f"b{2 ** (i + 2)}.conv{j}") for j in ((0, 1) if i else (1,))]
             if i:  # the first block has no input
-                x, img = (part if part is None else cuts.enter(i - 1, part) for part in (x, img))
+                x = cuts.enter(i - 1, x)
+                img = cuts.enter(i - 1, img)
                 noises = [cuts.noise(i - 1, buffer) for buffer in noises]
             x, img = block(
                 x,

@@ -27,7 +27,8 @@ class Cuts:
     """
 
     def __init__(self, window: Window | None, resolution: int, sizes: Sequence[int], reach: int):
-        self._window, self._inputs = window, []
+        self._window = window
+        self._inputs: list[tuple[_Span, _Span]] = []
         if window is None:
             return
         top, left, height, width = window
@@ -40,9 +41,9 @@ class Cuts:
             self._inputs.insert(0, (rows, columns))
             resolution, factor = size // 2, 1
 
-    def enter(self, block: int, x: Tensor) -> Tensor:
+    def enter(self, block: int, x: Tensor | None) -> Tensor | None:
         """The block's input, cut from the output of the one before, which covers twice that one's input."""
-        if self._window is None:
+        if self._window is None or x is None:
             return x
         (above, _), (before, _) = self._inputs[block - 1] if block else ((0, 0), (0, 0))
         (top, bottom), (left, right) = self._inputs[block]

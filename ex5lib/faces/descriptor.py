@@ -112,13 +112,12 @@ def _read(network: FaceDescriptor, data: bytes) -> None:
 
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     for conv in convolutions:
-        weight, bias = following(conv.weight.numel() + conv.bias.numel()).split(
-            [conv.weight.numel(), conv.bias.numel()]
-        )
-        scale, offset = following(2 * len(bias)).chunk(2)
-        conv.weight.data = weight.view_as(conv.weight) * scale[:, None, None, None]
-        conv.bias.data = bias * scale + offset
-    network.out.weight.data = following(256, 128).view(256, 128).T.contiguous()
+        filters = conv.weight.numel()
+        numbers = following(filters + conv.out_channels)
+        scale, offset = following(2 * conv.out_channels).chunk(2)
+        conv.weight = nn.Parameter(numbers[:filters].view_as(conv.weight) * scale[:, None, None, None])
+        conv.bias = nn.Parameter(numbers[filters:] * scale + offset)
+    network.out.weight = nn.Parameter(following(256, 128).view(256, 128).T.contiguous())
 
 
 def _integer(number: int) -> bytes:

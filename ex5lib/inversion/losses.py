@@ -175,6 +175,9 @@ def renormalize_noise(noise: dict[str, Tensor]) -> None:
         buffer *= buffer.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt()
 
 
+_Target = tuple[Tensor, list[Tensor], Tensor | None]  # an image, its features and its descriptor
+
+
 @dataclass
 class Objective:
     """L(w, n) of images x = G(w, n), for N photos at once:
@@ -187,7 +190,7 @@ class Objective:
         distance: d, with the target's features computed once for each size.
         latent_weights: λ_w of each layer, [num_ws].
         color_weight, identity_weight, noise_weight: λ_c, λ_i, λ_n.
-        descriptor: f; needed only with an identity weight.
+        descriptor: f; without one the identity term is 0.
         margin: px of ``FACE_SIZE`` around the face on which D(x) in the face depends.
         clamp: compare images clamped to [−1, 1], as they are displayed.
         mean_absolute: as in ``latent_distances``.
@@ -204,7 +207,9 @@ class Objective:
     mean_absolute: bool = False
     descriptor: FaceDescriptor | None = None
     margin: int = 0
-    _targets: dict[int, tuple[Tensor, list[Tensor]]] = field(init=False, default_factory=dict, repr=False)
+    _targets: dict[int, tuple[Tensor, list[Tensor], Tensor | None]] = field(
+        init=False, default_factory=dict, repr=False
+    )
 
     def __call__(
         self, image: Tensor, ws: Tensor, center: Tensor, noise: dict[str, Tensor], *, face: bool = False
@@ -227,7 +232,7 @@ class Objective:
         d = self.distance(degraded, features)
         c = color_distance(degraded, y)
         i = torch.zeros_like(d)
-        if identity is not None:
+        if self.descriptor is not None and not face:
             i = (self.descriptor(chip(degraded)) - identity).square().sum(dim=1)
         away = latent_distances(ws, center, mean_absolute=self.mean_absolute)  # [N, num_ws]
         r = torch.zeros_like(d) + noise_regularization(noise)
@@ -255,13 +260,13 @@ class Objective:
         return face_alone(self.degradation(x))
 
     @torch.no_grad()
-    def target_at(self, size: int) -> tuple[Tensor, list[Tensor], Tensor | None]:
-        """The target at a size, [N, 3, size, size], its features, and its descriptor; at ``FACE_SIZE``, its face."""
+    def target_at(self, size: int) -> _Target:
+        """The target at a size, [N, 3, size, size], its features and its descriptor; at ``FACE_SIZE``, its face."""
         if size not in self._targets:
             y, identity = resize_area(self.target, size), None
             if size == FACE_SIZE:
                 y = face_alone(y)
-            elif self.identity_weight:
+            elif self.descriptor is not None:
                 identity = self.descriptor(chip(y))
             self._targets[size] = y, self.distance.features(y), identity
         return self._targets[size]

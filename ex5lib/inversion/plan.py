@@ -81,7 +81,7 @@ def plan_search(recipe: Recipe, G: Generator, degradation: nn.Module, target_siz
         stages=tuple(stage if stage.size is None and looks else replace(stage, face_every=None) for stage in stages),
         latent_weights=latent_weights(recipe, G, degradation),
         tied_from=tied_layers(recipe, G, degradation),
-        held_from=_first_finer_than(G, COARSE_SIZE) if _colors_decided(recipe, degradation) else G.num_ws,
+        held_from=held_layers(recipe, G, degradation),
         identity_weight=recipe.identity_weight if face_shown else 0.0,
         face_margin=margin or 0,
         sigma_scale=sigma_scale,
@@ -96,14 +96,16 @@ def latent_weights(recipe: Recipe, G: Generator, degradation: nn.Module) -> Tens
     if recipe.hole_weight is not None and hidden_share(degradation) > LARGE_HOLE:
         weight = max(weight, recipe.hole_weight)
     weights = torch.full((G.num_ws,), weight, dtype=torch.float64)  # exactly the recipe's numbers: they are recorded
-    if _colors_decided(recipe, degradation):
-        weights[_first_finer_than(G, COARSE_SIZE) :] = recipe.colorless_weight
+    if recipe.colorless_weight is not None:
+        weights[held_layers(recipe, G, degradation) :] = recipe.colorless_weight
     return weights
 
 
-def _colors_decided(recipe: Recipe, degradation: nn.Module) -> bool:
-    """Whether λ_w decides the colours, because the photo does not."""
-    return recipe.colorless_weight is not None and hides_color(degradation)
+def held_layers(recipe: Recipe, G: Generator, degradation: nn.Module) -> int:
+    """The first of the layers that make the colours, if the photo says nothing about them; else num_ws."""
+    if recipe.colorless_weight is None or not hides_color(degradation):
+        return G.num_ws
+    return _first_finer_than(G, COARSE_SIZE)
 
 
 def tied_layers(recipe: Recipe, G: Generator, degradation: nn.Module) -> int:

@@ -307,7 +307,8 @@ def restore_faces(
         targets = [degrade(face.image) for face in faces]
     notes = [""] * len(faces)
     if already_degraded or degraded_by is not None:
-        targets, notes = zip(*(_as_blurred(target, degradation) for target in targets), strict=True)
+        checked = [_as_blurred(target, degradation) for target in targets]
+        targets, notes = [target for target, _ in checked], [note for _, note in checked]
     statistics = statistics or latent_statistics(G, num_samples=recipe.w_avg_samples, seed=seed)
 
     def search(i: int) -> list[Restoration]:
