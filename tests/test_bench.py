@@ -78,7 +78,7 @@ def test_a_cell_of_the_quality_bench_is_run_once_and_reported(cells, tmp_path):
         assert 0 < measures["distance"] < 8
         assert 0 < measures["delta_e"] < 100
         assert {p.name for p in path.parent.iterdir()} == {
-            "sample-3-0.json", "sample-3-0.target.jpg", "sample-3-0.result.jpg", "sample-3-0.composite.jpg",
+            "sample-3-0.json", "sample-3-0.target.jpg", "sample-3-0.result.jpg", "sample-3-0.composite.jpg", "sample-3-0.face.jpg",
         }  # fmt: skip
     assert len({m.digest for m in (*quality.METHODS.values(), quality.Method(robust2023))}) == 3
     assert "sample-3" not in cells(*asked).output  # done before

@@ -85,14 +85,20 @@ class FaceDescriptor(nn.Module):
 def chip(face: Tensor) -> Tensor:
     """The chips [N, 3, 150, 150] of aligned faces [N, 3, S, S] in [−1, 1], with gradients.
 
-    Alignment fixes where the head lies, so no landmarks are needed: they would move the chip by a few px.
+    Alignment fixes where the head lies, so no landmarks are needed: they would move the chip by a few px. It is cut out
+    bilinearly by two products, since the gradient of ``F.grid_sample`` is not deterministic on CUDA.
     """
     face = resize_area(face, 256)
-    low, high = (torch.tensor(CHIP_CENTRE) + sign * CHIP_HALF for sign in (-1, 1))
-    scale, shift = (high - low).tolist(), (low + high - 1).tolist()  # of [−1, 1], grid_sample's units
-    theta = torch.tensor([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]]).to(face).expand(len(face), -1, -1)
-    grid = F.affine_grid(theta, [len(face), 3, CHIP_SIZE, CHIP_SIZE], align_corners=False)
-    return F.grid_sample(face, grid, padding_mode="border", align_corners=False)
+    x, y = (_samples(face, centre) for centre in CHIP_CENTRE)
+    return y @ face @ x.T
+
+
+def _samples(face: Tensor, centre: float) -> Tensor:
+    """[150, S]: how much each row, or column, of a face [N, 3, S, S] counts in each of the chip's."""
+    side = face.shape[-1]
+    old, new = torch.arange(side, device=face.device), torch.arange(CHIP_SIZE, device=face.device)[:, None]
+    position = (centre - CHIP_HALF + 2 * CHIP_HALF * (new + 0.5) / CHIP_SIZE) * side - 0.5
+    return (1 - (position - old).abs()).clamp(min=0).to(face.dtype)
 
 
 def _read(network: FaceDescriptor, data: bytes) -> None:
