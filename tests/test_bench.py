@@ -4,6 +4,7 @@ import json
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +14,7 @@ from benchmarks import quality, time_to_quality
 from benchmarks import speed as bench
 from benchmarks.reference_synthesis import compare_with_reference
 from benchmarks.robust2023 import robust2023
+from ex5lib.degradations.known import GaussianBlur
 from ex5lib.errors import SettingError
 from ex5lib.inversion.recipes import RECIPES, SMOKE, pick_recipe
 from stylegan2_ada.networks import random_generator
@@ -78,7 +80,7 @@ def test_a_cell_of_the_quality_bench_is_run_once_and_reported(cells, tmp_path):
         assert 0 < measures["distance"] < 8
         assert 0 < measures["delta_e"] < 100
         assert {p.name for p in path.parent.iterdir()} == {
-            "sample-3-0.json", "sample-3-0.target.jpg", "sample-3-0.result.jpg", "sample-3-0.composite.jpg", "sample-3-0.face.jpg",
+            "sample-3-0.json", *(f"sample-3-0.{kind}.jpg" for kind in ("target", "result", "composite", "face")),
         }  # fmt: skip
     assert len({m.digest for m in (*quality.METHODS.values(), quality.Method(robust2023))}) == 3
     assert "sample-3" not in cells(*asked).output  # done before
@@ -88,9 +90,30 @@ def test_a_cell_of_the_quality_bench_is_run_once_and_reported(cells, tmp_path):
     assert set(json.loads((tmp_path / "quality.json").read_text())) == {
         "quick|mouth|sample-3|0", "own|mouth|sample-3|0",
     }  # fmt: skip
-    assert Image.open(tmp_path / "cells" / "quick.jpg").size == (480, 160)
+    assert Image.open(tmp_path / "cells" / "quick.jpg").size == (640, 160)
     path.unlink()
     assert "sample-3" not in cells(*asked).output  # done before, on another machine
+
+
+def test_the_quality_bench_sees_the_face_as_people_do(astronaut, samples, distance):
+    same = quality.of_the_face(astronaut.image, astronaut.image, distance)
+    assert same.pop("skin_deviation") == pytest.approx(2.8, abs=0.2)  # hers is paler than most
+    assert set(same.values()) == {0}
+    tinted = astronaut.image + torch.tensor([0.2, 0.0, -0.2]).view(1, 3, 1, 1)
+    orange = quality.of_the_face(tinted, astronaut.image, distance)
+    assert orange["delta_e"] > 6
+    assert orange["iris_delta_e"] > 5
+    assert orange["other_identity"] < 0.3  # still the same person
+    blurred = quality.of_the_face(GaussianBlur(9)(astronaut.image), astronaut.image, distance)
+    assert blurred["face_distance"] > 2
+    assert blurred["delta_e"] < 2
+    other = quality.of_the_face(samples[3], astronaut.image, distance)
+    assert other["other_identity"] > 0.5
+    mask = torch.ones(1, 1, 256, 256)
+    grey = torch.zeros(1, 3, 256, 256)
+    assert quality.skin_color(grey, mask).tolist() == pytest.approx([0, 0], abs=0.1)
+    x = quality.SKIN @ np.linalg.inv(quality.SKIN_SPREAD) @ quality.SKIN  # from the mean to grey
+    assert quality.skin_deviation(grey, mask) == pytest.approx(x**0.5, rel=0.02)
 
 
 def test_the_quality_bench_refuses_what_it_does_not_know(cells):
