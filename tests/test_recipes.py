@@ -181,7 +181,7 @@ class Overexposed(torch.nn.Module):
 )
 def test_the_layers_that_make_colours_are_held_where_they_are_hidden(generator, skip_generator, degradation, hidden):
     assert generator.synthesis.layer_resolutions[6:8] == (32, 64)
-    detail = 0.02 if visible_resolution(degradation) < 256 else 1e-3
+    detail = 0.05 if visible_resolution(degradation) < 256 else 1e-3
     held = [detail] * 7 + [1.0 if hidden else detail] * 9
     np.testing.assert_allclose(latent_weights(FAST, generator, degradation), held, rtol=1e-6)
     for name in ("karras2020", "course"):  # as published
@@ -311,8 +311,8 @@ def test_w_is_held_nearer_to_the_mean_where_detail_is_hidden(generator):
     for degradation in (ex5lib.Identity(), Jpeg(10), ex5lib.Inpaint(64, 64, 32, 32), Noise(0.2)):
         assert _weights(FAST, generator, degradation) == {1e-3}
     for degradation in (blur, Downsample(4), torch.nn.Sequential(ex5lib.Inpaint(64, 64, 32, 32), blur)):
-        assert _weights(FAST, generator, degradation) == {0.02}
-    assert _weights(FAST, generator, torch.nn.Sequential(blur, grey)) == {0.02, 1.0}
+        assert _weights(FAST, generator, degradation) == {0.05}
+    assert _weights(FAST, generator, torch.nn.Sequential(blur, grey)) == {0.05, 1.0}
     assert _weights(RECIPES["karras2020"], generator, blur) == {1e-3}
 
 
