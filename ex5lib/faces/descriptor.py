@@ -18,7 +18,7 @@ from ex5lib.errors import WeightsError
 from ex5lib.images.tensors import resize_area
 
 CHIP_SIZE = 150  # px of the square that the network sees
-# The chip's centre (x, y) and half its side in an aligned face, in units of the crop's side: the mean over 200
+# The chip's centre (x, y) and half its side in an aligned face, in units of the crop's side: the mean over 60
 # generated faces of what ``get_face_chip_details(…, 150, 0.25)`` finds.
 CHIP_CENTRE, CHIP_HALF = (0.504, 0.603), 0.344
 _BLOCKS = (  # channels of each residual block, and whether it halves the size
@@ -51,7 +51,7 @@ def _padded(x: Tensor, sizes: list[int]) -> Tensor:
 
 
 class FaceDescriptor(nn.Module):
-    """The descriptor f [N, 128] of face chips, or of aligned faces. Each affine layer is folded into its convolution.
+    """The descriptor f [N, 128] of face chips. Each affine layer of dlib's is folded into its convolution.
 
     Args:
         path: dlib's file; by default it is fetched.
@@ -60,7 +60,6 @@ class FaceDescriptor(nn.Module):
         WeightsError: if the file holds another network.
     """
 
-    scale: Tensor
     mean: Tensor
 
     def __init__(self, path: str | Path | None = None):

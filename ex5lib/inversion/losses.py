@@ -207,9 +207,7 @@ class Objective:
     mean_absolute: bool = False
     descriptor: FaceDescriptor | None = None
     margin: int = 0
-    _targets: dict[int, tuple[Tensor, list[Tensor], Tensor | None]] = field(
-        init=False, default_factory=dict, repr=False
-    )
+    _targets: dict[int, _Target] = field(init=False, default_factory=dict, repr=False)
 
     def __call__(
         self, image: Tensor, ws: Tensor, center: Tensor, noise: dict[str, Tensor], *, face: bool = False
