@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-Window = tuple[int, int, int, int]  # top, left, height, width, in px of the full image
+Window = tuple[int, int, int, int]  # top, left, height, width, in px of the image that it is cut from
 _Span = tuple[int, int]  # first row or column, and the one after the last
 
 

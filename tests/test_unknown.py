@@ -186,7 +186,7 @@ def test_a_face_blurred_beyond_recognition_is_called_blurred(faces):
 
 
 def test_a_photo_that_is_sharper_than_the_blur_it_is_said_to_have_is_noticed(faces):
-    """Also beside a loss of colour, by a kernel of another shape; not where there is nothing to notice."""
+    """Also beside a loss of colour; not where there is nothing to notice."""
     face = next(iter(faces.values()))
     for sigma in (1.7, 2.5, 4.0):
         photo = GaussianBlur(51, sigma)(face)
