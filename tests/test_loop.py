@@ -12,6 +12,7 @@ from ex5lib.images.tensors import resize_area
 from ex5lib.inversion.latents import latent_statistics
 from ex5lib.inversion.losses import noise_regularization, renormalize_noise
 from ex5lib.inversion.recipes import Recipe
+from ex5lib.inversion.recorder import Best
 from ex5lib.inversion.stages import Stage
 from stylegan2_ada import Generator, MobileSynthesis
 from stylegan2_ada.networks import random_generator
@@ -109,7 +110,7 @@ class Shifted(torch.nn.Module):
         return image.roll(side // 100, dims=3) * light[:, None]
 
 
-def test_looks_at_the_face_alone_are_the_formulas():
+def test_looks_at_the_face_alone_are_the_formulas(monkeypatch):
     random = torch.Generator().manual_seed(7)
     G = random_generator(random, 512, channel_base=2048, channel_max=16, w_dim=16, z_dim=16, mapping_layers=2)
     target = Shifted()(G.synthesis(ex5lib.sample_ws(G, 11)).clamp(-1, 1))
@@ -118,13 +119,15 @@ def test_looks_at_the_face_alone_are_the_formulas():
         clamp=True, optimize_noise=False, w_avg_samples=100,
     )  # fmt: skip
     settings = {"distance": SquaredError(), "device": "cpu", "progress": False, "snapshots": ()}
-    seen = []
+    seen, compared = [], []
+    monkeypatch.setattr(Best, "update", lambda _, step: compared.append(step.face))
     run = project(G, target, Shifted(), recipe, callback=lambda report: seen.append(report["image"]), **settings)
     w, _ = plain_search(G, target, Shifted(), recipe)
     torch.testing.assert_close(run.latent, w, rtol=1e-3, atol=1e-4)
     assert (run.latent - latent_statistics(G, num_samples=100).w_avg).norm() > 0.5  # it went somewhere
     assert list(run.schedule["face"]) == [0, 0, 0, 0, 0, 1, 0, 0, 1, 0]
     assert list(run.schedule["size"]) == [512] * 10
+    assert compared == [False] * 8  # a face's score says nothing about which image is best
     assert all(image.shape == (1, 3, 512, 512) for image in seen)
     changed = (seen[5] != seen[4]).any(dim=1)[0].nonzero()  # only the face, and the margin that D needs
     assert changed.min(dim=0).values.tolist() == [160 - 16, 128 - 16]
