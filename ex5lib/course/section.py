@@ -160,6 +160,8 @@ class Section:
             f"{run.latent_distance:.1f}; to the original: d {quality['distance']:.3f}, PSNR {quality['psnr']:.1f} dB, "
             f"identity distance {quality['identity_distance']:.3f}"
         )
+        if done.note:
+            print(f"  {done.note}")
         if not run.stopped:
             self._done[key] = done
         return done
@@ -241,6 +243,8 @@ def _in_words(name: str, value: object) -> str:
     match name, value:
         case "num_steps", _:
             return f"{value} steps"
+        case "identity_weight", _:
+            return f"λ_i = {value:.3g}"
         case "latent_weight", _:
             return f"λ_w = {value:.3g}"
         case "space", str():
