@@ -14,7 +14,7 @@ CONSTRAINTS ?= constraints.txt
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # What a change in the networks, the degradations or the search can break.
-CORE := $(addprefix tests/test_,ops.py networks.py degradations.py losses.py latents.py recipes.py projector.py \
+CORE := $(addprefix tests/test_,ops.py networks.py degradations.py losses.py latents.py adam.py recipes.py projector.py \
 	loop.py unknown.py tuning.py repository.py package.py)
 
 .PHONY: demo test check report assignment test-browser lint clean

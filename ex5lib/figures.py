@@ -213,6 +213,8 @@ def save_animation(frames: Sequence[Tensor], path: Path) -> None:
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
     """Write a figure to a file, in the format that its suffix names; returns the path."""
+    path = Path(path)
+    quickly: dict = {"pil_kwargs": {"compress_level": 1}} if path.suffix == ".png" else {}
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
-    return Path(path)
+        figure.savefig(temporary, dpi=dpi, **quickly)
+    return path

@@ -4,7 +4,7 @@ import hashlib
 import os
 import platform
 import re
-import tempfile
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,32 +32,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path.parent)
-    name = None
+    name = path.parent / f".writing-{_MACHINE}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}"
     try:
-        prefix = f".writing-{_MACHINE}-{os.getpid()}-"
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
-        os.close(handle)
-        yield Path(name)
-        mask = os.umask(0)  # mkstemp makes the file private; apply the user's umask instead
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
+        name.touch(exist_ok=False)  # with the user's permissions, which tempfile would not give it
+        yield name
         os.replace(name, path)
     except (OSError, SafetensorError) as error:
-        reason = _reason(error, name)
+        reason = _reason(error, str(name))
         if reason is None:
             raise
         raise FileError(f"{path} could not be written ({reason}): make room there, or choose another folder.") from None
     finally:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
 
 
-def _reason(error: OSError | SafetensorError, temporary: str | None) -> str | None:
+def _reason(error: OSError | SafetensorError, temporary: str) -> str | None:
     """Why a temporary file could not be written; None if the error is about something else."""
     if isinstance(error, SafetensorError):  # the system's error, as text
         match = re.search(r"I/O error: (.+) \(os error \d+\)", str(error))
         return match[1] if match else None
-    if error.errno is None or (temporary is not None and error.filename not in (None, temporary)):
+    if error.errno is None or error.filename not in (None, temporary):
         return None
     return error.strerror
 

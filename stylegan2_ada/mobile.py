@@ -44,6 +44,16 @@ def spread(x: Tensor) -> Tensor:
     return x.reshape(n, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
 
+def drawn(*shape: int, variance: float = 1.0) -> Tensor:
+    """Random numbers of that variance, for a network without a file.
+
+    They are uniform: normal ones on the meta device, where a network is built before a file fills it, import half of
+    PyTorch in a second.
+    """
+    bound = (3 * variance) ** 0.5
+    return torch.empty(shape).uniform_(-bound, bound)
+
+
 class Modulation(nn.Module):
     """The style s = A w + b of a layer, one factor per channel. A module only so that the weights keep their names."""
 
@@ -60,7 +70,7 @@ class Pointwise(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels) * in_channels**-0.5)
+        self.weight = nn.Parameter(drawn(out_channels, in_channels, variance=1 / in_channels))
 
 
 class StyledConv(nn.Module):
@@ -86,7 +96,7 @@ class StyledConv(nn.Module):
         self.conv = nn.Sequential(*convs)  # type: ignore[assignment]  # it does not know what its modules are
         self.bias = nn.Parameter(torch.zeros(1, out_channels, 1, 1))
         self.noise_strength = nn.Parameter(torch.zeros(()))
-        self.register_buffer("noise", torch.randn(1, 1, resolution, resolution))
+        self.register_buffer("noise", drawn(1, 1, resolution, resolution))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         style = self.modulation(w)
@@ -191,7 +201,7 @@ class MobileSynthesis(Synthesis):
         self.img_resolution = 2 ** (len(channels) + 3)
         resolutions = [8 * 2**i for i in range(len(channels))]
         self.layer_resolutions = (4, *(r for r in resolutions for _ in range(2)), self.img_resolution // 2)
-        self.const = nn.Parameter(torch.randn(1, const_channels, 4, 4))
+        self.const = nn.Parameter(drawn(1, const_channels, 4, 4))
         self.conv = StyledConv(w_dim, const_channels, const_channels, 4, separable=False)
         widths = (const_channels, *channels)
         blocks = (Block(w_dim, widths[i], widths[i + 1], resolutions[i]) for i in range(len(channels)))

@@ -779,8 +779,20 @@ def test_a_page_of_its_own_is_opened_by_a_command_and_ended_by_ctrl_c(root, smal
     assert not list(tmp_path.iterdir())
 
 
-def test_widgets_and_plots_are_loaded_on_first_use_only(root):
-    loaded = "'ipywidgets' in sys.modules"
-    code = f"import sys, ex5lib.cli.app; assert not {loaded} and 'matplotlib' not in sys.modules; "
-    code += f"ex5lib.explore; assert {loaded}"
+def test_what_takes_seconds_to_import_is_loaded_on_first_use_only(root):
+    """Help waits for nothing, a search not for plots and widgets, nor for PyTorch's compiler."""
+    code = """
+import sys
+import ex5lib.cli.app
+assert "torch" not in sys.modules
+import torch, ex5lib.cli.jobs
+from stylegan2_ada.mobile import MobileSynthesis
+from ex5lib.inversion.adam import Adam
+with torch.device("meta"):
+    MobileSynthesis(preview_sizes=(128,))
+Adam([x := torch.zeros(1, requires_grad=True)], (0.9, 0.99))
+assert not {"ipywidgets", "matplotlib", "torch._dynamo"} & sys.modules.keys()
+ex5lib.explore
+assert "ipywidgets" in sys.modules
+"""
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)

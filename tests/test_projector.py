@@ -18,6 +18,7 @@ from ex5lib import errors as e
 from ex5lib.devices import fastest_dtype
 from ex5lib.images.tensors import resize_area
 from ex5lib.inversion import recorder
+from ex5lib.inversion.adam import Adam
 from ex5lib.inversion.latents import latent_statistics
 from ex5lib.inversion.losses import latent_distance, noise_regularization
 from ex5lib.inversion.stages import Stage
@@ -221,7 +222,7 @@ def test_a_stopped_batch_keeps_each_photos_own_best_point(search, target, noise)
 def test_ctrl_c_at_any_moment_leaves_a_whole_result(search, tiny_generator, monkeypatch, place):
     owner, name = {
         "G.synthesis": (tiny_generator.synthesis, "forward"),
-        "Adam.step": (torch.optim.Adam, "step"),
+        "Adam.step": (Adam, "step"),
         "Best.update": (recorder.Best, "update"),
         "Recorder.step": (recorder.Recorder, "step"),
     }[place]

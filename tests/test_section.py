@@ -16,6 +16,7 @@ from ex5lib.course.claims import PROVES_NOTHING
 from ex5lib.course.section import notebook_recipe, proves_nothing
 from ex5lib.errors import DeviceError, FileError, SettingError
 from ex5lib.images.tensors import resize
+from ex5lib.inversion.adam import Adam
 from ex5lib.inversion.latents import latent_statistics
 from ex5lib.inversion.recipes import FAST
 from ex5lib.restoration.metrics import compare
@@ -105,7 +106,7 @@ def test_a_search_that_was_stopped_is_run_anew(section, monkeypatch):
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch.optim.Adam, "step", interrupted)
+    monkeypatch.setattr(Adam, "step", interrupted)
     assert section.run(num_steps=3).run.stopped
     again = section.run(num_steps=3).run
     assert (again.stopped, again.num_steps) == (False, 3)

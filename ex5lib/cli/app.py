@@ -5,25 +5,20 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from torch import nn
 from typer.core import TyperGroup
 
-from ex5lib import figures
 from ex5lib.cli import options as o
 from ex5lib.cli.commands import convert, demo, explore, fetch, report, sample, submit, weights
-from ex5lib.cli.jobs import Job, typed_landmarks
-from ex5lib.degradations.known import GaussianBlur, Grayscale, Identity, Inpaint
-from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
-from ex5lib.devices import keep_freed_memory
 from ex5lib.errors import Ex5Error, SettingError, UnsureFaceError, sentence, unknown_name
-from ex5lib.faces.alignment import align_face
-from ex5lib.faces.masks import PLACES
 from ex5lib.files import check_writable
-from ex5lib.images.loading import save_image
-from ex5lib.restoration.results import check_kept
+
+if TYPE_CHECKING:  # imported where they are used: help does not wait for PyTorch
+    from torch import nn
+
+    from ex5lib.cli.jobs import Job
 
 
 class _Commands(TyperGroup):
@@ -58,6 +53,12 @@ def align(
 
     If what was found may not be a face, only alignment.png is written, which shows it.
     """
+    from ex5lib.cli.jobs import typed_landmarks
+    from ex5lib.faces.alignment import align_face
+    from ex5lib.figures import plot_alignment, save_figure
+    from ex5lib.images.loading import save_image
+    from ex5lib.restoration.results import check_kept
+
     if not 64 <= size <= 4096:
         raise SettingError(f"The side of an aligned face must be 64 to 4096 px, not {size}.")
     out = out or Path("results", f"{photo.stem}-align")
@@ -67,12 +68,12 @@ def align(
         found = align_face(photo, face=face, landmarks=typed_landmarks(landmarks, photo), size=size)
     except UnsureFaceError as error:
         _remove(out, names)
-        figures.save_figure(figures.plot_alignment(error.guess), out / "alignment.png")
+        save_figure(plot_alignment(error.guess), out / "alignment.png")
         o.say(f"written to {out}: alignment.png, which shows what was found")
         raise
     _remove(out, names)  # an earlier crop must not stay if this is interrupted
     save_image(found.image, out / "aligned.png")
-    figures.save_figure(figures.plot_alignment(found), out / "alignment.png")
+    save_figure(plot_alignment(found), out / "alignment.png")
     typer.echo(f"written to {out}: aligned.png, alignment.png")
     if found.detections:
         chosen = found.detections[found.index]
@@ -88,6 +89,9 @@ def invert(options: o.SearchOptions) -> None:
 
     Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
     """
+    from ex5lib.cli.jobs import Job
+    from ex5lib.degradations.known import Identity
+
     _run(Job(options, Identity()), "inversion")
 
 
@@ -101,6 +105,11 @@ def restore(options: o.RestoreOptions) -> None:
 
     Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
     """
+    from ex5lib.cli.jobs import Job
+    from ex5lib.degradations.known import GaussianBlur, Grayscale, Inpaint
+    from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
+    from ex5lib.faces.masks import PLACES
+
     name = options.degradation
     if options.kernel_size is not None and name != "blur":
         raise SettingError("--kernel-size only works with --degradation blur: leave it out.")
@@ -140,8 +149,11 @@ def restore(options: o.RestoreOptions) -> None:
     _run(job, name)
 
 
-def _run(job: Job, task: str) -> None:
+def _run(job: "Job", task: str) -> None:
     """Run a job, by default to a folder named after the photo and the task."""
+    from ex5lib.devices import keep_freed_memory
+
+    keep_freed_memory()
     photo, out = job.options.photo, job.options.out
     path = Path(os.path.abspath(photo))  # "." has no name of its own
     total = job.run(out or Path("results", f"{path.name if photo.is_dir() else path.stem}-{task}"))
@@ -168,7 +180,6 @@ for command in (explore, sample, fetch, weights, convert, demo, report, submit):
 
 def main() -> None:
     """Run the command line in this process."""
-    keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console without λ shows a question mark instead

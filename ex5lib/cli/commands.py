@@ -1,4 +1,4 @@
-"""All commands except align, invert and restore."""
+"""All commands except align, invert and restore. Each imports what it needs: help does not wait for PyTorch."""
 
 import math
 import threading
@@ -7,28 +7,12 @@ import webbrowser
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from torch import Tensor
-from tqdm.auto import tqdm
 
-from ex5lib import figures
-from ex5lib import weights as pretrained
 from ex5lib.cli import options as o
-from ex5lib.cli.jobs import tell
-from ex5lib.course import handin
-from ex5lib.devices import pick_device, readable_memory_errors
 from ex5lib.errors import SettingError
-from ex5lib.faces.alignment import load_face
 from ex5lib.files import check_writable, replacing
-from ex5lib.images.loading import load_image, save_image
-from ex5lib.inversion.latents import sample_ws
-from ex5lib.inversion.losses import PerceptualDistance
-from ex5lib.inversion.recipes import pick_recipe
-from ex5lib.restoration.pipeline import TASKS, restore_faces
-from ex5lib.restoration.results import check_kept
 from ex5lib.samples import sample_photo
-from stylegan2_ada.readers import save_generator
 
 SAMPLE_PHOTO = sample_photo()
 REPORT = Path("results/report")
@@ -50,16 +34,21 @@ def explore(
 
     The page can be reached only from this machine, and only by the address that is printed.
     """
-    from ex5lib.explorer.choices import Choice  # imported here: they would slow down all commands
+    from ex5lib.devices import keep_freed_memory, pick_device
+    from ex5lib.explorer.choices import Choice
     from ex5lib.explorer.exploration import Exploration
     from ex5lib.explorer.page import PageServer
     from ex5lib.explorer.searching import Searcher, offered
+    from ex5lib.faces.alignment import load_face
+    from ex5lib.inversion.recipes import pick_recipe
+    from ex5lib.weights import load_generator
 
+    keep_freed_memory()
     check_writable(out)
     recipes = offered(pick_recipe(recipe, num_steps=num_steps), num_steps=num_steps)
     pick_device(device)
     typer.echo("loading the generator and looking for a face …")
-    G = pretrained.load_generator(generator, device)
+    G = load_generator(generator, device)
     subject = load_face(photo, face=face, aligned=aligned, size=G.img_resolution)
     searcher = Searcher(G, recipes, device=device)
     server = PageServer(Exploration(searcher, subject, Choice(recipe=recipe), name=photo.name, out=out), port)
@@ -84,11 +73,21 @@ def sample(
     out: o.OutFolder = Path("results/samples"),
 ):
     """Generate faces from seeds."""
+    import torch
+    from tqdm.auto import tqdm
+
+    from ex5lib import figures
+    from ex5lib.devices import keep_freed_memory, readable_memory_errors
+    from ex5lib.images.loading import save_image
+    from ex5lib.inversion.latents import sample_ws
+    from ex5lib.weights import load_generator
+
+    keep_freed_memory()
     numbers = _seeds(seeds)
     if not math.isfinite(truncation):
         raise SettingError(f"The truncation ψ must be a number, not {truncation}.")
     check_writable(out)
-    G = pretrained.load_generator(generator, device)
+    G = load_generator(generator, device)
     faces = []
     for seed in tqdm(numbers, desc="sampling", unit="face"):
         with torch.no_grad(), readable_memory_errors():
@@ -115,12 +114,16 @@ def _seeds(text: str) -> list[int]:
 
 def fetch(names: Annotated[list[str] | None, typer.Argument(help="Names, as the command weights lists them.")] = None):
     """Fetch pretrained weights before their first use."""
+    from ex5lib import weights as pretrained
+
     for name in names or [name for name, entry in pretrained.REGISTRY.items() if not entry.on_request]:
         typer.echo(f"{name}: {pretrained.fetch(name)}")
 
 
 def weights():
     """List the pretrained weights: purpose, both licences, and whether they are on this machine."""
+    from ex5lib import weights as pretrained
+
     for name, entry in pretrained.REGISTRY.items():
         typer.echo(f"{name} ({pretrained.status(name)}, {entry.size / 1e6:.0f} MB)")
         typer.echo(f"  {entry.purpose}")
@@ -133,9 +136,12 @@ def weights():
 
 def convert(source: o.Checkpoint, target: o.Safetensors):
     """Convert a checkpoint to a file that loads fast and can only hold tensors."""
+    from ex5lib.weights import load_generator
+    from stylegan2_ada.readers import save_generator
+
     if target.suffix != ".safetensors":
         raise SettingError(f"{target} must end in .safetensors.")
-    generator = pretrained.load_generator(source, "cpu")
+    generator = load_generator(source, "cpu")
     with replacing(target) as temporary:
         save_generator(generator, temporary)
     typer.echo(f"written to {target}: {generator.img_resolution} px, {generator.num_ws} styles")
@@ -150,6 +156,18 @@ def demo(
     out: o.OutFolder = Path("results/demo"),
 ):
     """Align a photo; invert, deblur, colourise and inpaint it; draw a gallery of the results."""
+    from ex5lib import figures
+    from ex5lib.cli.jobs import tell
+    from ex5lib.devices import keep_freed_memory
+    from ex5lib.faces.alignment import load_face
+    from ex5lib.images.loading import load_image
+    from ex5lib.inversion.losses import PerceptualDistance
+    from ex5lib.inversion.recipes import pick_recipe
+    from ex5lib.restoration.pipeline import TASKS, restore_faces
+    from ex5lib.restoration.results import check_kept
+    from ex5lib.weights import load_generator
+
+    keep_freed_memory()
     began = time.perf_counter()
     load_image(photo)  # cheap checks come before slow downloads
     chosen = pick_recipe(recipe, num_steps=num_steps)
@@ -157,10 +175,9 @@ def demo(
     check_kept(out, [photo], ["gallery.png"])
     for name in TASKS:
         check_kept(out / name, [photo])
-    G, distance = pretrained.load_generator(generator, device), PerceptualDistance(device=device)
+    G, distance = load_generator(generator, device), PerceptualDistance(device=device)
     face = load_face(photo, size=G.img_resolution)
-    given: list[tuple[str, Tensor]] = []
-    found: list[tuple[str, Tensor]] = []
+    given, found = [], []
     for name, degradation in TASKS.items():
         typer.echo(f"{name}:")
         (done,) = restore_faces([face], degradation, chosen, generator=G, distance=distance, device=device)
@@ -188,7 +205,9 @@ def report(
 
     Finished notebooks are not run again, so an interrupted report resumes where it stopped.
     """
-    from ex5lib.course.report import Request, make_report  # imported here: it would slow down all commands
+    from ex5lib.course.report import Request, make_report
+    from ex5lib.images.loading import load_image
+    from ex5lib.inversion.recipes import pick_recipe
 
     load_image(photo)
     pick_recipe(recipe)
@@ -204,6 +223,8 @@ def submit(folder: o.Handed = REPORT, notebooks: o.Executed = None, out: o.Zip =
     The zip holds the executed notebooks, the report, and for each task original_image.png, original_degraded_image.png,
     the intermediate images, final_inverted_image.png, inverted_latent.npz and loss_plot.png.
     """
+    from ex5lib.course import handin
+
     path = handin.submit(folder, notebooks or folder / "notebooks", out)
     typer.echo(f"written to {path}, {path.stat().st_size / 1e6:.1f} MB")
     page = handin.report(folder)

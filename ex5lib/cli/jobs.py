@@ -1,6 +1,7 @@
 """The searches of the command line: one photo, or a folder whose finished photos are skipped."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,9 +116,12 @@ class Job:
         load_image(photo)  # cheap checks come before slow downloads
         check_writable(out)
         results.check_kept(out, [photo, *self.inputs])
-        self._load_networks()
         total = Outcome()
-        self._search(self._searches(photo, out), total)
+        with ThreadPoolExecutor(1) as beside:  # dlib finds the face while PyTorch loads the networks
+            found = beside.submit(self._find, photo)
+            self._load_networks()
+            searches = self._searches(photo, out, found.result())
+        self._search(searches, total)
         return total
 
     def _folder(self, photos: Path, out: Path) -> Outcome:
@@ -162,7 +166,7 @@ class Job:
                         else:
                             say(f"{photo.name}:")
                             results.check_kept(folders[photo], [photo, *inputs])
-                            searches += self._searches(photo, folders[photo])
+                            searches += self._searches(photo, folders[photo], self._find(photo))
                 if searches:
                     with self._noting_failure(total, [search.photo for search in searches]):
                         self._search(searches, total)
@@ -188,16 +192,21 @@ class Job:
         except OSError:  # the search will report it
             return False
 
-    def _searches(self, photo: Path, folder: Path) -> list[Search]:
-        """The search for the face of a photo, or the searches for all its faces."""
+    def _find(self, photo: Path) -> tuple[AlignedFace, dict]:
+        """The photo's face, or the first of several, and the request that its result answers."""
         # The content is taken before the photo is read, in case it is replaced meanwhile.
         request = self.request | {"photo": results.content(photo)}
         mask = None if self.mask is None else mask_on_photo(self.mask, load_image(photo), self.mask_on)
         asked = self.options
         found = load_face(
-            photo, face=asked.face, aligned=asked.aligned, mask=mask, landmarks=self.landmarks, every=asked.all_faces,
-            size=crop_size(self.G),
-        )  # fmt: skip
+            photo, face=asked.face, aligned=asked.aligned, mask=mask, landmarks=self.landmarks, every=asked.all_faces
+        )
+        return found, request
+
+    def _searches(self, photo: Path, folder: Path, at: tuple[AlignedFace, dict]) -> list[Search]:
+        """The search for the face of a photo, or the searches for all its faces, from what ``_find`` returned."""
+        found, request = at[0].sized(crop_size(self.G)), at[1]
+        asked = self.options
         if not asked.all_faces:
             return [Search(photo, photo.name, folder, found, self._degradation_of(found) or Identity(), request)]
         faces = [(face, D) for face in every_face(found) if (D := self._degradation_of(face)) is not None]

@@ -62,6 +62,13 @@ class AlignedFace:
         """The same crop of another image [1, 3, H, W] that has the photo's size: [1, 3, S, S]."""
         return crop_quad(image, self.quad, self.image.shape[3])
 
+    def sized(self, size: int) -> "AlignedFace":
+        """The same face in a crop of another size."""
+        if size == self.image.shape[3]:
+            return self
+        cut = resize(self.photo, size) if self.landmarks is None else crop_quad(self.photo, self.quad, size)
+        return replace(self, image=cut)
+
     def another(self, index: int) -> "AlignedFace":
         """Another of the faces that were found in the photo, in a crop of the same size."""
         landmarks = self.detections[index].landmarks

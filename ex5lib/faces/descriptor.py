@@ -66,9 +66,11 @@ class FaceDescriptor(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor([122.782, 117.001, 104.298]).view(1, 3, 1, 1), persistent=False)
         inputs = [32, *(channels for channels, _ in _BLOCKS)]
-        self.first = nn.Conv2d(3, 32, 7, 2)
-        self.blocks = nn.ModuleList(_Residual(before, *block) for before, block in zip(inputs, _BLOCKS, strict=False))
-        self.out = nn.Linear(256, 128, bias=False)
+        with torch.device("meta"):  # nothing is drawn: the file fills it
+            self.first = nn.Conv2d(3, 32, 7, 2)
+            blocks = (_Residual(before, *block) for before, block in zip(inputs, _BLOCKS, strict=False))
+            self.blocks = nn.ModuleList(blocks)
+            self.out = nn.Linear(256, 128, bias=False)
         _read(self, Path(path or weights.fetch("dlib-descriptor")).read_bytes())
         self.eval().requires_grad_(False)
 

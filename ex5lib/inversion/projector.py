@@ -95,15 +95,17 @@ def descend(search: Search, state: State) -> Iterator[Step]:
         state = search.enter(state, stage)
         n = search.searched_noise(state, stage.size)
         variables = [state.latent, *n.values()]
-        adam = search.optimizer(variables)
+        optimizers = adam, *_ = search.optimizers(variables)
         for i, jitter in enumerate(search.latent_noise(state, stage)):
-            rate = adam.param_groups[0]["lr"] = stage.rate(i / stage.num_steps)
+            rate = adam.rate = stage.rate(i / stage.num_steps)
             point = replace(state, latent=state.latent + jitter)  # w + noise
             face = stage.on_face(i)
             x, ws = search.generate(point, stage.size, face=face)  # x = G(w, n)
             terms = search.objective(x, ws, state.center, n, face=face)  # d, c, ‖f − f‖², ‖w − w̄‖, R(n), their sum L
             yield Step(stage, rate, state, point, face, x, terms)
-            adam.zero_grad()
+            for each in optimizers:
+                each.zero_grad()
             search.backward(terms["loss"].sum(), inputs=[*variables, *search.unknown.values()])
-            adam.step()
+            for each in optimizers:
+                each.step()
             renormalize_noise(n)

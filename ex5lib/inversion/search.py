@@ -11,6 +11,7 @@ from ex5lib.devices import check_compiler, compiled, on_device, pick_device, pic
 from ex5lib.errors import SettingError
 from ex5lib.faces.descriptor import load_descriptor
 from ex5lib.images.tensors import checked_target
+from ex5lib.inversion.adam import Adam
 from ex5lib.inversion.float16 import ScaledBackward
 from ex5lib.inversion.latents import (
     LatentStatistics,
@@ -131,12 +132,11 @@ class Search:
             return {}
         return {name: state.noise[name].requires_grad_() for name in self.G.noise_buffers(size)}
 
-    def optimizer(self, variables: Sequence[Tensor]) -> torch.optim.Adam:
-        """Adam, at a rate that the loop sets; for unknown parameters of the degradation it is fixed."""
-        groups: list[dict[str, object]] = [{"params": variables, "betas": self.plan.recipe.betas}]
-        if self.unknown:
-            groups.append({"params": list(self.unknown.values()), "lr": UNKNOWN_RATE, "betas": UNKNOWN_BETAS})
-        return torch.optim.Adam(groups)
+    def optimizers(self, variables: Sequence[Tensor]) -> list[Adam]:
+        """Adam for these, at a rate that the loop sets, and for unknown parameters of D, if any, at a fixed one."""
+        unknown = list(self.unknown.values())
+        of_unknown = [Adam(unknown, UNKNOWN_BETAS, UNKNOWN_RATE)] if unknown else []
+        return [Adam(variables, self.plan.recipe.betas), *of_unknown]
 
     def latent_noise(self, state: State, stage: Stage) -> Tensor:
         """The noise on the latent at every step of a stage, [num_steps, 1, …]: the same for every photo."""

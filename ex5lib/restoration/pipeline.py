@@ -5,6 +5,7 @@ The command line, the notebooks and the explorer all use it.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -163,27 +164,35 @@ class Restoration:
         Returns:
             the paths of the files.
         """
-        folder, plots = Path(folder), self.figures()
+        folder = Path(folder)
         images = self.images | {f"answer{i}": answer.best_image for i, answer in enumerate(self.others, start=2)}
-        if self.photo is not None:
-            images["photo"] = self.photo
+        with ThreadPoolExecutor() as beside:  # comparing and writing leave Python free to draw the figures
+            metrics = beside.submit(lambda: self.metrics)
+            plots = self.figures()
+            if self.photo is not None:
+                images["photo"] = self.photo
+            names = ["projection.npz", *(f"{name}.png" for name in (*images, *plots))]
+            names += ["generator.safetensors"] * (self.tuned is not None) + ["search.webp"] * (frames is not None)
+            results.begin(folder, names)
+            writing = [beside.submit(self.run.save, folder)]  # result.png, too
+            writing += [
+                beside.submit(save_image, image, folder / f"{name}.png")
+                for name, image in images.items()
+                if name != "result"
+            ]
+            for name, plot in plots.items():
+                figures.save_figure(plot, folder / f"{name}.png")
+            if self.tuned is not None:
+                with replacing(folder / "generator.safetensors") as temporary:
+                    save_generator(self.tuned, temporary)
+            if frames is not None:
+                figures.save_animation(frames, folder / "search.webp")
+            for written in writing:
+                written.result()
         report = {
-            "metrics": self.metrics, "settings": self.run.settings, "request": request or {}, "stopped": self.stopped,
-            "note": self.note,
+            "metrics": metrics.result(), "settings": self.run.settings, "request": request or {},
+            "stopped": self.stopped, "note": self.note,
         }  # fmt: skip
-        names = ["projection.npz", *(f"{name}.png" for name in (*images, *plots))]
-        names += ["generator.safetensors"] * (self.tuned is not None) + ["search.webp"] * (frames is not None)
-        results.begin(folder, names)
-        self.run.save(folder)
-        for name, image in images.items():
-            save_image(image, folder / f"{name}.png")
-        for name, plot in plots.items():
-            figures.save_figure(plot, folder / f"{name}.png")
-        if self.tuned is not None:
-            with replacing(folder / "generator.safetensors") as temporary:
-                save_generator(self.tuned, temporary)
-        if frames is not None:
-            figures.save_animation(frames, folder / "search.webp")
         return [*(folder / name for name in names), results.finish(folder, names, report)]
 
 
