@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,7 @@ from ex5lib.faces.alignment import align_face
 from ex5lib.figures import save_figure
 from ex5lib.files import check_writable, replacing
 from ex5lib.images.tensors import resize_area
-from ex5lib.inversion.losses import PerceptualDistance
+from ex5lib.inversion.losses import FACE, FACE_SIZE, PerceptualDistance
 from ex5lib.inversion.projector import project
 from ex5lib.inversion.recipes import FAST, KARRAS2020, Recipe
 from ex5lib.samples import sample_photo
@@ -75,7 +76,8 @@ def part_costs(
     *,
     rounds: int = 3,
 ) -> dict[str, dict[str, float]]:
-    """What the two networks need, forward and backward: the generator at every size to w, VGG16 at 256 px to the image.
+    """What the two networks need, forward and backward: the generator at every size, and for a window of the full image
+    that holds the face, to w; VGG16 at 256 px to the image.
 
     All parts and types take turns, so that any other load on the machine affects all.
 
@@ -92,8 +94,8 @@ def part_costs(
     small, noise = resize_area(photo, 256).to(device), G.noise_buffers()
     w = G.w_avg.clone().view(1, 1, -1).requires_grad_()
 
-    def generate(size: int, dtype: torch.dtype) -> None:
-        G.synthesis(w.expand(-1, G.num_ws, -1), noise, size, dtype=dtype).sum().backward()
+    def generate(dtype: torch.dtype, **of_what) -> None:
+        G.synthesis(w.expand(-1, G.num_ws, -1), noise, dtype=dtype, **of_what).sum().backward()
 
     def perceive(perceived: PerceptualDistance, features: object) -> None:
         perceived(small.clone().requires_grad_(), features).sum().backward()
@@ -101,7 +103,10 @@ def part_costs(
     work: dict[tuple[str, torch.dtype], Callable[[], None]] = {}
     for dtype in types:
         for size in (*(size for size in G.preview_sizes if size >= 128), G.img_resolution):
-            work[f"generator at {size} px", dtype] = lambda size=size, dtype=dtype: generate(size, dtype)
+            work[f"generator at {size} px", dtype] = partial(generate, dtype, size=size)
+        if G.img_resolution >= FACE_SIZE:
+            window = tuple(px * G.img_resolution // FACE_SIZE for px in FACE)
+            work[f"generator, the face of {G.img_resolution} px", dtype] = partial(generate, dtype, window=window)
         perceived = distance.in_precision(dtype)
         features = perceived.features(small)
         work["VGG16 at 256 px", dtype] = lambda p=perceived, f=features: perceive(p, f)
@@ -120,7 +125,8 @@ def part_costs(
 def step_costs(
     G: Generator, distance: PerceptualDistance, photo: Tensor, types: Sequence[torch.dtype], *, rounds: int = 3
 ) -> dict[str, dict[str, float]]:
-    """Seconds of a step of ``project``, everything included: of karras2020, and of fast at each of its sizes.
+    """Seconds of a step of ``project``, everything included: of karras2020, of fast at each of its sizes, and of fast
+    when it compares the face alone.
 
     Returns:
         {step: {for every type "float32 (s)", its median, "ratio" of the last type to the first, "steps per second"}}.
@@ -136,7 +142,11 @@ def step_costs(
 
     recipes = {"karras2020": KARRAS2020}
     for stage in FAST.stages:
-        recipes[f"fast at {stage.size or G.img_resolution} px"] = replace(FAST, stages=(stage,))
+        size = stage.size or G.img_resolution
+        recipes[f"fast at {size} px"] = replace(FAST, stages=(replace(stage, face_every=None),))
+        if stage.face_every and size >= FACE_SIZE:
+            alone = replace(stage, face_every=1, face_from=0.0)
+            recipes[f"fast, the face of {size} px"] = replace(FAST, stages=(alone,))
     work = {
         (name, dtype): lambda recipe=recipe, dtype=dtype: step(recipe, dtype)
         for name, recipe in recipes.items()
@@ -185,8 +195,32 @@ print(peak)
 """
 
 
+# The command line, which prints when a search makes its first step and when its last.
+_AROUND = """
+import sys, time
+from ex5lib.cli.app import main
+from ex5lib.inversion import projector
+def timed(*arguments, descend=projector.descend):
+    for step in descend(*arguments):
+        print("STEP", time.time())
+        yield step
+projector.descend = timed
+main()
+"""
+
+
+def around_a_search(photo_path: Path, folder: Path) -> tuple[float, float]:
+    """Seconds from the start of the command ``invert`` to its first step, and from its last to its end."""
+    command = [sys.executable, "-c", _AROUND, "invert", str(photo_path), "--num-steps", "6", "--out", str(folder)]
+    began = time.time()
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    ended = time.time()
+    steps = [float(line.removeprefix("STEP ")) for line in printed.splitlines() if line.startswith("STEP ")]
+    return steps[0] - began, ended - steps[-1]
+
+
 def process_cost(photo_path: Path) -> dict[str, float]:
-    """In fresh processes: seconds to import ex5lib, seconds of the command ``align``, peak memory of a run in GiB."""
+    """In fresh processes: seconds of an import, of commands and around a search; peak memory of a run in GiB."""
 
     def best_of_3(*arguments: str) -> float:
         command = [sys.executable, *arguments]
@@ -195,6 +229,7 @@ def process_cost(photo_path: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         align = best_of_3("-m", "ex5lib", "align", str(photo_path), "--out", folder)
         face = str(Path(folder, "aligned.png"))
+        first, last = zip(*(around_a_search(photo_path, Path(folder, "found")) for _ in range(3)), strict=True)
         peaks = {
             f"peak memory of a run, {recipe} (GiB)": int(
                 subprocess.run(
@@ -206,7 +241,10 @@ def process_cost(photo_path: Path) -> dict[str, float]:
         }
     return {
         "import of ex5lib (s)": best_of_3("-c", "import ex5lib"),
+        "help (s)": best_of_3("-m", "ex5lib", "--help"),
         "command align (s)": align,
+        "to the first step of a search (s)": min(first),
+        "from its last step to the end (s)": min(last),
         **peaks,
     }
 

@@ -37,10 +37,11 @@ from ex5lib.explorer.board import Board, aside
 from ex5lib.explorer.choices import DEGRADATIONS, Choice, own_weight, packed, unpacked, values_of
 from ex5lib.explorer.exploration import Exploration
 from ex5lib.explorer.page import PageServer
-from ex5lib.explorer.searching import Clock, Searcher, time_in_words
+from ex5lib.explorer.searching import Clock, Searcher, Step, time_in_words
 from ex5lib.explorer.subjects import find_subjects
 from ex5lib.explorer.widget import Explorer
 from ex5lib.faces.alignment import load_face
+from ex5lib.images.frames import jpeg
 from ex5lib.images.tensors import resize, to_uint8
 from ex5lib.inversion.plan import plan_search
 from ex5lib.inversion.recipes import RECIPES, SMOKE, Recipe, pick_recipe
@@ -250,6 +251,41 @@ def test_before_run_and_after_stop_a_change_starts_nothing(make):
     one.reset()  # in the middle of a search: what it has drawn is gone, the curve with it
     assert one.wait(PATIENCE)
     assert one.board.values["curve"] == curve
+
+
+def test_the_magnifier_shows_a_part_of_the_result_at_full_resolution(make):
+    one = make()
+    one.handle({"do": "look", "x": 0.5, "y": 0.25})
+    assert one.board.values["lens"] == b""  # there is nothing yet
+    one.run()
+    assert one.wait(PATIENCE)
+    image = one.result.best_image  # 32 px
+    assert one.board.values["lens"] == jpeg(image[:, :, 6:10, 14:18])
+    one.handle({"do": "look", "x": 2, "y": -1})  # beyond the corner
+    assert one.board.values["lens"] == jpeg(image[:, :, :4, -4:])
+    one.handle({"do": "look"})
+    assert one.board.values["lens"] == b""
+
+
+def test_while_previews_are_searched_the_magnifier_makes_its_part_at_full_resolution(generator, astronaut, distance):
+    recipe = replace(QUICK, start="mean", stages=(Stage(2, 128, "w"), Stage(1, 128, "w+"), Stage(1, None, "w+")))
+    seen, images = [], []
+
+    def note(report: dict) -> None:
+        ws = report["latent"].expand(-1, generator.num_ws, -1)
+        images.append(generator.synthesis(ws, report["noise"]).clamp(-1, 1))
+
+    def watch(step: Step) -> bool:
+        seen.append(step.close_up(0.4, 0.5))
+        return False
+
+    searcher = Searcher(generator, {recipe.name: recipe}, distance=distance, device="cpu", dtype="float32")
+    searcher.search(Choice(recipe=recipe.name), astronaut, watch)
+    keywords = {"recipe": recipe, "distance": distance, "device": "cpu", "dtype": "float32", "progress": False}
+    ex5lib.project(generator, astronaut.image, callback=note, snapshots=(), **keywords)
+    assert len(seen) == len(images) == 4
+    for part, image in zip(seen, images, strict=True):
+        torch.testing.assert_close(part, image[:, :, 448:576, 346:474], atol=2e-4, rtol=0)
 
 
 def test_results_are_kept_so_that_going_back_shows_them_at_once(make, monkeypatch):

@@ -90,7 +90,7 @@ function makeControls({ about, view, send, change, problem, state }) {
 
     const degradation = select("degradation", about.degradations, (value) => {
         view.chosen = false;
-        view.tool = "compare";
+        stopPainting(view);
         change({ degradation: value });
     });
     const sliders = Object.fromEntries(
@@ -122,7 +122,7 @@ function makeControls({ about, view, send, change, problem, state }) {
     seed.onchange = () => change({ seed: Number(seed.value || 0) });
     const another = button("Another answer", "Another face that fits the photo",
         () => {
-            view.tool = "compare"; // to see it
+            stopPainting(view); // to see it
             send({ do: "another" });
         });
     const answer = h("div", { className: "ex5-note" });

@@ -7,15 +7,18 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from ex5lib.errors import Ex5Error, SettingError, sentence
 from ex5lib.explorer.board import EMPTY, Board, Worker, aside
 from ex5lib.explorer.choices import DEGRADATIONS, RANGES, WEIGHTS, Choice, own_weight, packed, values_of
-from ex5lib.explorer.searching import Searcher, Step
+from ex5lib.explorer.searching import Searcher, Step, lens
 from ex5lib.explorer.shelf import Found, Shelf
 from ex5lib.explorer.subjects import MAX_BYTES, Subject, Upload, find_subjects
 from ex5lib.faces.alignment import AlignedFace
@@ -26,7 +29,7 @@ from ex5lib.samples import sample_names, sample_photo
 _SECONDS_BETWEEN_FRAMES = 0.05
 ACTIONS = (
     "greet", "change", "paint", "accept", "run", "stop", "another", "reset", "restore", "save", "choose", "upload",
-    "pick",
+    "pick", "look",
 )  # fmt: skip
 
 
@@ -69,6 +72,8 @@ class Exploration:
         self._live = self._stopping = False
         self._phase, self._heard, self._stroke, self._looking = "idle", 0, 0, ""
         self._stale: list[str] = []
+        self._looked_at: tuple[float, float] | None = None  # with the magnifier
+        self._close_up: Callable[[float, float], Tensor] | None = None  # of what is shown
         self._own = searcher.recipes[choice.recipe].latent_weight, ""
         self._measuring: threading.Thread | None = None
         self._upload, self._given = Upload(), Subject(face, name)
@@ -218,6 +223,13 @@ class Exploration:
             self._cancel()
             self._take(self._subjects[face])
 
+    def look(self, x: float | None = None, y: float | None = None) -> None:
+        """Show what is around (x, y), in shares of the picture's side, at full resolution from now on; None ends it."""
+        with self._lock:
+            self._looked_at = None if x is None or y is None else (min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0))
+            self._magnify()
+            self.greet()
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait at most ``timeout`` seconds each for the worker and the measuring; returns whether both are done."""
         done = self._worker.wait(timeout)
@@ -288,6 +300,8 @@ class Exploration:
         self.shelf.show(found)
         self._stale, self._phase = [], "idle"
         self.board.put(**self.shelf.pictures, **self.shelf.numbers, curve=found.curve, progress={})
+        self._close_up = partial(lens, found.done.best_image)
+        self._magnify()
         self._say(f"{how}: {found.search_in_words()}. {found.done.note}".strip())
 
     def _search(self, choice: Choice) -> None:
@@ -330,6 +344,14 @@ class Exploration:
             result=result, composite=composite or b"", previous=shown.pictures[shown.best] if shown else b"",
             progress=step.progress, curve=step.curve,
         )  # fmt: skip
+        self._close_up = step.close_up
+        self._magnify()
+
+    def _magnify(self) -> None:
+        if self._looked_at is None or self._close_up is None:
+            self.board.put(lens=b"")
+        else:
+            self.board.put(lens=jpeg(self._close_up(*self._looked_at), PICTURE_SIZE))
 
     def _failed(self, error: Exception) -> None:
         """A job has failed: go back to what was shown before."""

@@ -54,7 +54,7 @@ function render({ model, el }) {
     const controls = makeControls(page);
     const picture = makePicture(page);
     const run = () => {
-        view.tool = "compare";
+        stopPainting(view);
         ask("run");
     };
     const reset = () => {
@@ -121,7 +121,8 @@ function render({ model, el }) {
     function drawHistory() {
         const history = model.get("history");
         const back = (number) => {
-            Object.assign(view, { touched: {}, chosen: false, tool: "compare" });
+            Object.assign(view, { touched: {}, chosen: false });
+            stopPainting(view);
             ask("restore", { number });
         };
         pastBox.hidden = !history.length;
@@ -151,6 +152,7 @@ function render({ model, el }) {
             drawState();
         },
         "change:mask": picture.drawMask,
+        "change:lens": picture.drawLens,
         ...Object.fromEntries(PICTURES.map((name) => [`change:${name}`, () => picture.load(name)])),
     };
     const heard = { ...drawn, "msg:custom": receive };

@@ -2,7 +2,13 @@
 
 const PICTURES = ["photo", "target", "result", "composite", "previous"];
 const SIDES = { left: "◧", right: "◨" };
-const TOOLS = { compare: "◧ compare", brush: "● brush", rectangle: "▬ rectangle", eraser: "○ eraser" };
+const TOOLS = { compare: "◧ compare", magnify: "⌕ magnify", brush: "● brush", rectangle: "▬ rectangle", eraser: "○ eraser" };
+
+const PAINTING = ["brush", "rectangle", "eraser"];
+
+function stopPainting(view) {
+    if (PAINTING.includes(view.tool)) view.tool = "compare";
+}
 
 function makePicture({ view, send, state, model }) {
     const urls = {};
@@ -19,12 +25,16 @@ function makePicture({ view, send, state, model }) {
         strokes = Math.max(strokes, state().stroke) + 1;
         send({ do: "paint", stroke: strokes }, mask);
     });
-    const stage = h("div", { className: "ex5-stage" }, under, over, brush.canvas, brush.cross, ...tags, handle, busy);
+    const closeUp = h("img", { alt: "a part of the result at full resolution" });
+    const lens = h("div", { className: "ex5-lens", hidden: true, tabIndex: 0 }, closeUp);
+    lens.setAttribute("aria-label", "magnifier: move it with the arrow keys");
+    const stage = h("div", { className: "ex5-stage" },
+        under, over, brush.canvas, brush.cross, ...tags, handle, lens, busy);
 
     function wipe(at) {
         view.at = Math.min(1, Math.max(0, at));
         over.style.clipPath = `inset(0 ${100 * (1 - view.at)}% 0 0)`;
-        under.style.clipPath = view.tool === "compare" ? `inset(0 0 0 ${100 * view.at}%)` : "";
+        under.style.clipPath = PAINTING.includes(view.tool) ? "" : `inset(0 0 0 ${100 * view.at}%)`;
         handle.style.left = `${100 * view.at}%`;
         handle.setAttribute("aria-valuenow", Math.round(100 * view.at));
     }
@@ -32,7 +42,31 @@ function makePicture({ view, send, state, model }) {
         const box = stage.getBoundingClientRect();
         wipe((event.clientX - box.left) / box.width);
     }
+    const looked = { x: 0.5, y: 0.5, at: 0 };
+    function look(x, y) {
+        Object.assign(looked, { x: Math.min(1, Math.max(0, x)), y: Math.min(1, Math.max(0, y)) });
+        lens.style.left = `${100 * looked.x}%`;
+        lens.style.top = `${100 * looked.y}%`;
+        if (looked.later) return;
+        looked.later = setTimeout(() => { // no more often than the kernel can draw it
+            looked.later = null;
+            if (view.tool === "magnify") send({ do: "look", x: looked.x, y: looked.y });
+        }, OFTEN);
+    }
+    function lookTo(event) {
+        const box = stage.getBoundingClientRect();
+        look((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    }
+    lens.onkeydown = (event) => {
+        const [right, down] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [];
+        if (right === undefined) return;
+        look(looked.x + 0.02 * right, looked.y + 0.02 * down);
+        event.preventDefault();
+        event.stopPropagation();
+    };
+    stage.onmousemove = (event) => view.tool === "magnify" && lookTo(event);
     stage.onpointerdown = (event) => {
+        if (view.tool === "magnify") return lookTo(event);
         if (view.tool !== "compare" || event.button) return;
         stage.setPointerCapture(event.pointerId);
         let scrolling = event.pointerType === "touch"; // perhaps: until the finger moves sideways, or is lifted
@@ -58,19 +92,27 @@ function makePicture({ view, send, state, model }) {
     };
 
     function pick(tool) {
+        if (view.tool === "magnify" && tool !== "magnify") send({ do: "look" });
         view.tool = tool;
         draw();
+        if (tool !== "magnify") return;
+        look(looked.x, looked.y);
+        lens.focus({ preventScroll: true });
     }
     const tools = Object.entries(TOOLS).map(([tool, words]) => {
-        const title = tool === "compare" ? "Compare two pictures" : `Paint what to fill in: ${tool}`;
+        const title = {
+            compare: "Compare two pictures",
+            magnify: "Point at a part of the result to see it at full resolution",
+        }[tool] ?? `Paint what to fill in: ${tool}`;
         return button(words, title, () => pick(tool), { value: tool });
     });
     const undo = button("undo", "Undo the last stroke", brush.undo);
     const clear = button("clear", "Erase the whole mask", () => {
-        if (view.tool === "compare") pick("brush");
+        if (!PAINTING.includes(view.tool)) pick("brush");
         brush.clear();
     });
     const size = h("label", { className: "ex5-size" }, "size", brush.width);
+    const toPaint = [...tools.filter((each) => PAINTING.includes(each.value)), undo, clear, size];
     const toolbar = h("div", { className: "ex5-tools" }, ...tools, undo, clear, size);
 
     const strip = h("div", { className: "ex5-strip", role: "group", "aria-label": "pictures to compare" });
@@ -109,8 +151,9 @@ function makePicture({ view, send, state, model }) {
         }
         if (!has(view.left)) view.left = "photo";
         if (!has(view.right)) view.right = has("result") ? "result" : "target";
-        if (choice.degradation !== "inpaint") view.tool = "compare";
-        const painting = view.tool !== "compare";
+        if (choice.degradation !== "inpaint") stopPainting(view);
+        const painting = PAINTING.includes(view.tool);
+        const magnifying = view.tool === "magnify";
         stage.classList.toggle("ex5-painting", painting);
         const shown = painting ? "photo" : view.right;
         Object.assign(under, { src: urls[shown] ?? "", alt: shown });
@@ -124,7 +167,9 @@ function makePicture({ view, send, state, model }) {
         for (const each of [over, handle, ...tags]) each.hidden = painting;
         busy.textContent = phase === "aligning" ? "looking for a face…" : "searching…";
         busy.hidden = painting || !["starting", "aligning"].includes(phase);
-        toolbar.hidden = choice.degradation !== "inpaint";
+        for (const each of toPaint) each.hidden = choice.degradation !== "inpaint";
+        lens.hidden = !magnifying || !model.get("lens")?.byteLength;
+        stage.classList.toggle("ex5-magnifying", magnifying);
         for (const tool of tools) tool.setAttribute("aria-pressed", tool.value === view.tool);
         for (const [name, { card, sides }] of Object.entries(cards)) {
             for (const side of sides) side.setAttribute("aria-pressed", view[side.value] === name);
@@ -135,6 +180,13 @@ function makePicture({ view, send, state, model }) {
     return {
         box: h("div", { className: "ex5-middle" }, stage, toolbar, strip),
         load, draw,
+        drawLens() {
+            const bytes = model.get("lens");
+            const old = closeUp.src;
+            if (bytes?.byteLength) closeUp.src = URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
+            if (old) setTimeout(() => URL.revokeObjectURL(old), 2000);
+            draw();
+        },
         drawMask: () => state().stroke >= strokes && brush.draw(model.get("mask")),
         forget: () => Object.values(urls).forEach((url) => url && URL.revokeObjectURL(url)),
     };

@@ -16,14 +16,16 @@ from ex5lib.errors import SettingError, unknown_name
 from ex5lib.explorer.choices import Choice
 from ex5lib.faces.alignment import AlignedFace
 from ex5lib.images.tensors import resize, resize_area
-from ex5lib.inversion.latents import LatentStatistics, latent_statistics
+from ex5lib.inversion.latents import LatentStatistics, latent_statistics, to_ws
 from ex5lib.inversion.losses import PerceptualDistance
 from ex5lib.inversion.plan import Plan, plan_search
 from ex5lib.inversion.recipes import RECIPES, SMOKE, Recipe, Start, pick_recipe
 from ex5lib.inversion.stages import Stage
 from ex5lib.restoration.pipeline import Restoration, another_face, restore_faces
 from stylegan2_ada.generator import Generator
+from stylegan2_ada.windows import Window
 
+LENS = 1 / 8  # of the image's side: the part of it that the magnifier shows
 LIVE_SIZE = 256  # px of images during a search: a composite at full size would take too long
 _POINTS = 300  # of a curve
 _EARLY = (0, 0.1, 0.2, 0.4)  # shares of the steps whose images are kept
@@ -35,6 +37,7 @@ class Step:
 
     image: Tensor  # [1, 3, S, S], at the size of the step's preview
     compose: Callable[[Tensor], Tensor] | None  # puts the known part of the photo into an image [1, 3, 256, 256]
+    close_up: Callable[[float, float], Tensor]  # a part of the image at full resolution, as ``lens`` cuts it out
     progress: dict  # for the page: the share of the time that has passed, and words
     curve: dict  # so far, as ``curve_of`` returns it
 
@@ -45,6 +48,18 @@ class Step:
             return image, None
         image = resize(image, LIVE_SIZE)
         return image, self.compose(image)
+
+
+def lens(image: Tensor, x: float, y: float) -> Tensor:
+    """The part of an image [1, 3, S, S] around (x, y), in shares of its side, that the magnifier shows."""
+    top, left, height, width = _window(image.shape[-1], x, y)
+    return image[:, :, top : top + height, left : left + width]
+
+
+def _window(size: int, x: float, y: float) -> Window:
+    side = max(1, round(LENS * size))
+    top, left = (min(max(round(share * size - side / 2), 0), size - side) for share in (y, x))
+    return top, left, side, side
 
 
 def offered(chosen: Recipe, *, start: Start = None, **settings) -> dict[str, Recipe]:
@@ -118,10 +133,20 @@ class Searcher:
                 curve.append((report["step"] + 1, report["distance"], report["size"]))
             if report["step"] in marks:
                 early[report["step"]] = resize_area(report["image"], LIVE_SIZE).cpu()
+
+            def close_up(x: float, y: float) -> Tensor:
+                if report["size"] == self.G.img_resolution:
+                    return lens(report["image"], x, y)
+                latent = report["latent"]
+                with torch.no_grad():  # a window takes a tenth of the time of the whole image
+                    ws = to_ws(self.G, latent, "z" if latent.ndim == 2 else "w+")
+                    window = _window(self.G.img_resolution, x, y)
+                    return self.G.synthesis(ws, report["noise"], window=window).clamp(-1, 1)
+
             words = f"step {report['step'] + 1} of {report['num_steps']} at {report['size']} px, "
             words += f"d {curve[-1][1]:.3f}, about {time_in_words(clock.seconds_left)} left"
             progress = {"share": clock.share, "words": words}
-            return after_step(Step(report["image"], compose, progress, curve_of(curve, report["num_steps"])))
+            return after_step(Step(report["image"], compose, close_up, progress, curve_of(curve, report["num_steps"])))
 
         statistics = self._given or self._statistics.get((recipe.w_avg_samples, choice.seed))
         if statistics is None:  # takes a second, and is the same for every search with this seed

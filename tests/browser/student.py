@@ -53,6 +53,10 @@ class Student:
             self.page.mouse.move(*place, steps=6)
         self.page.mouse.up()
 
+    def move(self, x: float, y: float) -> None:
+        """Point at a place of the picture."""
+        self.page.mouse.move(*self._places(((x, y),))[0])
+
     def touch(self, *points: tuple[float, float]) -> None:
         """The same with a finger."""
         session = self.page.context.new_cdp_session(self.page)

@@ -77,6 +77,31 @@ def test_a_first_visit_to_a_page_of_its_own(explore, page, root, screenshots, tm
         assert student.fits_at_all_widths()
 
 
+def test_a_magnifier_shows_an_eye_while_the_search_runs(explore, page, screenshots):
+    page.goto(explore("--device", "cpu", "--recipe", "smoke", "--num-steps", STEPS))
+    student = Student(page, screenshots, "magnifier")
+    student.wait("^Press Run")
+    student.press("⌕ magnify")
+    student.press("▶ Run")
+    student.wait_for_step()
+    student.move(0.4, 0.48)
+    lens = page.locator(".ex5-lens")
+    expect(lens).to_be_visible()
+    size = page.wait_for_function("() => document.querySelector('.ex5-lens img').naturalWidth").json_value()
+    assert size == 1024 // 8  # full resolution, though the search runs on previews
+    before = page.get_attribute(".ex5-lens img", "src")
+    page.wait_for_function("(old) => document.querySelector('.ex5-lens img').src !== old", arg=before)  # it goes on
+    student.finish()
+    student.shoot()
+    lens.focus()
+    page.keyboard.press("ArrowRight")
+    box = page.locator(".ex5-stage").bounding_box()
+    middle = lens.bounding_box()["x"] + lens.bounding_box()["width"] / 2 - box["x"]
+    assert abs(middle / box["width"] - 0.42) < 0.01
+    student.press("◧ compare")
+    expect(lens).to_be_hidden()
+
+
 def test_bad_acts_end_in_a_sentence(explore, browser, page, root, screenshots):
     page.goto(explore("--device", "cpu", "--recipe", "smoke", "--num-steps", 12))
     student = Student(page, screenshots, "bad")
