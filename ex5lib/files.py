@@ -68,7 +68,7 @@ def _is_abandoned(written: float, machine: str, process: int) -> bool:
     """Whether no process is writing a temporary file any more; on another machine, only its age can tell."""
     if machine != _MACHINE:
         return time.time() - written > _DAY
-    import psutil  # imported here: leftovers are rare
+    import psutil  # imported here: only a writer that sees another's file needs it
 
     try:
         return psutil.Process(process).create_time() > written + 60  # another process has the number by now

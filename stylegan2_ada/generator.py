@@ -114,7 +114,9 @@ def estimate_w_avg(mapping: MappingNetwork, num_samples: int = 10_000, seed: int
 
 
 class Synthesis(nn.Module):
-    """What a generator needs of a synthesis network; the image is ``synthesis(ws, noise=None, size=None, dtype=None)``.
+    """What a generator needs of a synthesis network.
+
+    The image is ``synthesis(ws, noise=None, size=None, window=None, dtype=None)``.
 
     Attributes:
         w_dim, num_ws: the shape of ws, [N, num_ws, w_dim].

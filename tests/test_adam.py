@@ -17,7 +17,8 @@ def test_it_moves_as_pytorchs_does(betas):
         pulls = [torch.randn(x.shape, generator=random) for x in first]
         for optimizer, variables in ((adam, mine), (torchs, theirs)):
             optimizer.zero_grad()
-            sum(((x - 1) ** 4 + pull * x).sum() for x, pull in zip(variables, pulls, strict=True)).backward()
+            used = zip(variables[: 1 + step % 2], pulls, strict=False)  # the other has no gradient in every other step
+            sum(((x - 1) ** 4 + pull * x).sum() for x, pull in used).backward()
             optimizer.step()
     for x, y in zip(mine, theirs, strict=True):
         assert torch.equal(x, y)

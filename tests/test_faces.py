@@ -91,6 +91,18 @@ def test_five_points_crop_as_the_sixty_eight_do(astronaut):
         np.testing.assert_array_equal(face.landmarks, landmarks)
 
 
+def test_a_face_in_a_crop_of_another_size_is_the_face_cut_out_at_that_size(root, astronaut):
+    photo = root / "data" / "astronaut.png"
+    given = {"size": 256, "landmarks": astronaut.landmarks}
+    for settings in ({"size": 256}, given, {"size": 256, "aligned": True}):
+        source = astronaut.image if "aligned" in settings else photo
+        at_once = load_face(source, **settings)
+        afterwards = load_face(source, **settings | {"size": 512}).sized(256)
+        assert torch.equal(afterwards.image, at_once.image)
+        assert np.array_equal(afterwards.quad, at_once.quad)
+        assert at_once.sized(256) is at_once
+
+
 def test_landmarks_are_read_from_a_text_a_file_and_json(tmp_path):
     expected = np.array([(1, 2), (3, 4.5), (5, 6), (7, 8), (9, 10)])
     text = "1,2 3,4.5 5,6 7,8 9,10"

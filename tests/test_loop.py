@@ -1,5 +1,7 @@
 """The loop of ``project`` against a plain loop written out here, and on a real photo at full size."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from squared_error import SquaredError
@@ -11,6 +13,7 @@ from ex5lib.faces.descriptor import chip, load_descriptor
 from ex5lib.images.tensors import resize_area
 from ex5lib.inversion.latents import latent_statistics
 from ex5lib.inversion.losses import noise_regularization, renormalize_noise
+from ex5lib.inversion.plan import plan_search
 from ex5lib.inversion.recipes import Recipe
 from ex5lib.inversion.recorder import Best
 from ex5lib.inversion.stages import Stage
@@ -26,6 +29,13 @@ def G(tiny_generator) -> Generator:
     synthesis.load_state_dict(tiny_generator.synthesis.state_dict(), strict=False)
     synthesis.to_img_conv.weight.data.mul_(0.1)
     return Generator(tiny_generator.mapping, synthesis).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def finer_generator() -> Generator:
+    """One at 128 px: some of its layers are finer than those that make shapes."""
+    random = torch.Generator().manual_seed(7)
+    return random_generator(random, 128, channel_base=1024, channel_max=16, w_dim=32, z_dim=32, mapping_layers=2)
 
 
 BLUR, GREY = ex5lib.GaussianBlur(9), ex5lib.Grayscale()
@@ -134,9 +144,44 @@ def test_looks_at_the_face_alone_are_the_formulas(monkeypatch):
     assert changed.max(dim=0).values.tolist() == [415 + 16, 383 + 16]
 
 
+def test_a_stage_that_begins_with_a_look_shows_whole_images_too():
+    random = torch.Generator().manual_seed(7)
+    G = random_generator(random, 512, channel_base=2048, channel_max=16, w_dim=16, z_dim=16, mapping_layers=2)
+    stages = (Stage(2, 128), Stage(2, None, "w+", face_every=1))
+    recipe = Recipe("looks", stages, optimize_noise=False, w_avg_samples=100)
+    seen = []
+    target = G.synthesis(ex5lib.sample_ws(G, 11)).clamp(-1, 1)
+    settings = {"distance": SquaredError(), "device": "cpu", "progress": False, "snapshots": ()}
+    run = project(G, target, recipe=recipe, callback=lambda report: seen.append(report), **settings)
+    assert [report["face"] for report in seen] == [False, False, True, True]
+    for report in seen[2:]:
+        ws = report["latent"].expand(-1, G.num_ws, -1)
+        whole = G.synthesis(ws, report["noise"])
+        face = (slice(None), slice(None), slice(160, 416), slice(128, 384))
+        torch.testing.assert_close(report["image"][face], whole[face], atol=1e-4, rtol=0)
+        assert report["image"].shape == whole.shape
+    assert run.image.shape == (1, 3, 512, 512)
+
+
+def test_without_colours_a_search_in_z_runs_and_a_result_that_is_continued_keeps_its_colours(finer_generator):
+    G, (D, recipe) = finer_generator, SEARCHES["held"]
+    recipe = replace(recipe, colorless_weight=20.0)
+    target = D(G.synthesis(ex5lib.sample_ws(G, 11)).clamp(-1, 1))
+    settings = {"distance": SquaredError(), "device": "cpu", "progress": False, "snapshots": ()}
+    assert project(G, target, D, recipe, space="z", **settings).num_steps == 13
+    found = project(G, target, D, replace(recipe, colorless_weight=0.0), **settings)
+    finer = [i for i, size in enumerate(G.synthesis.layer_resolutions) if size > 32]
+    again = project(G, target, D, recipe, start=found, **settings)
+    moved, away = ((ws - found.ws)[:, finer].norm(dim=2).mean() for ws in (again.ws, latent_statistics(G).w_avg))
+    assert moved < 0.3 * away
+
+
 @pytest.mark.parametrize("name", SEARCHES)
-def test_the_loop_is_the_formulas(G, name):
+def test_the_loop_is_the_formulas(G, finer_generator, name):
     D, recipe = SEARCHES[name]
+    if name == "held":
+        G = finer_generator
+        assert plan_search(recipe, G, D).held_from < G.num_ws
     target = D(G.synthesis(ex5lib.sample_ws(G, 11)).clamp(-1, 1))
     run = project(G, target, D, recipe, distance=SquaredError(), device="cpu", progress=False, snapshots=())
     w, noise = plain_search(G, target, D, recipe)

@@ -28,8 +28,8 @@ from ex5lib.samples import sample_names, sample_photo
 
 _SECONDS_BETWEEN_FRAMES = 0.05
 ACTIONS = (
-    "greet", "change", "paint", "accept", "run", "stop", "another", "reset", "restore", "save", "choose", "upload",
-    "pick", "look",
+    "change", "paint", "accept", "run", "stop", "another", "reset", "restore", "save", "choose", "upload", "pick",
+    "look",
 )  # fmt: skip
 
 
@@ -270,6 +270,7 @@ class Exploration:
             return
         if self.shelf.shown and not self._live:  # instead of what a cancelled search left
             self.board.put(**self.shelf.pictures, curve=self.shelf.shown.curve)
+            self._magnify(partial(lens, self.shelf.shown.done.best_image))
         self._stale = ["result", "composite"] if self.board.values["result"] else []
         if self._live:
             self._phase = "starting"
@@ -300,8 +301,7 @@ class Exploration:
         self.shelf.show(found)
         self._stale, self._phase = [], "idle"
         self.board.put(**self.shelf.pictures, **self.shelf.numbers, curve=found.curve, progress={})
-        self._close_up = partial(lens, found.done.best_image)
-        self._magnify()
+        self._magnify(partial(lens, found.done.best_image))
         self._say(f"{how}: {found.search_in_words()}. {found.done.note}".strip())
 
     def _search(self, choice: Choice) -> None:
@@ -344,10 +344,11 @@ class Exploration:
             result=result, composite=composite or b"", previous=shown.pictures[shown.best] if shown else b"",
             progress=step.progress, curve=step.curve,
         )  # fmt: skip
-        self._close_up = step.close_up
-        self._magnify()
+        self._magnify(step.close_up)
 
-    def _magnify(self) -> None:
+    def _magnify(self, close_up: Callable[[float, float], Tensor] | None = None) -> None:
+        """Draw the lens, if there is one; from now on it looks at ``close_up``, if that is given."""
+        self._close_up = close_up or self._close_up
         if self._looked_at is None or self._close_up is None:
             self.board.put(lens=b"")
         else:

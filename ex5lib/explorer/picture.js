@@ -64,9 +64,12 @@ function makePicture({ view, send, state, model }) {
         event.preventDefault();
         event.stopPropagation();
     };
-    stage.onmousemove = (event) => view.tool === "magnify" && lookTo(event);
+    stage.addEventListener("pointermove", (event) => view.tool === "magnify" && lookTo(event));
     stage.onpointerdown = (event) => {
-        if (view.tool === "magnify") return lookTo(event);
+        if (view.tool === "magnify") {
+            stage.setPointerCapture(event.pointerId); // a finger would otherwise let go of it
+            return lookTo(event);
+        }
         if (view.tool !== "compare" || event.button) return;
         stage.setPointerCapture(event.pointerId);
         let scrolling = event.pointerType === "touch"; // perhaps: until the finger moves sideways, or is lifted
@@ -96,8 +99,8 @@ function makePicture({ view, send, state, model }) {
         view.tool = tool;
         draw();
         if (tool !== "magnify") return;
+        looked.fresh = true;
         look(looked.x, looked.y);
-        lens.focus({ preventScroll: true });
     }
     const tools = Object.entries(TOOLS).map(([tool, words]) => {
         const title = {
@@ -186,6 +189,8 @@ function makePicture({ view, send, state, model }) {
             if (bytes?.byteLength) closeUp.src = URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
             if (old) setTimeout(() => URL.revokeObjectURL(old), 2000);
             draw();
+            if (looked.fresh && !lens.hidden) lens.focus({ preventScroll: true }); // for the arrow keys
+            looked.fresh &&= lens.hidden;
         },
         drawMask: () => state().stroke >= strokes && brush.draw(model.get("mask")),
         forget: () => Object.values(urls).forEach((url) => url && URL.revokeObjectURL(url)),

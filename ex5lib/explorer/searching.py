@@ -127,6 +127,12 @@ class Searcher:
         curve: list[tuple[int, float, int]] = []
         early: dict[int, Tensor] = {}
 
+        statistics = self._given or self._statistics.get((recipe.w_avg_samples, choice.seed))
+        if statistics is None:  # takes a second, and is the same for every search with this seed
+            statistics = latent_statistics(self.G, num_samples=recipe.w_avg_samples, seed=choice.seed)
+            self._statistics[recipe.w_avg_samples, choice.seed] = statistics
+        label = statistics.label
+
         def callback(report: dict) -> bool:
             clock.step(report["size"], report["seconds"])
             if not report["face"]:
@@ -137,21 +143,20 @@ class Searcher:
             def close_up(x: float, y: float) -> Tensor:
                 if report["size"] == self.G.img_resolution:
                     return lens(report["image"], x, y)
-                latent = report["latent"]
-                with torch.no_grad():  # a window takes a tenth of the time of the whole image
-                    ws = to_ws(self.G, latent, "z" if latent.ndim == 2 else "w+")
+                here = self.G.w_avg
+                latent = report["latent"].to(here)
+                noise = {name: buffer.to(here) for name, buffer in report["noise"].items()}
+                with torch.no_grad():  # a window takes a sixth of the time of the whole image
+                    ws = to_ws(self.G, latent, "z" if latent.ndim == 2 else "w+", label)
                     window = _window(self.G.img_resolution, x, y)
-                    return self.G.synthesis(ws, report["noise"], window=window).clamp(-1, 1)
+                    return self.G.synthesis(ws, noise, window=window).clamp(-1, 1)
 
+            d = curve[-1][1] if curve else report["distance"]
             words = f"step {report['step'] + 1} of {report['num_steps']} at {report['size']} px, "
-            words += f"d {curve[-1][1]:.3f}, about {time_in_words(clock.seconds_left)} left"
+            words += f"d {d:.3f}, about {time_in_words(clock.seconds_left)} left"
             progress = {"share": clock.share, "words": words}
             return after_step(Step(report["image"], compose, close_up, progress, curve_of(curve, report["num_steps"])))
 
-        statistics = self._given or self._statistics.get((recipe.w_avg_samples, choice.seed))
-        if statistics is None:  # takes a second, and is the same for every search with this seed
-            statistics = latent_statistics(self.G, num_samples=recipe.w_avg_samples, seed=choice.seed)
-            self._statistics[recipe.w_avg_samples, choice.seed] = statistics
         start, seed = self._start, choice.seed + choice.answer
         if choice.answer:
             statistics, start = another_face(self.G, statistics, seed)

@@ -132,7 +132,11 @@ def _integer(number: int) -> bytes:
     return bytes([length]) + number.to_bytes(length, "little")
 
 
-@cache
 def load_descriptor(device: torch.device | str = "cpu") -> FaceDescriptor:
     """dlib's descriptor on a device, read once."""
+    return _descriptor(torch.device(device))
+
+
+@cache
+def _descriptor(device: torch.device) -> FaceDescriptor:
     return FaceDescriptor().to(device)

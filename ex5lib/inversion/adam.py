@@ -15,7 +15,7 @@ class Adam:
     """Adam over variables that all have the same rate and decays. It computes what ``torch.optim.Adam`` computes.
 
     Args:
-        variables: leaves that have a gradient when ``step`` is called.
+        variables: leaves.
         betas: β₁ and β₂.
         rate: the learning rate; it may be set before every step.
     """
@@ -23,7 +23,7 @@ class Adam:
     def __init__(self, variables: Sequence[Tensor], betas: tuple[float, float], rate: float = 0.0):
         self.variables, self.betas, self.rate = variables, betas, rate
         self._moments = [(torch.zeros_like(x), torch.zeros_like(x)) for x in variables]
-        self._steps = 0
+        self._steps = [0] * len(variables)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -32,13 +32,13 @@ class Adam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every variable by its gradient."""
-        self._steps += 1
+        """Move every variable by its gradient; one without stays as it is."""
         beta1, beta2 = self.betas
-        unbias1, unbias2 = 1 - beta1**self._steps, 1 - beta2**self._steps
-        for x, (m, v) in zip(self.variables, self._moments, strict=True):
-            gradient = x.grad
-            assert gradient is not None
-            m.lerp_(gradient, 1 - beta1)
-            v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        for i, (x, (m, v)) in enumerate(zip(self.variables, self._moments, strict=True)):
+            if x.grad is None:
+                continue
+            self._steps[i] += 1
+            unbias1, unbias2 = 1 - beta1 ** self._steps[i], 1 - beta2 ** self._steps[i]
+            m.lerp_(x.grad, 1 - beta1)
+            v.mul_(beta2).addcmul_(x.grad, x.grad, value=1 - beta2)
             x.addcdiv_(m, (v.sqrt() / unbias2**0.5).add_(EPSILON), value=-self.rate / unbias1)

@@ -61,12 +61,18 @@ def plan_search(recipe: Recipe, G: Generator, degradation: nn.Module, target_siz
         target_size: px of the photo; None means that of the generator's images.
     """
     stages = tuple(replace(stage, size=preview_size(G, stage.size)) for stage in recipe.stages)
-    margin = reach(degradation, FACE, FACE_SIZE)
-    face_shown = hidden_share(degradation) <= MUCH_OF_THE_FACE
-    # A photo in which there is no more detail than d sees at 256 px has none to show in a look at the face.
-    size = min(G.img_resolution, target_size or G.img_resolution)
-    detailed = size >= FACE_SIZE and visible_resolution(degradation) >= REFERENCE_SIZE
-    looks = face_shown and detailed and margin is not None
+    wants_looks = any(stage.face_every for stage in stages)
+    # D is tried only where that decides something: one of your own may know a single size.
+    face_shown = bool(wants_looks or recipe.identity_weight) and hidden_share(degradation) <= MUCH_OF_THE_FACE
+    looks = (
+        wants_looks
+        and face_shown
+        and min(G.img_resolution, target_size or G.img_resolution) >= FACE_SIZE  # less has no such detail
+        and visible_resolution(degradation) >= REFERENCE_SIZE
+    )
+    margin = reach(degradation, FACE, FACE_SIZE) if looks else None  # last, because it takes longest
+    if margin is None:
+        stages = tuple(replace(stage, face_every=None) for stage in stages)
     sigma_scale = 1.0
     if recipe.sigma_over_layers and G.synthesis.demodulates:
         sigma_scale = math.sqrt(G.num_ws)
@@ -78,7 +84,7 @@ def plan_search(recipe: Recipe, G: Generator, degradation: nn.Module, target_siz
         )
     return Plan(
         recipe=recipe,
-        stages=tuple(stage if stage.size is None and looks else replace(stage, face_every=None) for stage in stages),
+        stages=stages,
         latent_weights=latent_weights(recipe, G, degradation),
         tied_from=tied_layers(recipe, G, degradation),
         held_from=held_layers(recipe, G, degradation),

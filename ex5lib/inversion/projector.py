@@ -50,7 +50,8 @@ def project(
     Args:
         G: the generator.
         target: y. Several photos are searched at once, each with a latent and noise of its own.
-        degradation: D, any module from images to images, applied at the comparison size; None is the identity.
+        degradation: D, any module from images to images, applied at the size of the comparison: 256 px or less
+            and, where a stage looks at the face, 512 px; None is the identity.
         recipe: a name in ``RECIPES`` or a ``Recipe``; the published one by default.
         start: a Projection to continue (of a batch, or one per photo); a latent z, w or ws to begin at
             (``starting_latent`` gives the shapes; one whose layers differ is searched in w+ from the first stage);

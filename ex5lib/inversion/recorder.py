@@ -14,7 +14,7 @@ from ex5lib.inversion.projection import SCHEDULE, TERMS, Projection
 from ex5lib.inversion.search import Search, State, Step, where
 from ex5lib.inversion.stages import Stage
 
-_READ_EVERY = 10  # steps: a GPU that must report numbers at every step idles while the next one is prepared
+_READ_EVERY = 9  # steps, an odd number because every other may look at the face: a GPU that must report idles
 
 
 class StopSearch(Exception):
@@ -102,7 +102,7 @@ class Recorder:
             self._bar.update()
         if values.device.type == "cpu" or self._callback is not None or self.done % _READ_EVERY == 0:
             means = dict(zip(TERMS, self._latest().mean(dim=1).tolist(), strict=True))
-            if self._bar is not None:
+            if self._bar is not None and not step.face:  # the face alone has another d
                 self._bar.set_postfix(distance=f"{means['distance']:.3f}", px=schedule["size"], refresh=False)
         if self._callback is not None:
             report = {"step": self.done - 1, "num_steps": self.num_steps, "image": self._whole(step)}
@@ -114,12 +114,16 @@ class Recorder:
     def _whole(self, step: Step) -> Tensor:
         """The image of a step; if only the face was made, with the rest of the image before."""
         image = step.image.detach()
-        if step.face and self._image is not None:
+        if step.face:
             top, left, height, width = self.search.window
-            face, image = image, self._image.clone()
+            before = self._image
+            if before is None or before.shape[-1] < self.search.G.img_resolution:  # a stage that begins with a look
+                before = self.search.show(step.point)
+            face, image = image, before.clone()
             image[:, :, top : top + height, left : left + width] = face
-        self._image = image
-        return image
+        # A compiled network may write its next image into the same memory.
+        self._image = image.clone() if self.search.settings["compile"] and not step.face else image
+        return self._image
 
     def _latest(self) -> Tensor:
         """Copy the terms of all new steps to the host, in one transfer; returns the latest, [terms, N]."""

@@ -121,8 +121,8 @@ class Search:
             tied_from = tied_layers(self.plan.recipe, self.G, self.objective.degradation)
         center, held_from = state.center, self.plan.held_from
         if stage is not self.plan.stages[0] and center.shape[1] == 1 and held_from < self.G.num_ws:
-            center = center.expand(-1, self.G.num_ws, -1).expand(len(state.latent), -1, -1).clone()
-            center[:, held_from:] = state.latent.detach().expand(-1, self.G.num_ws, -1)[:, held_from:]
+            ws = to_ws(self.G, state.latent, state.space, self.statistics.label).detach()
+            center = held(center, ws, held_from)
         latent = widened(state.latent, stage.space, self.G.num_ws).requires_grad_()
         return State(stage.space, latent, state.noise, center, tied_from)
 
@@ -254,7 +254,11 @@ def _first_state(search: Search, runs: list[Projection], start: Tensor | None) -
     if runs:
         start = torch.cat([run.latent if space == "z" else run.ws for run in runs])
     if start is not None:
-        return State(space, starting_latent(search.G, start, space, len(target)), noise, center, tied_from)
+        latent = starting_latent(search.G, start, space, len(target))
+        if runs and search.plan.held_from < search.G.num_ws:  # their colours stay
+            ws = to_ws(search.G, latent, space, search.statistics.label)
+            center = held(center, ws, search.plan.held_from)
+        return State(space, latent, noise, center, tied_from)
     mean = search.statistics.central_z if space == "z" else search.statistics.w_avg
     state = State(space, starting_latent(search.G, mean, space, len(target)), noise, center, tied_from)
     fits = getattr(search.exact.distance, "fits_warm_start", False)
@@ -305,6 +309,13 @@ def _settings(plan: Plan, G: Generator, distance: PerceptualDistance, statistics
         "distance": distance.kind,
         "img_resolution": G.img_resolution,
     }
+
+
+def held(center: Tensor, ws: Tensor, first: int) -> Tensor:
+    """What each layer is held to, [N, num_ws, w_dim]: from ``first`` on to ws [N, num_ws, w_dim], else to a center."""
+    center = center.expand_as(ws).clone()
+    center[:, first:] = ws[:, first:]
+    return center
 
 
 def where(photos: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -48,6 +48,8 @@ class Stage:
         check_not_negative(self, ("learning_rate", "rampup", "rampdown", "initial_noise", "face_from"))
         if self.face_every is not None:
             check_count(self.face_every, "face_every")
+            if self.size is not None:
+                raise SettingError("Only a stage at full size can look at the face: leave out its size, or face_every.")
         if not self.noise_ramp > 0:
             raise SettingError(f"noise_ramp must be a positive share of the steps, not {self.noise_ramp}.")
 

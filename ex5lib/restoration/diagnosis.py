@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, Grayscale, Inpaint
+from ex5lib.degradations.probe import hidden_region
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.faces.alignment import AlignedFace
 from ex5lib.images.tensors import resize, resize_area, to_uint8
@@ -15,6 +16,8 @@ from ex5lib.restoration.metrics import face_mask
 
 _SLOPE = 3.2  # of sharp faces' radial power spectra at 256 px: from 2.5 to 3.4 over photos and generated faces
 _SIGMA_MAX = 20.0  # px: a stronger blur leaves too little to measure it
+_TOLD_BY_SPECTRA = 1.0, 7.0  # px of blur: less is found in some sharp photos, and more leaves too little to measure
+_TOO_STRONG = 1.45  # times the photo's own blur: files at JPEG's quality 50 seem sharper by up to 1.4
 _CYCLES = 6, 110  # per side of the face: coarser, there are few; finer, scaling has changed them
 
 
@@ -107,11 +110,13 @@ def less_blurred(photo: Tensor, degradation: nn.Module) -> tuple[float, float] |
     """
     if unknown_parameters(degradation) or photo.shape[-1] < REFERENCE_SIZE:  # a small photo has too few frequencies
         return None
+    if hidden_region(degradation).any():
+        return None
     sigma = blur_sigma(degradation(_typical_picture()))
-    if sigma < 1:  # found in some sharp photos, too
+    if not _TOLD_BY_SPECTRA[0] <= sigma <= _TOLD_BY_SPECTRA[1]:
         return None
     found = blur_sigma(resize(resize_area(photo, REFERENCE_SIZE), REFERENCE_SIZE))
-    return (found, sigma) if sigma > 1.2 * found else None
+    return (found, sigma) if sigma > _TOO_STRONG * found else None
 
 
 def _typical_picture() -> Tensor:

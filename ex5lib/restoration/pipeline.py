@@ -173,7 +173,11 @@ class Restoration:
                 images["photo"] = self.photo
             names = ["projection.npz", *(f"{name}.png" for name in (*images, *plots))]
             names += ["generator.safetensors"] * (self.tuned is not None) + ["search.webp"] * (frames is not None)
-            results.begin(folder, names)
+            report = {
+                "metrics": metrics.result(), "settings": self.run.settings, "request": request or {},
+                "stopped": self.stopped, "note": self.note,
+            }  # fmt: skip
+            results.begin(folder, names)  # from here on, an earlier result is gone
             writing = [beside.submit(self.run.save, folder)]  # result.png, too
             writing += [
                 beside.submit(save_image, image, folder / f"{name}.png")
@@ -189,10 +193,6 @@ class Restoration:
                 figures.save_animation(frames, folder / "search.webp")
             for written in writing:
                 written.result()
-        report = {
-            "metrics": metrics.result(), "settings": self.run.settings, "request": request or {},
-            "stopped": self.stopped, "note": self.note,
-        }  # fmt: skip
         return [*(folder / name for name in names), results.finish(folder, names, report)]
 
 
@@ -228,7 +228,8 @@ def restore(
             ``diagnosis.examine`` finds in the photo, which then counts as degraded already.
         recipe: a name in ``RECIPES``, or a ``Recipe``.
         already_degraded: whether the photo itself is degraded, so that there is no original to compare with.
-        degraded_by: degrades the photo instead of ``degradation``, which then applies only to the generated image.
+        degraded_by: degrades the photo instead of ``degradation``, which then applies only to the generated image. A
+            photo that is far sharper than a blur in ``degradation`` leaves is blurred further (``Restoration.note``).
         face: index of the face, from 0, best score first; None takes the best.
         aligned: treat the photo as an aligned crop, without looking for a face.
         generator: a name or a file, as in ``load_generator``, or a generator.
@@ -315,7 +316,7 @@ def restore_faces(
     with torch.no_grad():
         targets = [degrade(face.image) for face in faces]
     notes = [""] * len(faces)
-    if already_degraded or degraded_by is not None:
+    if already_degraded or degraded_by not in (None, degradation):
         checked = [_as_blurred(target, degradation) for target in targets]
         targets, notes = [target for target, _ in checked], [note for _, note in checked]
     statistics = statistics or latent_statistics(G, num_samples=recipe.w_avg_samples, seed=seed)
