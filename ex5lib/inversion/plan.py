@@ -19,7 +19,6 @@ from ex5lib.inversion.stages import Stage
 from stylegan2_ada.generator import Generator
 
 MUCH_OF_THE_FACE = 0.1  # hidden, and it is not looked at alone, nor by the descriptor: less than an eye
-LARGE_HOLE = 1 / 4  # of the face: less than a bar over both eyes, more than a mouth
 COARSE_SIZE = 32  # px: up to here a StyleGAN's layers make pose and shape, beyond it colours and texture (1812.04948)
 
 
@@ -99,8 +98,8 @@ def latent_weights(recipe: Recipe, G: Generator, degradation: nn.Module) -> Tens
     weight = recipe.latent_weight
     if recipe.blurred_weight is not None and visible_resolution(degradation) < REFERENCE_SIZE:
         weight = recipe.blurred_weight
-    if recipe.hole_weight is not None and hidden_share(degradation) > LARGE_HOLE:
-        weight = max(weight, recipe.hole_weight)
+    if recipe.hole_weight is not None:
+        weight = max(weight, min(recipe.hole_weight, hidden_share(degradation) ** 2))
     weights = torch.full((G.num_ws,), weight, dtype=torch.float64)  # exactly the recipe's numbers: they are recorded
     if recipe.colorless_weight is not None:
         weights[held_layers(recipe, G, degradation) :] = recipe.colorless_weight

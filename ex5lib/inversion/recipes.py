@@ -30,8 +30,8 @@ class Recipe:
         color_weight: λ_c, of the colours at 16 px.
         latent_weight: λ_w, of the latent distance.
         blurred_weight: λ_w if the degradation hides detail (``probe.visible_resolution``); None leaves it as it is.
-        hole_weight: λ_w at least, if the degradation hides more than a quarter of the face (``probe.hidden_share``);
-            None leaves it as it is.
+        hole_weight: if the degradation hides a part of the face, λ_w is at least the square of that share
+            (``probe.hidden_share``), up to this; None leaves it as it is.
         identity_weight: λ_i, of the face's descriptor. Where the degradation hides more than a tenth of the face
             (``probe.hidden_share``), the descriptor says nothing, and it is 0.
         colorless_weight: λ_w of the layers that make the colours, if the degradation hides these
