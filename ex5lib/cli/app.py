@@ -101,7 +101,8 @@ def restore(options: o.RestoreOptions) -> None:
     """Deblur, colourise or fill in a photo, or bring back faded or toned colours.
 
     The aligned photo is degraded first, and the result is compared with the original. With --already-degraded, the
-    photo is restored as it is. --degradation auto finds out what is wrong with the photo, and says how it knows.
+    photo is restored as it is, unless it is far sharper than the blur that is named. --degradation auto finds out what
+    is wrong with the photo, and says how it knows.
 
     Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
     """
