@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, Grayscale, Inpaint
-from ex5lib.degradations.probe import hidden_region
+from ex5lib.degradations.probe import hidden_region, visible_resolution
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.faces.alignment import AlignedFace
 from ex5lib.images.tensors import resize, resize_area, to_uint8
@@ -105,12 +105,12 @@ def less_blurred(photo: Tensor, degradation: nn.Module) -> tuple[float, float] |
     """If a photo [1, 3, S, S] is less blurred than a degradation would leave it: both σ, the photo's and D's, in px.
 
     A search would then draw hard black edges, to be as sharp as the photo after a blur that is too strong. D's own σ
-    is found in what it makes of a sharp picture's spectrum. It says nothing of a D with holes, whose edges are sharp,
-    or with parameters that are found with w.
+    is found in what it makes of a sharp picture's spectrum. That says nothing of a D that hides no detail, such as
+    grain, of one with holes, whose edges are sharp, or with parameters that are found with w.
     """
     if unknown_parameters(degradation) or photo.shape[-1] < REFERENCE_SIZE:  # a small photo has too few frequencies
         return None
-    if hidden_region(degradation).any():
+    if visible_resolution(degradation) >= REFERENCE_SIZE or hidden_region(degradation).any():
         return None
     sigma = blur_sigma(degradation(_typical_picture()))
     if not _TOLD_BY_SPECTRA[0] <= sigma <= _TOLD_BY_SPECTRA[1]:
