@@ -372,6 +372,7 @@ def test_a_step_waits_for_nothing(name, recipe, monkeypatch):
             ex5lib.project(G, target, recipe=recipe, device="cuda:0", **settings, **keywords)
         return counted.to_host, counted.to_device
 
+    traffic(4)  # the first search brings the descriptor to the device
     few, many = traffic(10), traffic(20)
     assert (many[0] - few[0], many[1] - few[1]) == (1, 0)
     assert traffic(10, callback=lambda _: None)[0] - few[0] == 10 - 2  # without one after nine steps and at the end
