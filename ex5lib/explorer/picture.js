@@ -2,8 +2,9 @@
 
 const PICTURES = ["photo", "target", "result", "composite", "previous"];
 const SIDES = { left: "◧", right: "◨" };
-const TOOLS = { compare: "◧ compare", magnify: "⌕ magnify", brush: "● brush", rectangle: "▬ rectangle", eraser: "○ eraser" };
-
+const TOOLS = {
+    compare: "◧ compare", magnify: "⌕ magnify", brush: "● brush", rectangle: "▬ rectangle", eraser: "○ eraser",
+};
 const PAINTING = ["brush", "rectangle", "eraser"];
 
 function stopPainting(view) {
@@ -42,7 +43,7 @@ function makePicture({ view, send, state, model }) {
         const box = stage.getBoundingClientRect();
         wipe((event.clientX - box.left) / box.width);
     }
-    const looked = { x: 0.5, y: 0.5, at: 0 };
+    const looked = { x: 0.5, y: 0.5, later: null, fresh: false }; // where; the timer of a message; whether just begun
     function look(x, y) {
         Object.assign(looked, { x: Math.min(1, Math.max(0, x)), y: Math.min(1, Math.max(0, y)) });
         lens.style.left = `${100 * looked.x}%`;
@@ -58,8 +59,9 @@ function makePicture({ view, send, state, model }) {
         look((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
     }
     lens.onkeydown = (event) => {
-        const [right, down] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [];
-        if (right === undefined) return;
+        const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+        if (!moves[event.key]) return;
+        const [right, down] = moves[event.key];
         look(looked.x + 0.02 * right, looked.y + 0.02 * down);
         event.preventDefault();
         event.stopPropagation();

@@ -14,7 +14,9 @@ from ex5lib.inversion.projection import SCHEDULE, TERMS, Projection
 from ex5lib.inversion.search import Search, State, Step, where
 from ex5lib.inversion.stages import Stage
 
-_READ_EVERY = 9  # steps, an odd number because every other may look at the face: a GPU that must report idles
+# Steps: a GPU that must report numbers at every step idles while the next one is prepared. The number is odd: where
+# every other step looks at the face, an even one would meet only those, and the bar shows d of the whole.
+_READ_EVERY = 9
 
 
 class StopSearch(Exception):
