@@ -51,6 +51,10 @@ class DivergedError(Ex5Error, ArithmeticError):
     """The search ran into NaN or infinity: lower the rates or weights."""
 
 
+class ClusterError(Ex5Error, RuntimeError):
+    """A cluster's scheduler or workers are gone, or run another version: start them, or install the same one there."""
+
+
 class CheckFailed(Ex5Error, AssertionError):
     """What a student has written is missing or wrong: write or correct it."""
 

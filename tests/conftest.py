@@ -1,5 +1,6 @@
 """The real networks and photos, loaded once for all tests."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ex5lib.cli.app import app
 from ex5lib.devices import keep_freed_memory
 from ex5lib.faces import alignment
 from ex5lib.faces.detection import Detection, detect_faces
+from ex5lib.images.tensors import resize
 from ex5lib.inversion.latents import sample_ws
 from stylegan2_ada import Generator, MappingNetwork, MobileSynthesis
 
@@ -146,3 +148,20 @@ def tiny_generator() -> Generator:
     torch.nn.init.normal_(synthesis.to_img_conv.weight, std=0.05)
     mapping = MappingNetwork(z_dim=32, w_dim=32, num_ws=synthesis.num_ws, num_layers=4)
     return Generator(mapping, synthesis).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def faces(small_generator, tmp_path_factory) -> list[Path]:
+    """Four aligned faces, as far as the small generator makes faces."""
+    folder, G = tmp_path_factory.mktemp("faces"), small_generator
+    with torch.no_grad():
+        made = [resize(G.synthesis(ex5lib.sample_ws(G, seed)), 256) for seed in range(4)]
+    return [ex5lib.save_image(image, folder / f"{i}.png") for i, image in enumerate(made)]
+
+
+@pytest.fixture
+def album(faces, tmp_path) -> Path:
+    (tmp_path / "album").mkdir()
+    for name, face in zip("ab", faces, strict=False):
+        shutil.copy(face, tmp_path / "album" / f"{name}.png")
+    return tmp_path / "album"

@@ -3,23 +3,19 @@
 import csv
 import html
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from results_folder import RUN_FILES, files_in
 
 import ex5lib
 from ex5lib import errors as e
-from ex5lib.cli.album import output_folders, parse_share, photos_in, skipped
+from ex5lib.cli.album import output_folders, photos_in, skipped
 from ex5lib.cli.jobs import every_face
 from ex5lib.cli.summary import Row, write_summary
 from ex5lib.faces.alignment import crop_quad
@@ -28,23 +24,6 @@ from ex5lib.images.tensors import resize, to_uint8
 from ex5lib.inversion.stages import Stage
 from ex5lib.restoration.results import begin, check_kept, finish, finished_request
 from stylegan2_ada.readers import save_generator
-
-
-@pytest.fixture(scope="session")
-def faces(small_generator, tmp_path_factory) -> list[Path]:
-    """Four aligned faces, as far as the small generator makes faces."""
-    folder, G = tmp_path_factory.mktemp("faces"), small_generator
-    with torch.no_grad():
-        made = [resize(G.synthesis(ex5lib.sample_ws(G, seed)), 256) for seed in range(4)]
-    return [ex5lib.save_image(image, folder / f"{i}.png") for i, image in enumerate(made)]
-
-
-@pytest.fixture
-def album(faces, tmp_path) -> Path:
-    (tmp_path / "album").mkdir()
-    for name, face in zip("ab", faces, strict=False):
-        shutil.copy(face, tmp_path / "album" / f"{name}.png")
-    return tmp_path / "album"
 
 
 @pytest.fixture
@@ -261,68 +240,6 @@ def test_images_are_told_from_other_files_by_their_suffix_and_no_two_share_a_fol
     names = ["a.png", "A.jpg", "b.png", "b.png.jpg", "summary.csv.png", "c.png", "d.e.png"]
     folders = output_folders([Path(name) for name in names], Path("out")).values()
     assert [folder.name for folder in folders] == ["a.png", "A.jpg", "b", "b.png.jpg", "summary.csv.png", "c", "d.e"]
-
-
-def test_shares_are_parts_of_the_sorted_names_that_leave_nothing_out(call, album, faces, quick):
-    shutil.copy(faces[2], album / "c.png")
-    command = ["invert", album, "--aligned", *quick]
-    assert "2 done" in call(*command, "--shard", "1/2").stdout
-    assert [row["photo"] for row in _rows("results/album-inversion/summary-1-of-2.csv")] == ["a.png", "c.png"]
-    assert "1 done, 0 done before" in call(*command, "--shard", "2/2").stdout
-    assert "0 done, 3 done before" in call(*command).stdout
-    assert len(_rows("results/album-inversion/summary.csv")) == 3
-    assert "0 done, 0 done before" in call(*command, "--shard", "7/9").stdout
-    for text in ("0/2", "3/2", "1", "1/0", "a/2", "1/2/3", "-1/2", "½/2"):
-        with pytest.raises(e.SettingError, match="is not a share"):
-            parse_share(text)
-
-
-@pytest.fixture
-def start(root):
-    """Start another Python, which is killed in the end."""
-    running: list[subprocess.Popen] = []
-
-    def _start(*arguments: object) -> subprocess.Popen:
-        environment = os.environ | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, *map(str, arguments)]
-        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
-        return running[-1]
-
-    yield _start
-    for other in running:
-        other.kill()
-        other.communicate()
-
-
-def test_two_processes_on_a_folder_share_the_work(call, album, faces, quick, start):
-    for i in (2, 3):
-        shutil.copy(faces[i], album / f"{i}.png")
-    command = ["invert", album, "--aligned", *quick, "--out", album.parent / "out"]
-    other = start("-m", "ex5lib", *command)
-    told = other.stdout.readline()  # it has begun with the first photo
-    mine = call(*command)
-    told += other.communicate(timeout=300)[0]
-    assert (mine.exit_code, other.returncode) == (0, 0)
-    begun = [line for line in (told + mine.stdout).splitlines() if line.endswith(".png:")]
-    assert sorted(begun) == [f"{name}.png:" for name in "23ab"]  # each by one of them
-    assert files_in("out") == {*"23ab", "summary.csv", "summary.html"}  # and no claim is left
-
-
-def test_a_claimed_photo_is_left_to_its_process_until_that_is_killed(call, album, quick, start):
-    code = (
-        "import sys, time; from pathlib import Path; from ex5lib.cli.album import claimed\n"
-        "with claimed(Path(sys.argv[1]), Path('a.png')) as mine:\n    print(mine, flush=True); time.sleep(999)"
-    )
-    command = ["invert", album, "--aligned", *quick, "--out", "out"]
-    other = start("-c", code, "out")
-    assert other.stdout.readline() == "True\n"
-    result = call(*command)
-    assert result.exit_code == 0
-    assert "1 done, 0 done before, 0 failed, 1 in another process" in result.stdout
-    assert [row["outcome"] for row in _rows("out/summary.csv")] == ["in another process", "done"]
-    other.kill()
-    other.wait()
-    assert "1 done, 1 done before, 0 failed," in call(*command).stdout
 
 
 @pytest.mark.parametrize("folder", [False, True])

@@ -1,15 +1,10 @@
-"""A folder of photos: which files are searched, where their results go, and which process takes which."""
+"""A folder of photos: which files are searched, and where their results go."""
 
-import hashlib
-import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from ex5lib.errors import FileError, SettingError
+from ex5lib.errors import FileError
 from ex5lib.images.loading import IMAGE_SUFFIXES
 
 
@@ -47,43 +42,3 @@ def output_folders(photos: Sequence[Path], out: Path) -> dict[Path, Path]:
         return stems[stem] == 1 and stem not in names and not stem.endswith((".csv", ".html"))  # like summaries
 
     return {path: out / (path.stem if is_clear(path.stem.casefold()) else path.name) for path in photos}
-
-
-def parse_share(text: str) -> tuple[int, int]:
-    """ "3/8" → (3, 8).
-
-    Raises:
-        SettingError: if it is not a share.
-    """
-    part, _, parts = text.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise SettingError(f'"{text}" is not a share of a folder: write 3/8 for the third of eight.')
-    return int(part), int(parts)
-
-
-@contextmanager
-def claimed(out: Path, photo: Path) -> Iterator[bool]:
-    """Claim a photo for this process; yields whether that worked, that is, whether no other process has claimed it.
-
-    The claim is a lock of the operating system on a hidden file in ``out``. It ends with its process, even if that
-    crashes. It works between machines if their shared disk passes locks on, as NFS (from version 4, or with its lock
-    service), Lustre (mounted with ``flock``), GPFS and CephFS do.
-    """
-    name = hashlib.sha256(os.fsencode(photo.name)).hexdigest()[:16]  # the photo's name may be too long already
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f".claim-{name}"
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    except (OSError, NotImplementedError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(f"No photo can be claimed in {out} ({reason}): choose another --out.") from None
-    try:
-        yield True
-    finally:
-        with suppress(OSError):  # Windows does not remove open files, but filelock will
-            path.unlink(missing_ok=True)
-        lock.release()

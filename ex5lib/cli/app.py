@@ -154,10 +154,18 @@ def _run(job: "Job", task: str) -> None:
     """Run a job, by default to a folder named after the photo and the task."""
     from ex5lib.devices import keep_freed_memory
 
+    share = None
+    if job.options.is_shared:
+        from ex5lib.cli import cluster  # imported here: only workers need Dask
+
+        if job.options.dry_run:
+            o.say(cluster.job_script(job.options.cluster))
+            return
+        share = cluster.search
     keep_freed_memory()
     photo, out = job.options.photo, job.options.out
     path = Path(os.path.abspath(photo))  # "." has no name of its own
-    total = job.run(out or Path("results", f"{path.name if photo.is_dir() else path.stem}-{task}"))
+    total = job.run(out or Path("results", f"{path.name if photo.is_dir() else path.stem}-{task}"), share)
     if total.stopped and (photo.is_dir() or job.options.all_faces):  # a single search keeps the best image so far
         raise typer.Exit(130)
     if total.messages:

@@ -1,8 +1,8 @@
 """The searches of the command line: one photo, or a folder whose finished photos are skipped."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ex5lib import weights
-from ex5lib.cli.album import claimed, output_folders, parse_share, photos_in, skipped
+from ex5lib.cli.album import output_folders, photos_in, skipped
 from ex5lib.cli.options import SearchOptions, say
 from ex5lib.cli.summary import Outcome, sum_up
 from ex5lib.course.handin import load_latent
@@ -52,6 +52,12 @@ class Search:
     request: dict
 
 
+# Options that change no result.
+_ELSEWHERE = ("photo", "out", "batch", "workers", "cluster", "send", "dry_run")
+Task = Sequence[tuple[Path, Path]]  # photos that are searched together, each with the folder for its result
+Share = Callable[["Job", Sequence[Task]], Iterable[Outcome]]
+
+
 class Job:
     """What a command asks for: the search for one photo, or for every photo of a folder that is not finished yet.
 
@@ -84,7 +90,7 @@ class Job:
         files = {name: Path(path) for name, path in named.items() if path and Path(path).is_file()}
         self.inputs = list(files.values())
         # What affects the result, JSON-ready. The files' contents are taken first, in case they are replaced meanwhile.
-        self.request = {k: v for k, v in vars(options).items() if k not in ("photo", "out", "batch", "shard")}
+        self.request = {k: v for k, v in vars(options).items() if k not in _ELSEWHERE}
         self.request |= {name: results.content(path) for name, path in files.items()}
         self.request["landmarks"] = None if self.landmarks is None else self.landmarks.tolist()
         self.start = load_latent(options.start) if options.start else None
@@ -93,24 +99,31 @@ class Job:
             latent_weight=options.latent_weight,
         )  # fmt: skip
         self.mask, self.mask_on = load_mask(mask) if mask else None, mask_on
-        self.share = parse_share(options.shard) if options.shard else None
+        self._is_loaded = False
 
-    def run(self, out: Path) -> Outcome:
-        """Search, and write the results to a folder."""
+    def run(self, out: Path, share: Share | None = None) -> Outcome:
+        """Search, and write the results to a folder.
+
+        Args:
+            share: has others search a folder's tasks; None searches them here.
+        """
         if self.options.photo.is_dir():
-            return self._folder(self.options.photo, out)
-        if self.share is not None:
-            raise SettingError(f"--shard needs a folder, and {self.options.photo} is not one: leave out --shard.")
+            return self._folder(self.options.photo, out, share)
+        if share is not None:
+            raise SettingError(f"Workers share a folder, and {self.options.photo} is none: leave out their options.")
         return self._photo(self.options.photo, out)
 
-    def _load_networks(self) -> None:
-        """Load everything that does not depend on a photo, so that an error in it is reported only once."""
+    def load(self) -> None:
+        """Load, once, everything that does not depend on a photo."""
+        if self._is_loaded:
+            return
         asked = self.options
         self.G = weights.load_generator(asked.generator, asked.device)
         self.distance = PerceptualDistance(device=asked.device)
         self.statistics = latent_statistics(
             self.G, num_samples=self.recipe.w_avg_samples, seed=asked.seed, class_index=asked.class_index
         )
+        self._is_loaded = True
 
     def _photo(self, photo: Path, out: Path) -> Outcome:
         load_image(photo)  # cheap checks come before slow downloads
@@ -119,18 +132,19 @@ class Job:
         total = Outcome()
         with ThreadPoolExecutor(1) as beside:  # dlib finds the face while PyTorch loads the networks
             found = beside.submit(self._find, photo)
-            self._load_networks()
+            self.load()
             searches = self._searches(photo, out, found.result())
         self._search(searches, total)
         return total
 
-    def _folder(self, photos: Path, out: Path) -> Outcome:
-        """Search a folder, or a share of it: skip photos that are done already, and carry on when one fails."""
+    def _folder(self, photos: Path, out: Path, share: Share | None) -> Outcome:
+        """Search a folder: skip photos that are done already, and carry on when one fails."""
+        if share is not None:  # workers may run in another folder
+            photos, out = photos.absolute(), out.absolute()
         found, others = photos_in(photos)
         # Other photos of the folder must not be overwritten either; few have the name of a result's file.
-        inputs = [photo for photo in found if photo.name in results.OWN_FILES] + [*self.inputs]
-        part, parts = self.share or (1, 1)
-        folders = dict(list(output_folders(found, out).items())[part - 1 :: parts])
+        self.inputs += [photo for photo in found if photo.name in results.OWN_FILES]
+        folders = output_folders(found, out)
         check_writable(out)
         if others:
             say(skipped(others))
@@ -138,41 +152,32 @@ class Job:
         try:
             pending = [photo for photo, folder in folders.items() if not self._is_done(photo, folder)]
             total.outcomes |= {photo: "done before" for photo in folders if photo not in set(pending)}
-            if pending:
-                self._load_networks()
-            for _ in range(2):  # again for what other processes had claimed: they may have failed
-                pending = self._search_unclaimed(pending, folders, out, inputs, total)
-            total.outcomes |= dict.fromkeys(pending, "in another process")
+            together = 1 if self.options.all_faces else self.options.batch  # then a batch consists of faces
+            where = [(photo, folders[photo]) for photo in pending]
+            tasks = [where[i : i + together] for i in range(0, len(where), together)]
+            for part in map(self.search, tasks) if share is None else share(self, tasks):
+                total.add(part)
+                if part.stopped:
+                    break
         except KeyboardInterrupt:
             total.stopped = True
-        sum_up(folders, out, total, "summary" if self.share is None else f"summary-{part}-of-{parts}")
+        sum_up(folders, out, total)
         return total
 
-    def _search_unclaimed(
-        self, photos: Sequence[Path], folders: dict[Path, Path], out: Path, inputs: Sequence[Path], total: Outcome
-    ) -> list[Path]:
-        """Search the photos that no other process has claimed; returns the others. No result may replace an input."""
-        elsewhere: list[Path] = []
-        together = 1 if self.options.all_faces else self.options.batch  # then a batch consists of faces
-        for i in range(0, len(photos), together):
-            searches: list[Search] = []
-            with ExitStack() as claims:
-                for photo in photos[i : i + together]:
-                    with self._noting_failure(total, [photo]):
-                        if not claims.enter_context(claimed(out, photo)):
-                            elsewhere.append(photo)
-                        elif self._is_done(photo, folders[photo]):  # by another process, a moment ago
-                            total.outcomes[photo] = "done before"
-                        else:
-                            say(f"{photo.name}:")
-                            results.check_kept(folders[photo], [photo, *inputs])
-                            searches += self._searches(photo, folders[photo], self._find(photo))
-                if searches:
-                    with self._noting_failure(total, [search.photo for search in searches]):
-                        self._search(searches, total)
-            if total.stopped:
-                break
-        return elsewhere
+    def search(self, task: Task) -> Outcome:
+        """Search the photos of a task, and write each result to its folder. What fails is noted, and not raised."""
+        self.load()
+        total = Outcome()
+        searches: list[Search] = []
+        for photo, folder in task:
+            with self._noting_failure(total, [photo]):
+                say(f"{photo.name}:")
+                results.check_kept(folder, [photo, *self.inputs])  # no result may replace an input
+                searches += self._searches(photo, folder, self._find(photo))
+        if searches:
+            with self._noting_failure(total, [search.photo for search in searches]):
+                self._search(searches, total)
+        return total
 
     @contextmanager
     def _noting_failure(self, total: Outcome, photos: Sequence[Path]) -> Iterator[None]:

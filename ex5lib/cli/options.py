@@ -142,12 +142,30 @@ class SearchOptions:
     batch: Annotated[
         int, typer.Option(help="Photos of a folder, or faces with --all-faces, to search together; meant for a GPU.")
     ] = 1
-    shard: Annotated[
+    workers: Annotated[
         str | None,
-        typer.Option(help="Only this share of a folder: 3/8 is the third of eight.", metavar="I/N", show_default=False),
+        typer.Option(help="Processes that share a folder: a number, or auto.", metavar="N", show_default="this one"),
     ] = None
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Where they run: the address of a Dask scheduler, or slurm, pbs, lsf, sge, htcondor.",
+            show_default="this machine",
+        ),
+    ] = None
+    send: Annotated[
+        bool, typer.Option("--send", help="Send photos to the workers and results back: they share no disk.")
+    ] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the cluster's system would be asked for, and do nothing.")
+    ] = False
     video: Annotated[bool, typer.Option("--video", help="Also write the search as an animation, search.webp.")] = False
     out: Out = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether workers are to search."""
+        return self.workers is not None or self.cluster is not None or self.send or self.dry_run
 
 
 @dataclass(kw_only=True)

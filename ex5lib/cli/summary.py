@@ -21,7 +21,7 @@ class Outcome:
     """The outcome of a job.
 
     Attributes:
-        outcomes: of each photo that was reached: "done", "done before", "in another process" or "failed".
+        outcomes: of each photo that was reached: "done", "done before" or "failed".
         messages: why photos failed.
         distances: the perceptual distance of every result, by ``Search.title``.
         stopped: whether the user ended the job early.
@@ -31,6 +31,12 @@ class Outcome:
     messages: dict[Path, str] = field(default_factory=dict)
     distances: dict[str, float] = field(default_factory=dict)
     stopped: bool = False
+
+    def add(self, other: "Outcome") -> None:
+        """Add the outcome of other photos."""
+        for name in ("outcomes", "messages", "distances"):
+            getattr(self, name).update(getattr(other, name))
+        self.stopped |= other.stopped
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Row:
     message: str = ""
 
 
-def sum_up(folders: dict[Path, Path], out: Path, total: Outcome, name: str) -> None:
+def sum_up(folders: dict[Path, Path], out: Path, total: Outcome) -> None:
     """Print the outcome of photos, each given with its results folder, and write the table."""
     outcomes = {photo: total.outcomes.get(photo, "not done") for photo in folders}
     counts = dict.fromkeys(("done", "done before", "failed"), 0) | Counter(outcomes.values())
@@ -68,7 +74,7 @@ def sum_up(folders: dict[Path, Path], out: Path, total: Outcome, name: str) -> N
             rows += rows_of(photo, outcome, folders[photo], out)
         else:
             rows.append(Row(photo.name, outcome, message=total.messages.get(photo, "")))
-    say(f"summary in {write_summary(out, rows, name)}")
+    say(f"summary in {write_summary(out, rows)}")
 
 
 def rows_of(photo: Path, outcome: str, folder: Path, out: Path) -> list[Row]:
@@ -88,13 +94,13 @@ def _numbers(record: dict) -> dict[str, float]:
     return {name: found[name] for name in NUMBERS if name in found}
 
 
-def write_summary(out: Path, rows: Sequence[Row], name: str = "summary") -> Path:
-    """Write the rows to ``name``.csv and ``name``.html in ``out``; returns the path of the page.
+def write_summary(out: Path, rows: Sequence[Row]) -> Path:
+    """Write the rows to summary.csv and summary.html in ``out``; returns the path of the page.
 
     The page loads nothing except the pictures in the folders beside it.
     """
     with (
-        replacing(out / f"{name}.csv") as temporary,
+        replacing(out / "summary.csv") as temporary,
         # A file name that is not UTF-8 keeps its bytes.
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
@@ -103,9 +109,9 @@ def write_summary(out: Path, rows: Sequence[Row], name: str = "summary") -> Path
         for row in rows:
             numbers = [f"{row.numbers[n]:.6g}" if n in row.numbers else "" for n in NUMBERS]
             table.writerow([row.photo, row.face, row.outcome, *numbers, row.folder, row.message])
-    with replacing(out / f"{name}.html") as temporary:
+    with replacing(out / "summary.html") as temporary:
         temporary.write_text(_page(out, rows), encoding="utf-8", errors="replace")
-    return out / f"{name}.html"
+    return out / "summary.html"
 
 
 def _page(out: Path, rows: Sequence[Row]) -> str:

@@ -58,6 +58,24 @@ def finish(folder: Path, names: Iterable[str], report: dict) -> Path:
     return folder / RECORD
 
 
+def receive(folder: Path, files: dict[str, bytes]) -> None:
+    """Write a result that was made elsewhere: its files by their names in its folder, faces first, records last."""
+    parts: dict[str, dict[str, bytes]] = {}
+    for name, content in files.items():
+        face, _, own = name.rpartition("/")
+        parts.setdefault(face, {})[own] = content
+    for face in sorted(parts, reverse=True):
+        if face and not _FACE.fullmatch(face):
+            raise ValueError(f"{face} is no folder of a result.")
+        part = parts[face]
+        record = json.loads(part.pop(RECORD))
+        begin(folder / face, part, record.get("faces", ()))
+        for name, content in part.items():
+            with replacing(folder / face / name) as temporary:
+                temporary.write_bytes(content)
+        finish(folder / face, part, record)
+
+
 def _own(folder: Path) -> tuple[set[str], set[int]]:
     """The names of this program's files in a folder, and the faces whose results are in its subfolders."""
     files: set[str] = set()
