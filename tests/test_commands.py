@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,9 @@ def test_invert_aligns_searches_and_reports(call, photo, quick):
     assert report["search"]["distance"] == pytest.approx(run.distance)
     assert set(report["result and original"]) == {"distance", "psnr", "ssim", "identity_distance"}
     assert f"psnr {report['result and original']['psnr']:.4g}" in result.stdout
+    assert f"same person as in the original: hardly ({report['result and original']['identity_distance']:.2f})" in (
+        result.stdout
+    )
 
 
 def test_an_aligned_photo_is_not_aligned_again_and_is_degraded_first(call, aligned, quick):
@@ -94,9 +98,12 @@ def test_an_aligned_photo_is_not_aligned_again_and_is_degraded_first(call, align
 def test_a_damaged_photo_is_restored_without_claiming_an_original(call, astronaut, quick):
     ex5lib.save_image(ex5lib.Inpaint(164, 84, 44, 88)(astronaut.image), "damaged.png")
     _mask(slice(164, 208), slice(84, 172), 256)
-    command = ["restore", "damaged.png", "--degradation", "inpaint", "--mask", "mask.png"]
-    assert call(*command, "--already-degraded", "--aligned", *quick).exit_code == 0
+    result = call("restore", "damaged.png", "--mask", "mask.png", "--aligned", "--json", *quick)
+    assert result.exit_code == 0
     folder = "results/damaged-inpaint"
+    (told,) = map(json.loads, result.stdout.splitlines())
+    assert (told["photo"], told["outcome"], told["folder"]) == ("damaged.png", "done", folder)
+    assert told["numbers"]["distance"] == _record(folder)["metrics"]["search"]["distance"]
     assert files_in(folder) == (RUN_FILES - {"original.png"}) | {"aligned.png", "composite.png", "degraded.png"}
     assert list(_record(folder)["metrics"]) == ["search"]
     composite, made = _pixels(folder, "composite"), _pixels(folder, "result")
@@ -133,9 +140,10 @@ def test_a_face_is_found_below_what_a_mask_marks(call, astronaut, quick):
 
 def test_auto_says_what_a_photo_suffers_from_and_restores_that(call, photo, quick):
     Image.open(photo).convert("L").save("old.png")
-    result = call("restore", "old.png", "--degradation", "auto", "--answers", 2, *quick)
+    result = call("restore", "old.png", "--answers", 2, *quick)
     assert result.exit_code == 0
     assert "it is grey" in result.stdout
+    assert "look at photo.png first" in result.stdout
     assert files_in("results/old-auto") > {"photo.png", "answers.png", "answer2.png"}
     assert "original.png" not in files_in("results/old-auto")
     assert "Grayscale" in _record("results/old-auto")["settings"]["degradation"]
@@ -144,7 +152,7 @@ def test_auto_says_what_a_photo_suffers_from_and_restores_that(call, photo, quic
 def test_how_blurred_a_photo_is_is_found_and_told(call, aligned, quick):
     result = call("restore", aligned, "--degradation", "blur", "--kernel-size", "auto", "--already-degraded", *quick)
     assert result.exit_code == 0
-    assert "found with it: UnknownBlur(sigma=" in result.stdout
+    assert re.search(r"found with it: a blur of σ = [\d.]+ px", result.stdout)
     assert set(_record("results/aligned-blur")["settings"]["found"]) == {"log_sigma"}
 
 
@@ -220,6 +228,7 @@ BLUR = ["restore", "PHOTO", "--degradation", "blur"]
         ([*BLUR, "--kernel-size", "auto", "--already-degraded", "--sigma", "2"], "--sigma only works with"),
         ([*BLUR, "--kernel-size", "auto", "--already-degraded", "--batch", "2"], "set --batch 1"),
         ([*BLUR, "--mask", "MASK"], "--mask says where a hole is"),
+        (["restore", "PHOTO", "--top", "3"], "--top says where a hole is"),
         ([*BLUR, "--mask-on", "crop"], "--mask-on says where a hole is"),
         ([*INPAINT, "--mask-on", "crop"], "add --mask"),
         ([*INPAINT, "--mask", "MASK", "--mask-on", "face"], 'not on "face"'),
@@ -256,6 +265,37 @@ def test_a_place_that_cannot_be_is_refused_before_the_search(call, photo):
         assert re.search("There can be no folder|Nothing can be written to", result.stderr)
         assert "projecting" not in result.stderr
     assert files_in(".") == {name}
+
+
+def test_the_version_is_told_and_a_short_h_helps(call):
+    assert call("--version").stdout.strip() == f"ex5 {ex5lib.__version__}"
+    assert call("restore", "-h").stdout == call("restore", "--help").stdout
+
+
+def test_doctor_tells_what_a_report_of_a_problem_needs(call):
+    result = call("doctor", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    for told in (f"ex5 {ex5lib.__version__}", f"torch {torch.__version__.partition('+')[0]}", "device cpu", "vgg16: "):
+        assert told in result.stdout
+    assert result.stdout.endswith("everything works\n")
+
+
+def test_ctrl_c_says_what_it_does_and_keeps_the_best_image(root, photo, quick, tmp_path):
+    command = [sys.executable, "-m", "ex5lib", "invert", photo, *quick, "--num-steps", "100000", "--out", "out"]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    process = subprocess.Popen(
+        [str(part) for part in command], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    told = b""
+    while b"px=" not in told:  # the progress bar's: it is searching
+        told += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=180)
+    assert process.returncode == 0
+    assert b"stopping: the best image so far is written" in errors
+    assert b"Traceback" not in errors
+    assert b"stopped after" in out
+    assert files_in(tmp_path / "out") >= {"photo.png", "metrics.json"}
 
 
 def test_the_module_exits_with_1_and_speaks_to_a_console_without_greek_letters(root, tmp_path):

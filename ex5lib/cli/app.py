@@ -1,9 +1,13 @@
 """The command line: ex5, or python -m ex5lib."""
 
+import contextlib
 import io
+import json
 import os
+import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +16,7 @@ from typer.core import TyperGroup
 
 from ex5lib.cli import options as o
 from ex5lib.cli.commands import convert, demo, explore, fetch, report, sample, submit, weights
+from ex5lib.cli.doctor import doctor
 from ex5lib.errors import Ex5Error, SettingError, UnsureFaceError, sentence, unknown_name
 from ex5lib.files import check_writable
 
@@ -29,16 +34,36 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except (Ex5Error, OSError) as error:
             typer.secho(f"error: {sentence(error)}", fg="red", err=True)
+        except KeyboardInterrupt:
+            typer.secho("ended", err=True)
+            raise typer.Exit(130) from None
         raise typer.Exit(1)
 
 
 app = typer.Typer(
     cls=_Commands,
-    help="Restore photos of faces by searching the latent space of a pretrained GAN.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # joins the lines of a docstring's paragraph
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from ex5lib import __version__
+
+        typer.echo(f"ex5 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Restore photos of faces by searching the latent space of a pretrained GAN."""
 
 
 @app.command()
@@ -98,11 +123,10 @@ def invert(options: o.SearchOptions) -> None:
 @app.command()
 @o.with_options
 def restore(options: o.RestoreOptions) -> None:
-    """Deblur, colourise or fill in a photo, or bring back faded or toned colours.
+    """Restore a photo, or each photo of a folder: find out what it suffers from, or be told.
 
-    The aligned photo is degraded first, and the result is compared with the original. With --already-degraded, the
-    photo is restored as it is, unless it is far sharper than the blur that is named. --degradation auto finds out what
-    is wrong with the photo, and says how it knows.
+    With a --degradation, the aligned photo is degraded first, and the result is compared with the original: an
+    experiment. Add --already-degraded if the photo itself is blurred, grey, damaged, faded or toned.
 
     Exits with 0 if every photo of a folder is done, with 1 if some have failed, and with 130 if it was interrupted.
     """
@@ -111,7 +135,7 @@ def restore(options: o.RestoreOptions) -> None:
     from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
     from ex5lib.faces.masks import PLACES
 
-    name = options.degradation
+    name = options.degradation or ("inpaint" if options.mask else "auto")
     if options.kernel_size is not None and name != "blur":
         raise SettingError("--kernel-size only works with --degradation blur: leave it out.")
     options.kernel_size = options.kernel_size or "25"
@@ -127,7 +151,7 @@ def restore(options: o.RestoreOptions) -> None:
         raise SettingError("Specify the hole by a mask or by a rectangle, not by both.")
     if options.mask_on not in (None, *PLACES):
         raise SettingError(f'A mask is painted on the photo or on the crop, not on "{options.mask_on}".')
-    already_degraded = options.already_degraded or name == "auto"
+    already_degraded = options.already_degraded or name == "auto" or options.degradation is None
     D: nn.Module | None = None  # a mask or "auto": another one for each face
     if name == "blur":
         unknown = options.kernel_size == "auto"
@@ -165,11 +189,39 @@ def _run(job: "Job", task: str) -> None:
     keep_freed_memory()
     photo, out = job.options.photo, job.options.out
     path = Path(os.path.abspath(photo))  # "." has no name of its own
-    total = job.run(out or Path("results", f"{path.name if photo.is_dir() else path.stem}-{task}"), share)
+    out = out or Path("results", f"{path.name if photo.is_dir() else path.stem}-{task}")
+    with (
+        contextlib.redirect_stdout(sys.stderr) if job.options.json else contextlib.nullcontext(),
+        contextlib.nullcontext() if share else _told_of_ctrl_c(),
+    ):
+        total = job.run(out, share)
+    if job.options.json:
+        for row in total.rows(out):
+            o.say(json.dumps(asdict(row) | {"folder": str(out / row.folder) if row.numbers else None}))
     if total.stopped and (photo.is_dir() or job.options.all_faces):  # a single search keeps the best image so far
         raise typer.Exit(130)
     if total.messages:
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _told_of_ctrl_c() -> Iterator[None]:
+    """Say at once what a first Ctrl-C does: a search writes its best image before it ends, which takes seconds."""
+
+    def told(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        o.say("stopping: the best image so far is written, if there is one; Ctrl-C again ends at once", error=True)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # somebody else's; and only the main thread has it
+        yield
+        return
+    signal.signal(signal.SIGINT, told)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:
@@ -183,7 +235,7 @@ def _taps(text: str) -> int:
     return int(text)
 
 
-for command in (explore, sample, fetch, weights, convert, demo, report, submit):
+for command in (explore, sample, fetch, weights, convert, demo, report, submit, doctor):
     app.command()(command)
 
 

@@ -31,6 +31,7 @@ from ex5lib.inversion.projection import Projection
 from ex5lib.inversion.recipes import pick_recipe
 from ex5lib.restoration import results
 from ex5lib.restoration.diagnosis import diagnosed
+from ex5lib.restoration.metrics import likeness
 from ex5lib.restoration.paste import paste
 from ex5lib.restoration.pipeline import Restoration, check_counts, crop_size, restore_faces
 
@@ -53,7 +54,7 @@ class Search:
 
 
 # Options that change no result.
-_ELSEWHERE = ("photo", "out", "batch", "workers", "cluster", "send", "dry_run")
+_ELSEWHERE = ("photo", "out", "batch", "workers", "cluster", "send", "dry_run", "json")
 Task = Sequence[tuple[Path, Path]]  # photos that are searched together, each with the folder for its result
 Share = Callable[["Job", Sequence[Task]], Iterable[Outcome]]
 
@@ -129,7 +130,7 @@ class Job:
         load_image(photo)  # cheap checks come before slow downloads
         check_writable(out)
         results.check_kept(out, [photo, *self.inputs])
-        total = Outcome()
+        total = Outcome(folders={photo: out})
         with ThreadPoolExecutor(1) as beside:  # dlib finds the face while PyTorch loads the networks
             found = beside.submit(self._find, photo)
             self.load()
@@ -148,7 +149,7 @@ class Job:
         check_writable(out)
         if others:
             say(skipped(others))
-        total = Outcome()
+        total = Outcome(folders=folders)
         try:
             pending = [photo for photo, folder in folders.items() if not self._is_done(photo, folder)]
             total.outcomes |= {photo: "done before" for photo in folders if photo not in set(pending)}
@@ -161,7 +162,7 @@ class Job:
                     break
         except KeyboardInterrupt:
             total.stopped = True
-        sum_up(folders, out, total)
+        sum_up(out, total)
         return total
 
     def search(self, task: Task) -> Outcome:
@@ -338,17 +339,29 @@ def _frame(image: Tensor) -> Tensor:
     return resize(resize_area(image.clamp(-1, 1), 256), 256)
 
 
+# The picture to look at first, and what it is.
+_FIRST = {
+    "photo.png": "the photo with its face restored",
+    "composite.png": "what the photo tells, and the rest from the generator",
+    "result.png": "the face found",
+}
+
+
 def tell(restoration: Restoration, folder: Path, written: Sequence[Path]) -> None:
-    """Say where a result was written and how good it is."""
-    run = restoration.run
+    """Say where a result was written, what to look at first, and how good it is."""
+    run, names = restoration.run, {path.name for path in written}
     if run.stopped:
         say(f"stopped after {run.num_steps} of {run.settings['num_steps']} steps")
-    say(f"written to {folder}: " + ", ".join(sorted(path.name for path in written)))
+    first = next(name for name in _FIRST if name in names)
+    say(f"written to {folder}: look at {first} first, {_FIRST[first]}")
     if restoration.note:
         say(f"  {restoration.note}")
     if run.settings["found"]:
-        say(f"  found with it: {restoration.degradation}")
+        unknown = [part for part in restoration.degradation.modules() if getattr(part, "unknown", False)]
+        say(f"  found with it: {'; '.join(getattr(part, 'words', str(part)) for part in unknown)}")
     if tuning := run.settings.get("tune"):
         say(f"  tuned for {tuning['done']} of {tuning['num_steps']} steps")
     for name, values in restoration.metrics.items():
         say(f"  {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
+        if "identity_distance" in values and name.startswith("result"):
+            say(f"  same person as in the original: {likeness(values['identity_distance'])}")

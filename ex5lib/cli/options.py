@@ -55,9 +55,16 @@ def generator_name(text: str) -> str:
 
 
 _PATH = {"parser": user_path, "metavar": "PATH"}
+# Options are shown in groups.
+_FACE = {"rich_help_panel": "The face"}
+_DAMAGE = {"rich_help_panel": "The damage"}
+_SEARCH = {"rich_help_panel": "The search"}
+_MACHINE = {"rich_help_panel": "The machine"}
+_FOLDER = {"rich_help_panel": "A folder of photos"}
+_OUTPUT = {"rich_help_panel": "The results"}
 
 Photo = Annotated[Path, typer.Argument(help="Image file.", show_default=False, **_PATH)]
-Out = Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="results/…", **_PATH)]
+Out = Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="results/…", **_PATH, **_OUTPUT)]
 OutFolder = Annotated[Path, typer.Option(help="Folder to write to.", **_PATH)]
 SamplePhoto = Annotated[Path, typer.Argument(help="Image file.", **_PATH)]
 ReportPhoto = Annotated[Path, typer.Option(help="Photo to report on.", **_PATH)]
@@ -71,25 +78,37 @@ Executed = Annotated[
 Handed = Annotated[Path, typer.Argument(help="Folder to which the notebooks and the report wrote.", **_PATH)]
 Zip = Annotated[Path, typer.Option(help="The zip file.", **_PATH)]
 Checkpoint = Annotated[
-    Path, typer.Argument(help="NVIDIA's .pkl, or rosinality's .pt or .pth.", show_default=False, **_PATH)
+    Path,
+    typer.Argument(
+        help="NVIDIA's .pkl, or rosinality's .pt or .pth.", show_default=False, **_PATH | {"metavar": "CHECKPOINT"}
+    ),
 ]
-Safetensors = Annotated[Path, typer.Argument(help="A new .safetensors file.", show_default=False, **_PATH)]
-Face = Annotated[int | None, typer.Option(help="Index of the face, from 0, best score first.", show_default="the best")]
+Safetensors = Annotated[
+    Path, typer.Argument(help="A new .safetensors file.", show_default=False, **_PATH | {"metavar": "SAFETENSORS"})
+]
+Face = Annotated[
+    int | None, typer.Option(help="Index of the face, from 0, best score first.", show_default="the best", **_FACE)
+]
 Landmarks = Annotated[
     str | None,
     typer.Option(
         help='For a face that is not found: "x,y x,y …" in px of the photo, or a file that holds this: left eye, right '
         "eye, nose tip, left and right corner of the mouth, as you see them; or all 68 points of iBUG.",
         show_default=False,
+        **_FACE,
     ),
 ]
-Aligned = Annotated[bool, typer.Option("--aligned", help="The photo is an aligned crop: do not look for a face.")]
+Aligned = Annotated[
+    bool, typer.Option("--aligned", help="The photo is an aligned crop: do not look for a face.", **_FACE)
+]
 RecipeName = Annotated[
     str,
-    typer.Option("--recipe", help="fast; best, three times as long; karras2020, the published 1000 steps; course."),
+    typer.Option(
+        "--recipe", help="fast; best, three times as long; karras2020, the published 1000 steps; course.", **_SEARCH
+    ),
 ]
-NumSteps = Annotated[int | None, typer.Option(help="Total optimisation steps.", show_default="the recipe's")]
-Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
+NumSteps = Annotated[int | None, typer.Option(help="Total optimisation steps.", show_default="the recipe's", **_SEARCH)]
+Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.", **_MACHINE)]
 GeneratorName = Annotated[
     str,
     typer.Option(
@@ -97,9 +116,10 @@ GeneratorName = Annotated[
         help="mobile-ffhq, ffhq, or a .pkl, .pt, .pth or .safetensors file.",
         parser=generator_name,
         metavar="NAME",
+        **_SEARCH,
     ),
 ]
-ClassIndex = Annotated[int | None, typer.Option("--class", help="Class of a class-conditional generator.")]
+ClassIndex = Annotated[int | None, typer.Option("--class", help="Class of a class-conditional generator.", **_SEARCH)]
 
 
 @dataclass(kw_only=True)
@@ -111,55 +131,84 @@ class SearchOptions:
     num_steps: NumSteps = None
     latent_weight: Annotated[
         float | None,
-        typer.Option(help="λ_w, the weight of the distance from the mean latent.", show_default="the recipe's"),
+        typer.Option(
+            help="λ_w, the weight of the distance from the mean latent.", show_default="the recipe's", **_SEARCH
+        ),
     ] = None
-    space: Annotated[str | None, typer.Option(help="Latent space: z, w or w+.", show_default="the recipe's")] = None
+    space: Annotated[
+        str | None, typer.Option(help="Latent space: z, w or w+.", show_default="the recipe's", **_SEARCH)
+    ] = None
     start: Annotated[
-        Path | None, typer.Option(help="An inverted_latent.npz to start at.", show_default="the recipe's", **_PATH)
+        Path | None,
+        typer.Option(help="An inverted_latent.npz to start at.", show_default="the recipe's", **_PATH, **_SEARCH),
     ] = None
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0
+    seed: Annotated[int, typer.Option(help="Random seed.", **_SEARCH)] = 0
     device: Device = "auto"
-    dtype: Annotated[str, typer.Option(help="Number type of the networks: auto, float32, bfloat16 or float16.")] = (
-        "auto"
-    )
+    dtype: Annotated[
+        str, typer.Option(help="Number type of the networks: auto, float32, bfloat16 or float16.", **_MACHINE)
+    ] = "auto"
     generator: GeneratorName = "mobile-ffhq"
     class_index: ClassIndex = None
     face: Face = None
     landmarks: Landmarks = None
     all_faces: Annotated[
-        bool, typer.Option("--all-faces", help="Every face of a photo, each in its own folder: face0, face1, …")
+        bool,
+        typer.Option("--all-faces", help="Every face of a photo, each in its own folder: face0, face1, …", **_FACE),
     ] = False
     aligned: Aligned = False
     tune: Annotated[
         int,
-        typer.Option(help="Steps of pivotal tuning after the search, e.g. 50: reproduces the photo almost exactly."),
+        typer.Option(
+            help="Steps of pivotal tuning after the search, e.g. 50: reproduces the photo almost exactly.", **_SEARCH
+        ),
     ] = 0
     answers: Annotated[
         int,
-        typer.Option(help="How many answers to find: faces that fit the photo and differ in what it does not show."),
+        typer.Option(
+            help="How many answers to find: faces that fit the photo and differ in what it does not show.", **_SEARCH
+        ),
     ] = 1
-    compile: Annotated[bool, typer.Option("--compile", help="Compile the networks: pays off in long searches.")] = False
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks: pays off in long searches.", **_MACHINE)
+    ] = False
     batch: Annotated[
-        int, typer.Option(help="Photos of a folder, or faces with --all-faces, to search together; meant for a GPU.")
+        int,
+        typer.Option(
+            help="Photos of a folder, or faces with --all-faces, to search together; meant for a GPU.", **_FOLDER
+        ),
     ] = 1
     workers: Annotated[
         str | None,
-        typer.Option(help="Processes that share a folder: a number, or auto.", metavar="N", show_default="this one"),
+        typer.Option(
+            help="Processes that share a folder: a number, or auto.", metavar="N", show_default="this one", **_FOLDER
+        ),
     ] = None
     cluster: Annotated[
         str | None,
         typer.Option(
             help="Where they run: the address of a Dask scheduler, or slurm, pbs, lsf, sge, htcondor.",
             show_default="this machine",
+            **_FOLDER,
         ),
     ] = None
     send: Annotated[
-        bool, typer.Option("--send", help="Send photos to the workers and results back: they share no disk.")
+        bool, typer.Option("--send", help="Send photos to the workers and results back: they share no disk.", **_FOLDER)
     ] = False
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what the cluster's system would be asked for, and do nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what the cluster's system would be asked for, and do nothing.", **_FOLDER
+        ),
     ] = False
-    video: Annotated[bool, typer.Option("--video", help="Also write the search as an animation, search.webp.")] = False
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON object per result, for programs; the rest goes to stderr.", **_OUTPUT
+        ),
+    ] = False
+    video: Annotated[
+        bool, typer.Option("--video", help="Also write the search as an animation, search.webp.", **_OUTPUT)
+    ] = False
     out: Out = None
 
     @property
@@ -172,27 +221,41 @@ class SearchOptions:
 class DamageOptions:
     """What is wrong with a photo, or will be done to it."""
 
-    degradation: Annotated[str, typer.Option(help=f"{', '.join(DEGRADATIONS)}.", show_default=False)]
+    degradation: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(DEGRADATIONS)}. Without it, the photo is examined, and restored from what it suffers "
+            "from; with --mask, filled in.",
+            show_default=False, **_DAMAGE,
+        ),
+    ] = None  # fmt: skip
     kernel_size: Annotated[
         str | None,
-        typer.Option(help="Blur: taps at 256 px, 0 or odd; auto finds how blurred the photo is.", show_default="25"),
+        typer.Option(
+            help="Blur: taps at 256 px, 0 or odd; auto finds how blurred the photo is.", show_default="25", **_DAMAGE
+        ),
     ] = None
-    sigma: Annotated[float | None, typer.Option(help="Blur: px at 256 px.", show_default="0.15 k + 0.35")] = None
-    top: Annotated[int | None, typer.Option(help="Inpainting: upper edge of the hole, px at 256 px.")] = None
-    left: Annotated[int | None, typer.Option(help="Inpainting: left edge.")] = None
-    height: Annotated[int | None, typer.Option(help="Inpainting: height.")] = None
-    width: Annotated[int | None, typer.Option(help="Inpainting: width.")] = None
+    sigma: Annotated[
+        float | None, typer.Option(help="Blur: px at 256 px.", show_default="0.15 k + 0.35", **_DAMAGE)
+    ] = None
+    top: Annotated[int | None, typer.Option(help="Inpainting: upper edge of the hole, px at 256 px.", **_DAMAGE)] = None
+    left: Annotated[int | None, typer.Option(help="Inpainting: left edge.", **_DAMAGE)] = None
+    height: Annotated[int | None, typer.Option(help="Inpainting: height.", **_DAMAGE)] = None
+    width: Annotated[int | None, typer.Option(help="Inpainting: width.", **_DAMAGE)] = None
     mask: Annotated[
-        Path | None, typer.Option(help="Inpainting: mask image, white where to fill in.", show_default=False, **_PATH)
+        Path | None,
+        typer.Option(help="Inpainting: mask image, white where to fill in.", show_default=False, **_PATH, **_DAMAGE),
     ] = None
     mask_on: Annotated[
         str | None,
         typer.Option(
-            help="What the mask was painted on: photo or crop.", show_default="the photo, if the proportions agree"
+            help="What the mask was painted on: photo or crop.",
+            show_default="the photo, if the proportions agree",
+            **_DAMAGE,
         ),
     ] = None
     already_degraded: Annotated[
-        bool, typer.Option("--already-degraded", help="The photo itself is blurred, grey or damaged.")
+        bool, typer.Option("--already-degraded", help="The photo itself is blurred, grey or damaged.", **_DAMAGE)
     ] = False
 
 

@@ -25,12 +25,25 @@ class Outcome:
         messages: why photos failed.
         distances: the perceptual distance of every result, by ``Search.title``.
         stopped: whether the user ended the job early.
+        folders: of the result of each photo of the job, whether it was reached or not.
     """
 
     outcomes: dict[Path, str] = field(default_factory=dict)
     messages: dict[Path, str] = field(default_factory=dict)
     distances: dict[str, float] = field(default_factory=dict)
     stopped: bool = False
+    folders: dict[Path, Path] = field(default_factory=dict)
+
+    def rows(self, out: Path) -> "list[Row]":
+        """A row for each result, or for each photo that has none; folders are relative to ``out``."""
+        rows: list[Row] = []
+        for photo, folder in self.folders.items():
+            outcome = self.outcomes.get(photo, "not done")
+            if outcome in ("done", "done before"):
+                rows += rows_of(photo, outcome, folder, out)
+            else:
+                rows.append(Row(photo.name, outcome, message=self.messages.get(photo, "")))
+        return rows
 
     def add(self, other: "Outcome") -> None:
         """Add the outcome of other photos."""
@@ -59,22 +72,16 @@ class Row:
     message: str = ""
 
 
-def sum_up(folders: dict[Path, Path], out: Path, total: Outcome) -> None:
-    """Print the outcome of photos, each given with its results folder, and write the table."""
-    outcomes = {photo: total.outcomes.get(photo, "not done") for photo in folders}
-    counts = dict.fromkeys(("done", "done before", "failed"), 0) | Counter(outcomes.values())
+def sum_up(out: Path, total: Outcome) -> None:
+    """Print the outcome of a folder of photos, and write the table to ``out``."""
+    outcomes = Counter(total.outcomes.get(photo, "not done") for photo in total.folders)
+    counts = dict.fromkeys(("done", "done before", "failed"), 0) | outcomes
     say(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) + f", in {out}")
     for title, distance in total.distances.items():
         say(f"  {title}: perceptual distance {distance:.3f}")
     for photo, reason in total.messages.items():
         say(f"  {photo.name}: {reason}")
-    rows: list[Row] = []
-    for photo, outcome in outcomes.items():
-        if outcome in ("done", "done before"):
-            rows += rows_of(photo, outcome, folders[photo], out)
-        else:
-            rows.append(Row(photo.name, outcome, message=total.messages.get(photo, "")))
-    say(f"summary in {write_summary(out, rows)}")
+    say(f"summary in {write_summary(out, total.rows(out))}")
 
 
 def rows_of(photo: Path, outcome: str, folder: Path, out: Path) -> list[Row]:

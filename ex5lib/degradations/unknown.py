@@ -54,6 +54,11 @@ class UnknownBlur(nn.Module):
         taps = torch.exp(-0.5 * (x / sigma) ** 2) * (x.abs() <= (3 * sigma).ceil())
         return blurred(image, (taps / taps.sum()).to(image))
 
+    @property
+    def words(self) -> str:
+        """What was found, for a person."""
+        return f"a blur of σ = {self.sigma:.1f} px, in a crop of {REFERENCE_SIZE} px"
+
     def extra_repr(self) -> str:
         return f"sigma={self.sigma:.3g}"
 
@@ -93,6 +98,13 @@ class UnknownColors(nn.Module):
         generated = generated.clamp(-1, 1)
         missing = torch.einsum("ij,njhw->nihw", gain.to(photo), photo - self(generated).detach())
         return (generated + missing).clamp(-1, 1)
+
+    @property
+    def words(self) -> str:
+        """What was found, for a person."""
+        contrast = self.matrix.sum().item() / 3  # what becomes of (1, 1, 1), along itself
+        strength = (self.matrix.trace().item() - contrast) / 2  # and, on average, of colours across it
+        return f"contrast at {contrast:.0%} and colours at {max(strength, 0):.0%} of what they were"
 
     def extra_repr(self) -> str:
         rows = "; ".join(" ".join(f"{value:.2f}" for value in row) for row in self.matrix.tolist())

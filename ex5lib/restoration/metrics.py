@@ -129,6 +129,12 @@ def identity_distance(face: Tensor, original: Tensor) -> float:
     return float(torch.dist(*face_descriptors(face, original)))
 
 
+def likeness(distance: float) -> str:
+    """An identity distance in words: "likely", "perhaps" or "hardly" the same person, with the number."""
+    words = "likely" if distance < 0.45 else "perhaps" if distance < 0.6 else "hardly"
+    return f"{words} ({distance:.2f})"
+
+
 def compare(image: Tensor, original: Tensor, distance: PerceptualDistance | None = None) -> dict[str, float]:
     """PSNR, SSIM and perceptual distance at 256 px, and identity distance, between a result and the original.
 
