@@ -272,8 +272,8 @@ def test_the_version_is_told_and_a_short_h_helps(call):
     assert call("restore", "-h").stdout == call("restore", "--help").stdout
 
 
-def test_doctor_tells_what_a_report_of_a_problem_needs(call):
-    result = call("doctor", "--device", "cpu")
+def test_doctor_tells_what_a_report_of_a_problem_needs(call, small):
+    result = call("doctor", "--device", "cpu", "--generator", small)
     assert result.exit_code == 0, result.output
     for told in (f"ex5 {ex5lib.__version__}", f"torch {torch.__version__.partition('+')[0]}", "device cpu", "vgg16: "):
         assert told in result.stdout

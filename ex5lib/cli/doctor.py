@@ -15,7 +15,7 @@ _PACKAGES = ("torch", "numpy", "pillow", "dlib-bin", "dlib", "matplotlib", "safe
 _NUM_STEPS = 4
 
 
-def doctor(device: o.Device = "auto") -> None:
+def doctor(device: o.Device = "auto", generator: o.GeneratorName = "mobile-ffhq") -> None:
     """Check that everything works here: versions, device, memory, weights, a search of four steps.
 
     Paste what it prints into a report of a problem.
@@ -41,7 +41,9 @@ def doctor(device: o.Device = "auto") -> None:
         if not entry.on_request:
             o.say(f"  {name}: {weights.fetch(name).name}, as it should be")
     began = time.perf_counter()
-    done = restore(sample_photo(), num_steps=_NUM_STEPS, device=device, progress=sys.stderr.isatty())
+    done = restore(
+        sample_photo(), generator=generator, num_steps=_NUM_STEPS, device=device, progress=sys.stderr.isatty()
+    )
     run, seconds = done.run, time.perf_counter() - began
     o.say(f"a search of {_NUM_STEPS} steps: {seconds:.0f} s, with loading; d {run.distance:.2f}")
     typer.secho("everything works", fg="green")
