@@ -118,9 +118,10 @@ def _thin_vgg() -> nn.Sequential:
 def course(preview_generator) -> Course:
     random = np.random.default_rng(4)
     landmarks = random.uniform(100, 400, (68, 2))
-    for points, middle in ((slice(36, 42), (190, 210)), (slice(42, 48), (300, 190)), (slice(48, 68), (262, 330))):
-        landmarks[points] = random.normal(middle, 9, landmarks[points].shape)
-    landmarks[[48, 54]] = (215, 338), (318, 326)
+    # As symmetric as no face is: what is wrong only for others must be noticed as well.
+    landmarks[36:42] = random.normal((200, 210), 9, (6, 2))
+    landmarks[42:48] = (512, 0) - landmarks[36:42] * (1, -1)
+    landmarks[[48, 54]] = (205, 330), (307, 330)
     image = resize(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1, 512)
     face = SimpleNamespace(image=image, landmarks=landmarks, quad=ffhq_quad(landmarks))
     distance = PerceptualDistance(vgg=_thin_vgg(), device="cpu")

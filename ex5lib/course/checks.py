@@ -17,8 +17,10 @@ from torch import Tensor
 
 from stylegan2_ada.generator import Generator
 
-# Where there are ready-made answers to the tasks, by module and name.
-_ANSWERS = re.compile(r"ex5lib\.(degradations|faces|inversion|restoration)\b|(kornia|torchvision)\b.*(gauss|gray)")
+# Where there are ready-made answers to the tasks, by module and name. (A dataclass's __init__ has a name of no use.)
+_ANSWERS = re.compile(
+    r"(?!.*__create_fn__)(ex5lib\.(degradations|faces|inversion|restoration)\b|(kornia|torchvision)\b.*(gauss|gray))"
+)
 _CUT = (
     "no gradient passes through it, and a search needs one: `detach`, `item`, `no_grad`, `torch.tensor` and NumPy cut "
     "it off."
