@@ -35,6 +35,17 @@ class Variant(NamedTuple):
     told: str  # if it is wrong: a part of what the check must say
     source: str  # of the cell; or lines "- …" and "+ …": what to exchange in the solution
 
+    def written(self, solution: str) -> str:
+        """The source, or the solution with what is to be exchanged in it; a backslash and n there end a line."""
+        if not self.source.startswith("- "):
+            return self.source
+        pairs = re.findall(r"^- (.*)\n\+ (.*)$", self.source, re.M)
+        assert 2 * len(pairs) == len(self.source.splitlines()), self.name
+        for old, new in pairs:
+            assert solution.count(old) == 1, f"{self.name}: {old}"
+            solution = solution.replace(old, new.replace("\\n", "\n"))
+        return solution
+
 
 def _variants() -> list[Variant]:
     found, heading = [], re.compile(r"^## (\S+) (right|alone|wrong): (.+?)(?: → (.+))?\n", re.M)
@@ -59,41 +70,31 @@ class Course:
         for name, notebook in self.sources.items():
             scope: dict = {"__name__": "__main__"}
             for cell in _cells(notebook):
-                about = cell.metadata.get("nbgrader", {})
-                if about.get("solution"):
-                    self.before[name, about.grade_id] = dict(scope)
-                if not about.get("locked"):
+                if _about(cell).get("solution"):
+                    self.before[name, _about(cell).grade_id] = dict(scope)
+                if not _about(cell).get("locked"):
                     _execute(cell.source.replace('device = "auto"', 'device = "cpu"'), scope)
-
-    def solution(self, notebook: str, task: str) -> str:
-        (cell,) = [c for c in _cells(self.sources[notebook]) if c.metadata.get("nbgrader", {}).get("grade_id") == task]
-        return cell.source
 
     def judge(self, variant: Variant) -> None:
         """Run a variant and its check; if it is right, also the rest of the notebook's tasks, which build on it."""
         scope = dict(self.before[variant.notebook, variant.task])
         cells = _cells(self.sources[variant.notebook])
-        (first,) = [i for i, c in enumerate(cells) if c.metadata.get("nbgrader", {}).get("grade_id") == variant.task]
-        _execute(cells[first].source, scope)  # of its functions, a variant may leave some as they are
-        _execute(self.written(variant), scope)
-        for cell in cells[first + 1 :]:
+        task, *others = cells[[_about(cell).get("grade_id") for cell in cells].index(variant.task) :]
+        _execute(task.source, scope)  # of its functions, a variant may leave some as they are
+        _execute(variant.written(task.source), scope)
+        for cell in others:
             _execute(cell.source, scope)
-            if variant.kind != "right" and cell.metadata.get("nbgrader", {}).get("locked"):
+            if variant.kind != "right" and _about(cell).get("locked"):
                 break
 
-    def written(self, variant: Variant) -> str:
-        solution = self.solution(variant.notebook, variant.task)
-        if not variant.source.startswith("- "):
-            return variant.source
-        for old, new in re.findall(r"^- (.*)\n\+ (.*)$", variant.source, re.M):
-            assert solution.count(old) == 1, f"{variant.name}: {old}"
-            solution = solution.replace(old, new.replace("\\n", "\n"))
-        return solution
+
+def _about(cell: NotebookNode) -> dict:
+    return cell.metadata.get("nbgrader", {})
 
 
 def _cells(notebook: NotebookNode) -> list[NotebookNode]:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [cell for cell in code if "nbgrader" in cell.metadata or "setup" in cell.metadata.get("tags", ())]
+    return [cell for cell in code if _about(cell) or "setup" in cell.metadata.get("tags", ())]
 
 
 def _execute(source: str, scope: dict) -> None:
