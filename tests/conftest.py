@@ -134,8 +134,18 @@ def samples(generator) -> Samples:
 @pytest.fixture
 def tiny_generator() -> Generator:
     """An untrained network of the real architecture, at 64 px: a search in it takes milliseconds a step."""
+    return _untrained((64, 64, 64))
+
+
+@pytest.fixture(scope="session")
+def preview_generator() -> Generator:
+    """The same, thinner, at 256 px with a preview of 128 px."""
+    return _untrained((16, 16, 16, 16, 16), preview_sizes=(128,))
+
+
+def _untrained(channels: tuple[int, ...], **settings) -> Generator:
     torch.manual_seed(5)
-    synthesis = MobileSynthesis(w_dim=32, channels=(64, 64, 64), const_channels=64)
+    synthesis = MobileSynthesis(w_dim=32, channels=channels, const_channels=channels[0], **settings)
     for name, parameter in synthesis.named_parameters():  # signals keep their size through the layers
         if name.endswith("noise_strength"):
             torch.nn.init.constant_(parameter, 0.05)
