@@ -16,7 +16,15 @@ class Ex5Error(Exception):
 
 
 class SettingError(Ex5Error, ValueError):
-    """An argument is out of range, unknown, or of the wrong shape: change it."""
+    """An argument is out of range, unknown, or of the wrong shape: change it.
+
+    Attributes:
+        setting: its name, for a page to show the message there; empty if no single one is to blame.
+    """
+
+    def __init__(self, message: str, setting: str = ""):
+        super().__init__(message)
+        self.setting = setting
 
 
 class FileError(Ex5Error, OSError):
