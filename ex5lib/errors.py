@@ -76,7 +76,7 @@ def sentence(error: Ex5Error | OSError) -> str:
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> SettingError:
     """The error for a name that is not among the known ones; it suggests the nearest."""
-    known = sorted(known)
+    known, name = sorted(known), name if len(name) <= 40 else f"{name[:40]} …"
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f'did you mean "{nearest[0]}"? ' if nearest else ""
     return SettingError(f'There is no {kind} "{name}": {hint}Known: {", ".join(known)}.')

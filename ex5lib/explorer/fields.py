@@ -86,7 +86,7 @@ def one_of(kind: str, known: Collection[str]) -> Field:
 
     def check(value: Any) -> str:
         if text(value) not in known:
-            raise unknown_name(kind, value[:_LONGEST], known)
+            raise unknown_name(kind, value, known)
         return value
 
     return check

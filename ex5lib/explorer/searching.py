@@ -102,7 +102,7 @@ class Searcher:
     def recipe(self, choice: Choice) -> Recipe:
         """The recipe of a choice; SettingError if it is not among those to choose from."""
         if choice.recipe not in self.recipes:
-            raise unknown_name("recipe", choice.recipe[:40], self.recipes)
+            raise unknown_name("recipe", choice.recipe, self.recipes)
         return self.recipes[choice.recipe]
 
     def plan(self, choice: Choice) -> Plan:
