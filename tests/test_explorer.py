@@ -376,6 +376,8 @@ def test_what_cannot_work_is_one_sentence(make):
         assert _state(one)["error"]
         assert _state(one)["field"] in ("", *message)
         assert one.choice == before
+        one.handle({"do": "change", "seed": 0})  # as it was: what was refused is corrected
+        assert (one.status, _state(one)["error"], _state(one)["field"]) == ("Press Run.", False, "")
     one.change(degradation="inpaint")
     for mask, words in ((bytes(256 * 256), "Nothing is painted"), (ALL, "nothing of the photo is left")):
         one.handle({"do": "paint", "stroke": 1}, mask)

@@ -86,7 +86,7 @@ NEVER = [
     {"do": "upload", "name": "a.png", "size": 90, "at": 30, "bytes": 9}, {"do": "run", "far": 1},
     {"do": "upload", "name": "b.png", "size": 90, "at": 14, "bytes": 9}, {"do": "look", "x": "a", "y": 0},
     {"do": "upload", "name": "a.png", "size": 20, "at": 14, "bytes": 9}, {"do": "save"}, {"do": "pick", "face": 1},
-    {"do": "restore", "number": 9}, {"do": "accept", "damage": 0, "on": 1},
+    {"do": "restore", "number": 9}, {"do": "accept", "damage": 0, "on": 1}, {"do": "choose", "name": "x" * 2000},
 ]  # fmt: skip
 
 
@@ -183,6 +183,7 @@ def test_messages_of_all_kinds_break_nothing_and_refused_ones_change_nothing(ser
         data = PAINTED[: message.pop("bytes", None)] if message.get("do") in ("paint", "upload") else b""
         assert ask(server, "POST", "/send", data, token=server.token, message=json.dumps(message))[0] == 200
         assert one.board.values["state"]["error"], message
+        assert len(one.status) < 200
         assert everything(one) == before
     assert play(server, seed=0, count=300) > 100
     assert (caplog.records, capfd.readouterr().err) == ([], "")

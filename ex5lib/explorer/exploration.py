@@ -233,11 +233,13 @@ class Exploration:
         self.board.put(state=more | self.choice.as_json(*self._own))
 
     def _choose(self, choice: Choice) -> None:
-        if choice == self.choice:
-            self.greet()
-        else:
+        if choice != self.choice or (self._error and self._phase in ("idle", "aligning")):
             self.choice = choice
             self._settle()
+        elif self._error and self._phase != "finishing":
+            self._say("Searching …")  # what was refused is corrected
+        else:
+            self.greet()
 
     def _cancel(self) -> None:
         self._runner.cancel()
