@@ -16,7 +16,15 @@ class Ex5Error(Exception):
 
 
 class SettingError(Ex5Error, ValueError):
-    """An argument is out of range, unknown, or of the wrong shape: change it."""
+    """An argument is out of range, unknown, or of the wrong shape: change it.
+
+    Attributes:
+        setting: its name, for a page to show the message there; empty if no single one is to blame.
+    """
+
+    def __init__(self, message: str, setting: str = ""):
+        super().__init__(message)
+        self.setting = setting
 
 
 class FileError(Ex5Error, OSError):
@@ -72,7 +80,7 @@ def sentence(error: Ex5Error | OSError) -> str:
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> SettingError:
     """The error for a name that is not among the known ones; it suggests the nearest."""
-    known = sorted(known)
+    known, name = sorted(known), name if len(name) <= 40 else f"{name[:40]} …"
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f'did you mean "{nearest[0]}"? ' if nearest else ""
     return SettingError(f'There is no {kind} "{name}": {hint}Known: {", ".join(known)}.')

@@ -27,6 +27,7 @@ import torch
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image, ImageOps
+from PIL.ImageFilter import GaussianBlur as GaussianBlurFilter
 from torch import Tensor
 
 import ex5lib
@@ -34,11 +35,11 @@ from ex5lib.degradations.known import GaussianBlur, Grayscale, Inpaint
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.errors import DeviceError, FileError, SettingError
 from ex5lib.explorer.board import Board, aside
-from ex5lib.explorer.choices import DEGRADATIONS, Choice, own_weight, packed, unpacked, values_of
+from ex5lib.explorer.choices import DEGRADATIONS, Choice, own_weight, packed, unpacked
 from ex5lib.explorer.exploration import Exploration
 from ex5lib.explorer.page import PageServer
 from ex5lib.explorer.searching import Clock, Searcher, Step, time_in_words
-from ex5lib.explorer.subjects import find_subjects
+from ex5lib.explorer.subjects import Subject, find_subjects, subjects_in
 from ex5lib.explorer.widget import Explorer
 from ex5lib.faces.alignment import load_face
 from ex5lib.images.frames import jpeg
@@ -47,7 +48,7 @@ from ex5lib.inversion.plan import plan_search
 from ex5lib.inversion.recipes import RECIPES, SMOKE, Recipe, pick_recipe
 from ex5lib.inversion.stages import Stage
 from ex5lib.restoration import metrics
-from ex5lib.restoration.diagnosis import Damage
+from ex5lib.restoration.diagnosis import Damage, diagnosed
 from ex5lib.restoration.pipeline import restore_faces
 from ex5lib.restoration.results import finished_request
 
@@ -108,7 +109,7 @@ def make(small_generator, face, distance, tmp_path, ended):
         recipes = {recipe.name: pick_recipe(recipe, num_steps=num_steps)}
         choice, subject = Choice(recipe=recipe.name, **choices), load_face(face, aligned=True, size=64)
         searcher = Searcher(small_generator, recipes, distance=distance, device="cpu")
-        ended.append(Exploration(searcher, subject, choice, name="square.png", out=tmp_path))
+        ended.append(Exploration(searcher, [Subject(subject, "square.png")], choice, out=tmp_path))
         return ended[-1]
 
     return _make
@@ -263,7 +264,7 @@ def test_the_magnifier_shows_a_part_of_the_result_at_full_resolution(make):
     assert one.board.values["lens"] == jpeg(image[:, :, 6:10, 14:18])
     one.handle({"do": "look", "x": 2, "y": -1})  # beyond the corner
     assert one.board.values["lens"] == jpeg(image[:, :, :4, -4:])
-    one.handle({"do": "look"})
+    one.handle({"do": "look", "x": None, "y": None})
     assert one.board.values["lens"] == b""
 
 
@@ -323,8 +324,8 @@ def test_a_choice_that_makes_no_sense_is_said_and_leaves_nothing_stale_undimmed(
     one = make(distance=gate, degradation="inpaint")
     one.run()
     assert gate.inside.wait(PATIENCE)
-    one.handle({"do": "change", "hole": [230, 84, 44, 88]})
-    assert "does not lie inside" in one.status
+    one.handle({"do": "paint", "stroke": 1}, bytes(256 * 256))
+    assert "Nothing is painted" in one.status
     assert _state(one)["error"]
     assert "target" in _state(one)["stale"]
     shown = dict(one.board.values)
@@ -339,30 +340,48 @@ def test_a_choice_that_makes_no_sense_is_said_and_leaves_nothing_stale_undimmed(
 def test_what_cannot_work_is_one_sentence(make):
     one = make()
     for message, data, words in (
-        ({"do": "change", "kernel_size": 24, "degradation": "blur"}, b"", "odd number"),
-        ({"do": "change", "kernel_size": "wide"}, b"", '"wide" is not a whole number, as kernel size must be'),
-        ({"do": "change", "kernel_size": 7.5}, b"", '"7.5" is not a whole number'),
-        ({"do": "change", "latent_weight": 1e9}, b"", "between 1e-07 and 10"),
-        ({"do": "change", "latent_weight": float("nan")}, b"", "between 1e-07 and 10"),
+        ({"do": "change", "kernel_size": 24, "degradation": "blur"}, b"", "0 or an odd number from 0 to 255, not 24."),
+        (
+            {"do": "change", "kernel_size": "wide"},
+            b"",
+            'Kernel size must be 0 or an odd number from 0 to 255, not "wide"',
+        ),
+        ({"do": "change", "seed": -1}, b"", "Seed must be a whole number from 0 to 9007199254740991, not -1."),
+        ({"do": "change", "seed": 7.5}, b"", "not 7.5."),
+        ({"do": "change", "latent_weight": 1e9}, b"", "Weight λ_w must be a number from 0 to 10, not 1000000000.0."),
         ({"do": "change", "degradation": "blurr"}, b"", 'did you mean "blur"'),
-        ({"do": "change", "degradation": "faded colours", "fading": 2}, b"", "between 0 (none) and 1, not 2"),
+        (
+            {"do": "change", "degradation": "faded colours", "fading": 2},
+            b"",
+            "Fading must be a number from 0 to 1, not 2.",
+        ),
+        ({"do": "change", "hole": [230, 84, 44, 88]}, b"", "does not lie inside"),
+        ({"do": "change", "hole": {"a": 1}}, b"", "four numbers: top, left, height and width"),
         ({"do": "change", "recipe": "fasst"}, b"", 'no recipe "fasst"'),
         ({"do": "save"}, b"", "no result to save yet"),
         ({"do": "pick", "face": 3}, b"", "no such face"),
-        ({"do": "accept", "damage": 0}, b"", "Nothing of that kind was found"),
+        ({"do": "accept", "damage": 0, "on": True}, b"", "Nothing of that kind was found"),
         ({"do": "_cancel"}, b"", "something unknown"),
         ({"do": "upload", "name": "a.png", "size": 10**9, "at": 0}, b"", "larger than 100 MB"),
         ({"do": "upload", "name": "a.png", "size": 0, "at": 0}, b"", "is empty"),
         ({"do": "upload", "name": "a.png", "size": 100, "at": 50}, bytes(50), "did not arrive whole"),
-        ({"do": "paint"}, bytes(100), "256 × 256 px, not 100 pixels"),
-        ({"do": "change", "degradation": "inpaint", "hole": packed(bytes(256 * 256))}, b"", "Nothing is painted"),
-        ({"do": "change", "degradation": "inpaint", "hole": packed(ALL)}, b"", "nothing of the photo is left"),
+        ({"do": "upload", "name": "a.png", "size": 100, "at": 0}, bytes(101), "did not arrive whole"),
+        ({"do": "paint", "stroke": 1}, bytes(100), "256 × 256 px, not 100 pixels"),
     ):
         one.reset()
         assert not _state(one)["error"]
+        before = one.choice
         one.handle(message, data)
         assert words in one.status
         assert _state(one)["error"]
+        assert _state(one)["field"] in ("", *message)
+        assert one.choice == before
+        one.handle({"do": "change", "seed": 0})  # as it was: what was refused is corrected
+        assert (one.status, _state(one)["error"], _state(one)["field"]) == ("Press Run.", False, "")
+    one.change(degradation="inpaint")
+    for mask, words in ((bytes(256 * 256), "Nothing is painted"), (ALL, "nothing of the photo is left")):
+        one.handle({"do": "paint", "stroke": 1}, mask)
+        assert words in one.status
 
 
 def test_a_mask_that_is_painted_is_what_is_removed(make, face):
@@ -388,9 +407,9 @@ def test_another_degradation_brings_its_own_weight(make, generator):
     assert (one.choice.latent_weight, _state(one)["own_weight"]) == (None, 0.02)
     _search(one)
     assert set(one.result.run.settings["latent_weights"]) == {0.02}
-    one.change(latent_weight=5.0)
-    one.change(kernel_size=11)  # the same task: what was set stays set
-    assert one.choice.latent_weight == 5.0
+    one.change(latent_weight=0)
+    _search(one, kernel_size=11)  # the same task: what was set stays set
+    assert set(one.result.run.settings["latent_weights"]) == {0.0}
     weights = plan_search(RECIPES["fast"], generator, Grayscale()).latent_weights.tolist()
     assert own_weight(weights)[0] == 1.0  # of the layers that make the colours
 
@@ -456,7 +475,7 @@ def test_faded_colours_have_a_tint_and_less_contrast_and_noise_is_never_the_same
 def test_every_damage_can_be_accepted(degradation):
     """What is proposed for a D is a choice that searches with such a D."""
     D = Choice(degradation=degradation, factor=5, quality=17, hole=(100, 60, 60, 70)).modules()[1]
-    same = Choice().changed(**values_of(Damage(D, "seen")))
+    same = Choice().accepting([Damage(D, "seen")], 0)
     assert same.damaged
     if degradation == "inpaint":
         assert torch.equal(same.modules()[1].mask, D.mask)
@@ -512,9 +531,9 @@ def test_an_uploaded_photo_is_put_together_aligned_and_searched_with_what_is_cha
 
     def slow(*arguments):
         looking.set()
-        return find_subjects(*arguments) if go_on.wait(PATIENCE) else None
+        return subjects_in(*arguments) if go_on.wait(PATIENCE) else None
 
-    monkeypatch.setattr("ex5lib.explorer.exploration.find_subjects", slow)
+    monkeypatch.setattr("ex5lib.explorer.exploration.subjects_in", slow)
     one = make(num_steps=3)
     _search(one)
     content = (root / "data" / "officer.jpg").read_bytes()
@@ -525,8 +544,8 @@ def test_an_uploaded_photo_is_put_together_aligned_and_searched_with_what_is_cha
     assert looking.wait(PATIENCE)
     assert {"photo", "target"} <= set(_state(one)["stale"])
     one.handle({"do": "change", "degradation": "blur", "kernel_size": 24})
-    assert _state(one)["error"]
-    one.handle({"do": "change", "kernel_size": 9})
+    assert _state(one)["field"] == "kernel_size"
+    one.handle({"do": "change", "degradation": "blur", "kernel_size": 9})
     assert (one.status, _state(one)["phase"]) == ("Looking for a face in officer.jpg …", "aligning")
     one.handle({"do": "another"})
     go_on.set()
@@ -566,23 +585,74 @@ def test_of_several_faces_another_can_be_picked(make, root):
     assert one.board.values["photo"] != first
     assert (_state(one)["name"], _state(one)["face"]) == ("group.png", 1)
     one.begin(replace(one._first, seed=3))  # back to the first photo, whose faces these are not
-    assert (one.board.values["faces"], _state(one)["face"]) == ([], None)
+    assert (one.board.values["faces"], _state(one)["face"]) == ([], 0)
     one.handle({"do": "pick", "face": 1})
     assert "no such face" in one.status
 
 
-def test_what_a_photo_suffers_from_is_proposed(make, root):
+def _accepted(one: Exploration) -> list[bool]:
+    return [each["accepted"] for each in _state(one)["damages"]]
+
+
+def test_all_that_a_photo_suffers_from_is_proposed_and_undone_at_once(make, root):
     one = make(num_steps=3)
-    _upload(one, "grey.png", _png(Image.open(root / "data" / "officer.jpg").convert("L")))
+    old = Image.open(root / "data" / "president.jpg").convert("L").filter(GaussianBlurFilter(4))
+    _upload(one, "old.png", _png(old))
     assert one.wait(PATIENCE)
-    number, damage = next((i, each) for i, each in enumerate(_state(one)["damages"]) if "grey" in each["reason"])
-    assert not damage["accepted"]
-    one.handle({"do": "accept", "damage": number})
-    assert (one.choice.degradation, one.choice.damaged) == ("grayscale", True)
-    assert _state(one)["damages"][number]["accepted"]
+    expected, damages = diagnosed(one._subject.face)  # the command's "auto"
+    assert [type(part) for part in expected] == [UnknownBlur, Grayscale]
+    assert [each["reason"] for each in _state(one)["damages"]] == [damage.reason for damage in damages]
+    for number, accepted in ((1, [False, True]), (0, [True, True])):  # in any order
+        one.handle({"do": "accept", "damage": number, "on": True})
+        assert _accepted(one) == accepted
+    _search(one)
+    assert [type(part) for part in one.result.degradation] == [type(part) for part in expected]
+    assert one.result.original is None
+    assert re.search(r"found σ \d", one.status)
+    assert one.shelf.found[0].entry()["short"][0] == "unknown blur + grayscale"
+    one.stop()
+    one.handle({"do": "accept", "damage": 0, "on": False})
+    assert (one.choice.kinds, one.choice.damaged) == (("grayscale",), True)
+    one.handle({"do": "accept", "damage": 0, "on": True})
+    one.handle({"do": "change", "damaged": False})
+    assert (one.choice.kinds, _accepted(one)) == (("unknown blur",), [False, False])
+    one.handle({"do": "accept", "damage": 0, "on": True})
     one.handle({"do": "choose", "name": "astronaut.png"})
     assert one.wait(PATIENCE)
     assert not one.choice.damaged  # that was the other photo
+
+
+def test_another_photo_leaves_nothing_of_the_last_one_but_its_results(make):
+    one = make(degradation="inpaint", seed=7)
+    one.handle({"do": "paint", "stroke": 1}, PAINTED)
+    one.handle({"do": "look", "x": 0.5, "y": 0.5})
+    one.another()
+    _search(one)
+    one.stop()
+    one.handle({"do": "choose", "name": "officer.jpg"})
+    assert one.wait(PATIENCE)
+    assert one.status == "Press Run."
+    gone = ("result", "composite", "previous", "lens", "numbers", "curve", "faces")
+    assert not any(one.board.values[name] for name in gone)
+    assert _state(one)["shown"] is None
+    assert [each["short"][2:] for each in one.board.values["history"]] == [["seed 7", "answer 2"]]
+    for act in (one.greet, one.reset):
+        act()
+        assert one.choice.hole == Choice.hole  # the mask belonged to the last photo
+    one.handle({"do": "restore", "number": 1})
+    assert isinstance(one.choice.hole, bytes)
+    assert not one.board.values["previous"]
+
+
+def test_what_may_be_no_face_is_marked(root):
+    photo = root / "data" / "astronaut.png"
+    face, badge = find_subjects("me.png", photo, 256)
+    assert (face.offer["sure"], face.offer["words"], face.hint) == (True, "score 1.16", "Press Run.")
+    assert (badge.offer["sure"], badge.offer["words"]) == (False, "score 0.12, perhaps no face")
+    assert badge.hint.startswith("me.png may not show a face here: press Run if it does")
+    badge, face = find_subjects("me.png", photo, 256, face=1)
+    assert badge.face.index == 1
+    assert badge.sure  # whoever asks for it by its number has seen it
 
 
 def test_time_is_what_the_progress_measures():
@@ -640,7 +710,8 @@ def shell():
 
 @pytest.fixture
 def server(show):
-    running = PageServer(show(degradation="blur").exploration)
+    running = PageServer()
+    running.show(show(degradation="blur").exploration)
     yield running
     running.close()
 
@@ -670,7 +741,7 @@ def test_the_widget_shows_the_board_and_passes_on_what_is_asked(show, shell):
     widget.send = lambda *message: sent.append(message)
     widget._heard(widget, {"do": "download"}, [])
     assert sent == [({"problem": "There is nothing to download yet: press Save."},)]
-    widget._heard(widget, {"do": "paint"}, [memoryview(PAINTED)])
+    widget._heard(widget, {"do": "paint", "stroke": 1}, [memoryview(PAINTED)])
     assert isinstance(one.exploration.choice.hole, bytes)
 
 
@@ -710,7 +781,8 @@ def test_on_colab_the_page_is_served_into_a_frame(show, monkeypatch):
     ((port, frame),) = frames
     assert int(frame["height"]) > 600
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{frame['path']}", timeout=PATIENCE) as page:
-        assert b"explorer.js?token=" in page.read()
+        assert b"page.js?token=" in page.read()
+        assert "frame-ancestors" not in page.headers["Content-Security-Policy"]
     one.server.close()
 
 
@@ -723,7 +795,7 @@ def test_a_page_asks_for_changes_and_sends_what_is_done(server):
     later = json.load(_ask(server, "/changes", since=news["version"]))
     assert later["values"]["state"]["choice"]["kernel_size"] == 7
     assert "photo" not in later["values"]
-    _send(server, PAINTED, do="paint")
+    _send(server, PAINTED, do="paint", stroke=1)
     assert isinstance(server.exploration.choice.hole, bytes)
     kinds = {"/": "html", "/explorer.js": "javascript", "/page.js": "javascript", "/explorer.css": "css"}
     for path, kind in kinds.items():
@@ -758,15 +830,17 @@ def test_what_a_page_should_not_send_does_no_harm(server):
         with pytest.raises(urllib.error.HTTPError) as missing:
             _ask(server, path)
         assert missing.value.code == 404
-    with pytest.raises(FileError, match="cannot use port"):
-        PageServer(server.exploration, server.server_port)
+    for port in (server.server_port, 99999):
+        with pytest.raises(FileError, match="cannot use port"):
+            PageServer(port)
 
 
 @pytest.mark.parametrize(
     ("settings_", "error", "message"),
     [
         ({"degradation": "blurr"}, SettingError, 'did you mean "blur"'),
-        ({"latent_weight": 0.0}, SettingError, "between 1e-07 and 10"),
+        ({"latent_weight": 11.0}, SettingError, "from 0 to 10"),
+        ({"seed": -1}, SettingError, "from 0 to 9007199254740991"),
         ({"kernel_size": 24}, SettingError, "odd number"),
         ({"rectangle": (0, 200, 10, 100)}, SettingError, "does not lie inside"),
         ({"recipe": "fasst"}, SettingError, 'did you mean "fast"'),
@@ -796,7 +870,9 @@ def test_a_recipe_of_ones_own_brings_its_latent_weight_and_steps_and_a_mask_may_
 
 
 def test_a_page_of_its_own_is_opened_by_a_command_and_ended_by_ctrl_c(root, small, tmp_path):
-    command = [sys.executable, "-m", "ex5lib", "explore", root / "data" / "astronaut.png", "--no-browser"]
+    photo = tmp_path / "grey.png"
+    Image.open(root / "data" / "president.jpg").convert("L").save(photo)
+    command = [sys.executable, "-m", "ex5lib", "explore", photo, "--no-browser"]
     command += ["--generator", small, "--recipe", "smoke"]
     environment = os.environ | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
     # A shell's background job ignores Ctrl-C, and so would what it starts.
@@ -806,13 +882,27 @@ def test_a_page_of_its_own_is_opened_by_a_command_and_ended_by_ctrl_c(root, smal
             lines = [program.stdout.readline(), program.stdout.readline()]
             address = re.fullmatch(r"the page is at (http://127\.0\.0\.1:\d+/\?token=[\w-]{20,})\n", lines[1])[1]
             with urllib.request.urlopen(address, timeout=PATIENCE) as page:
-                assert b"<title>Explorer: astronaut.png</title>" in page.read()
+                assert b"<title>Explorer: grey.png</title>" in page.read()
+            with urllib.request.urlopen(address.replace("/?", "/changes?"), timeout=PATIENCE) as news:
+                damages = json.load(news)["values"]["state"]["damages"]  # examined like an uploaded photo
+            assert any("grey" in damage["reason"] for damage in damages)
             program.send_signal(signal.SIGINT)
             assert program.stdout.read().endswith("ended\n")
             assert program.wait(PATIENCE) == 0
         finally:
             program.kill()
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [photo]
+
+
+def test_a_command_that_cannot_work_says_so_before_it_loads_anything(call, root):
+    for arguments, words in (
+        (["nobody.jpg"], "nobody.jpg"),
+        (["--port", 99999], "The page cannot use port 99999 (there are ports from 0 to 65535)"),
+    ):
+        done = call("explore", *arguments, "--no-browser")
+        assert done.exit_code == 1
+        assert words in " ".join(done.output.split())
+        assert "loading" not in done.output
 
 
 def test_what_takes_seconds_to_import_is_loaded_on_first_use_only(root):

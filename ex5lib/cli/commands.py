@@ -39,19 +39,22 @@ def explore(
     from ex5lib.explorer.exploration import Exploration
     from ex5lib.explorer.page import PageServer
     from ex5lib.explorer.searching import Searcher, offered
-    from ex5lib.faces.alignment import load_face
+    from ex5lib.explorer.subjects import find_subjects, plain_name
+    from ex5lib.images.loading import load_image
     from ex5lib.inversion.recipes import pick_recipe
+    from ex5lib.restoration.pipeline import crop_size
     from ex5lib.weights import load_generator
 
     keep_freed_memory()
+    load_image(photo)  # cheap checks come before slow downloads
     check_writable(out)
+    server = PageServer(port)
     recipes = offered(pick_recipe(recipe, num_steps=num_steps), num_steps=num_steps)
     pick_device(device)
     typer.echo("loading the generator and looking for a face …")
     G = load_generator(generator, device)
-    subject = load_face(photo, face=face, aligned=aligned, size=G.img_resolution)
-    searcher = Searcher(G, recipes, device=device)
-    server = PageServer(Exploration(searcher, subject, Choice(recipe=recipe), name=photo.name, out=out), port)
+    subjects = find_subjects(plain_name(photo.name), photo, crop_size(G), face=face, aligned=aligned)
+    server.show(Exploration(Searcher(G, recipes, device=device), subjects, Choice(recipe=recipe), out=out))
     try:
         typer.echo(f"the page is at {server.address}")
         typer.echo("Ctrl-C ends it")

@@ -100,6 +100,7 @@ function makeBrush(tool, send) {
             pen.clearRect(0, 0, SIZE, SIZE);
             finish();
         },
+        forget: () => before.splice(0), // nothing can be undone any more
         draw(mask) { // the kernel's, a byte per pixel
             if (from || !mask?.byteLength) return;
             const image = pen.createImageData(SIZE, SIZE);

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, GaussianBlur, Grayscale, Identity, Inpaint, Noise
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
-from ex5lib.errors import SettingError, unknown_name
+from ex5lib.errors import SettingError
+from ex5lib.explorer.fields import Field, Number, checked, flag, one_of, text
 from ex5lib.restoration.diagnosis import Damage
-
-WEIGHTS = (1e-7, 10.0)  # four decades on either side of the default, 1e-3
 
 # {degradation: the fields of Choice that it reads}, in the order of the page.
 DEGRADATIONS: dict[str, tuple[str, ...]] = {
@@ -30,18 +29,46 @@ DEGRADATIONS: dict[str, tuple[str, ...]] = {
 }
 # In these, D differs from what was done to the photo: the search finds its parameters.
 UNKNOWN = {"unknown blur": UnknownBlur, "faded colours": UnknownColors}
-# The sliders' ranges; typed values may go beyond them, as far as the degradation allows.
-RANGES = {
-    "kernel_size": {"label": "kernel size", "unit": "px", "min": 1, "max": 63, "step": 2},
-    "sigma": {"label": "σ", "unit": "px", "min": 0.3, "max": 15, "step": 0.05},
-    "fading": {"label": "fading", "unit": "", "min": 0.1, "max": 1, "step": 0.05},
-    "factor": {"label": "shrunk by", "unit": "×", "min": 2, "max": 32, "step": 1},
-    "quality": {"label": "quality", "unit": "", "min": 1, "max": 60, "step": 1},
-    "noise_sigma": {"label": "σ of the noise", "unit": "", "min": 0.05, "max": 1, "step": 0.05},
-}
-_WHOLE = ("kernel_size", "factor", "quality", "seed", "answer")
-
+# What ``examine`` may find in a photo.
+_KINDS: dict[type[nn.Module], str] = {kind: name for name, kind in UNKNOWN.items()} | {
+    Grayscale: "grayscale", Inpaint: "inpaint", Downsample: "downsample", Jpeg: "jpeg",
+}  # fmt: skip
 Rectangle = tuple[int, int, int, int]  # top, left, height, width, px at 256 px
+
+
+def _hole(value: Any) -> Rectangle | bytes:
+    """A rectangle inside the face, or painted pixels as ``packed`` returns them."""
+    if isinstance(value, bytes) and len(value) == REFERENCE_SIZE**2 // 8:
+        return value
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        raise SettingError("A hole needs four numbers: top, left, height and width.")
+    side = Number("each side of the hole", 0, REFERENCE_SIZE, whole=True)
+    top, left, height, width = map(side, value)
+    Inpaint(top, left, height, width)  # which knows whether it lies inside
+    return top, left, height, width
+
+
+# What the degradations read: the sliders of the page. A typed value may go beyond its slider.
+RANGES = {
+    "kernel_size": Number("kernel size", 0, 255, (1, 63, 2), "px", whole=True, odd=True),
+    "sigma": Number("σ", 0.01, 1000, (0.3, 15, 0.05), "px", optional=True),
+    "fading": Number("fading", 0, 1, (0.1, 1, 0.05)),
+    "factor": Number("factor", 1, 64, (2, 32, 1), "×", whole=True),
+    "quality": Number("quality", 1, 100, (1, 60, 1), whole=True),
+    "noise_sigma": Number("σ of the noise", 0, 100, (0.05, 1, 0.05)),
+}
+WEIGHT = Number("weight λ_w", 0, 10, (1e-7, 10, 0.1), optional=True)  # four decades on either side of the default
+# {name: field} of everything that a page can choose.
+CHOSEN: dict[str, Field] = {
+    **RANGES, "latent_weight": WEIGHT, "hole": _hole, "damaged": flag, "recipe": text,
+    "degradation": one_of("degradation", DEGRADATIONS), "seed": Number("seed", 0, 2**53 - 1, whole=True),
+}  # fmt: skip
+
+# What a page needs to know of all this.
+OFFERED = {
+    "degradations": list(DEGRADATIONS), "weight": WEIGHT.as_json(),
+    "ranges": {name: number.as_json() for name, number in RANGES.items()},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +79,7 @@ class Choice:
         photo: identifies the face.
         damaged: whether the photo itself is degraded; then nothing is done to it, and there is no original.
         degradation: a name in ``DEGRADATIONS``.
+        more: further degradations that a damaged photo has suffered, after that one.
         kernel_size, sigma: of a blur, px at 256 px; a sigma of None follows the kernel size.
         hole: what is removed: a rectangle, or painted pixels as ``packed`` returns them.
         fading: of the colours, from 0 to 1.
@@ -65,6 +93,7 @@ class Choice:
     photo: str = ""
     damaged: bool = False
     degradation: str = "none"
+    more: tuple[str, ...] = ()
     kernel_size: int = 25
     sigma: float | None = None
     hole: Rectangle | bytes = (164, 84, 44, 88)
@@ -77,32 +106,57 @@ class Choice:
     answer: int = 0
     latent_weight: float | None = None
 
-    def changed(self, **values) -> "Choice":
+    def changed(self, **values: Any) -> "Choice":
         """With other values, as a page sends them. Another degradation resets λ_w and the answer.
 
-        SettingError if a value is not a number, λ_w is out of range, or there is no such degradation.
+        SettingError, which names the field, if a value is out of range or nothing that can be chosen.
         """
-        for name, value in values.items():
-            if name in (*_WHOLE, "fading", "noise_sigma") or (name in ("sigma", "latent_weight") and value is not None):
-                values[name] = _number(name, value, whole=name in _WHOLE)
+        values = checked(CHOSEN, values)
         if (weight := values.get("latent_weight")) is not None:
-            if not WEIGHTS[0] <= weight <= WEIGHTS[1]:
-                least, most = WEIGHTS
-                raise SettingError(f"The latent weight λ_w must be between {least:g} and {most:g}, not {weight:g}.")
             # Powers of ten differ in the last digits between the browser and Python; the cache must not notice.
             values["latent_weight"] = float(f"{weight:.6g}")
-        if (kind := values.get("degradation", self.degradation)) not in DEGRADATIONS:
-            raise unknown_name("degradation", str(kind), DEGRADATIONS)
-        if kind != self.degradation:
+        kinds: tuple[str, ...] = self.kinds if values.get("damaged", self.damaged) else self.kinds[:1]
+        if values.get("degradation", self.degradation) != self.degradation:
+            kinds = (values["degradation"],)
+        return self._suffering(kinds, values)
+
+    def accepts(self, damage: Damage) -> bool:
+        """Whether the photo is treated as damaged like that."""
+        return self.damaged and kind_of(damage) in self.kinds
+
+    def accepting(self, found: Sequence[Damage], index: int, on: bool = True) -> "Choice":
+        """With one more, or one less, of the damages that were found in the photo; they are in order.
+
+        SettingError if there is none of that index.
+        """
+        if index >= len(found):
+            raise SettingError("Nothing of that kind was found in this photo: choose a degradation yourself.")
+        wanted = [each for i, each in enumerate(found) if (on if i == index else self.accepts(each))]
+        values = {"damaged": bool(wanted)} | (values_of(found[index]) if on else {})
+        return self._suffering(tuple(map(kind_of, wanted)) or ("none",), values)
+
+    def _suffering(self, kinds: tuple[str, ...], values: dict[str, Any]) -> "Choice":
+        if kinds != self.kinds:
             values = {"latent_weight": None, "answer": 0} | values
-        if isinstance(values.get("hole"), list):
-            values["hole"] = tuple(_number("rectangle", value, whole=True) for value in values["hole"])
-        return replace(self, **values)
+        return replace(self, **values | {"degradation": kinds[0], "more": kinds[1:]})
+
+    def of(self, photo: str) -> "Choice":
+        """The same for another photo, without what was said of this one: its mask, its damage, its answers."""
+        if photo == self.photo:
+            return self
+        hole = Choice.hole if isinstance(self.hole, bytes) else self.hole
+        return replace(self, photo=photo, hole=hole, damaged=False, more=(), answer=0)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All degradations, in the order in which they happened."""
+        return (self.degradation, *self.more)
 
     @property
     def reads(self) -> tuple[str, ...]:
         """The fields that say what is done to the photo; none if the search finds what was done to it already."""
-        return () if self.damaged and self.degradation in UNKNOWN else DEGRADATIONS[self.degradation]
+        kinds = [kind for kind in self.kinds if not (self.damaged and kind in UNKNOWN)]
+        return tuple(name for kind in kinds for name in DEGRADATIONS[kind])
 
     def searched(self) -> "Choice":
         """The same without what its degradation does not read: equal for choices that mean the same search."""
@@ -116,54 +170,52 @@ class Choice:
     def modules(self) -> tuple[nn.Module | None, nn.Module]:
         """What degrades the photo, or None; and D, which is applied to the generated image.
 
-        SettingError, also in ``applied``, if the parameters make no sense together.
+        SettingError, also in ``applied``, if nothing or everything is painted.
         """
-        D: nn.Module
-        unknown = UNKNOWN[self.degradation]() if self.degradation in UNKNOWN else None
-        if unknown is not None and self.damaged:
-            return None, unknown
-        match self.degradation:
-            case "none":
-                D = Identity()
+        if self.damaged:
+            members = [UNKNOWN[kind]() if kind in UNKNOWN else self._known(kind) for kind in self.kinds]
+            return None, nn.Sequential(*members) if len(members) > 1 else members[0]
+        known = self._known(self.degradation)
+        if self.degradation == "noise":
+            return Noise(self.noise_sigma, seed=1), known
+        return known, UNKNOWN[self.degradation]() if self.degradation in UNKNOWN else known
+
+    def _known(self, kind: str) -> nn.Module:
+        match kind:
             case "blur" | "unknown blur":
-                D = GaussianBlur(self.kernel_size, self.sigma)
+                return GaussianBlur(self.kernel_size, self.sigma)
             case "grayscale":
-                D = Grayscale()
+                return Grayscale()
             case "faded colours":
-                D = _faded(self.fading)
-            case "inpaint" if isinstance(self.hole, bytes) and not any(self.hole):
-                raise SettingError("Nothing is painted: paint over what is to be filled in, or drag a rectangle.")
-            case "inpaint" if isinstance(self.hole, bytes) and all(byte == 255 for byte in self.hole):
-                raise SettingError("Everything is painted, so nothing of the photo is left: erase what to keep.")
+                return _faded(self.fading)
             case "inpaint":
-                D = Inpaint(mask=unpacked(self.hole)) if isinstance(self.hole, bytes) else Inpaint(*self.hole)
+                return _inpaint(self.hole)
             case "downsample":
-                D = Downsample(self.factor)
+                return Downsample(self.factor)
             case "jpeg":
-                D = Jpeg(self.quality)
+                return Jpeg(self.quality)
             case "noise":
-                D = Noise(self.noise_sigma)
-        degraded_by = Noise(self.noise_sigma, seed=1) if self.degradation == "noise" else D
-        return None if self.damaged else degraded_by, D if unknown is None else unknown
+                return Noise(self.noise_sigma)
+        return Identity()
 
     def applied(self, photo: Tensor) -> tuple[Tensor, bytes]:
         """The target for a photo's preview [1, 3, S, S], and the mask as 256 × 256 bytes, empty without a hole."""
         degraded_by, D = self.modules()
-        if isinstance(D, Inpaint):
-            return D(photo), (D.mask > 0.5).numpy().tobytes()
+        if hole := next((member for member in D.modules() if isinstance(member, Inpaint)), None):
+            return hole(photo), (hole.mask > 0.5).numpy().tobytes()
         return photo if degraded_by is None else degraded_by(photo), b""
 
     def in_words(self) -> str:
         """The degradation as a caption, such as "blur, kernel size 25, σ 4.1 px"."""
-        if self.degradation == "none":
+        if self.kinds == ("none",):
             return "not degraded"
-        words = [self.degradation]
+        words = [" and ".join(self.kinds)]
         for name in self.reads:
             value = getattr(self, name)
             if name == "hole":
                 words.append("painted" if isinstance(value, bytes) else "{2} × {3} px at {0}, {1}".format(*value))
             elif value is not None:
-                words.append(f"{RANGES[name]['label']} {value:g} {RANGES[name]['unit']}".strip())
+                words.append(f"{RANGES[name].label} {value:g} {RANGES[name].unit}".strip())
         return ", ".join(words) + (" (the photo's own)" if self.damaged else "")
 
     def as_json(self, own_weight: float, own: str) -> dict:
@@ -172,27 +224,27 @@ class Choice:
         shown = {"reads": list(self.reads), "in_words": self.in_words()}
         return {"choice": values, "own_weight": own_weight, "own": own} | shown
 
+    def variant(self) -> list[str]:
+        """Which of several searches for the same this is, in words; none for the first."""
+        return [f"seed {self.seed}"] * (self.seed != 0) + [f"answer {self.answer + 1}"] * (self.answer != 0)
+
     def __str__(self) -> str:
         weight = "own λ_w" if self.latent_weight is None else f"λ_w {self.latent_weight:.3g}"
-        other = [f"seed {self.seed}"] * (self.seed != 0) + [f"answer {self.answer + 1}"] * (self.answer != 0)
-        return "; ".join([self.in_words(), weight, self.recipe, *other])
+        return "; ".join([self.in_words(), weight, self.recipe, *self.variant()])
 
 
-def _number(name: str, value: Any, whole: bool = False) -> float:
-    try:
-        number = float(value)
-        if whole and number != int(number):
-            raise ValueError
-    except (TypeError, ValueError, OverflowError):
-        words = RANGES.get(name, {"label": name.replace("_", " ")})["label"]
-        raise SettingError(f'"{value}" is not a {"whole " * whole}number, as {words} must be.') from None
-    return int(number) if whole else number
+def _inpaint(hole: Rectangle | bytes) -> Inpaint:
+    if not isinstance(hole, bytes):
+        return Inpaint(*hole)
+    if not any(hole):
+        raise SettingError("Nothing is painted: paint over what is to be filled in, or drag a rectangle.")
+    if all(byte == 255 for byte in hole):
+        raise SettingError("Everything is painted, so nothing of the photo is left: erase what to keep.")
+    return Inpaint(mask=unpacked(hole))
 
 
 def _faded(strength: float) -> UnknownColors:
-    """Colours faded like an old print's: towards one brownish tint, with less contrast."""
-    if not 0 <= strength <= 1:
-        raise SettingError(f"The fading must be between 0 (none) and 1, not {strength:g}.")
+    """Colours faded like an old print's, from 0 to 1: towards one brownish tint, with less contrast."""
     tint = torch.outer(torch.tensor([0.75, 0.65, 0.5]), torch.tensor([0.299, 0.587, 0.114]))
     faded = UnknownColors().requires_grad_(False)
     faded.matrix.lerp_(tint, strength)
@@ -200,24 +252,21 @@ def _faded(strength: float) -> UnknownColors:
     return faded
 
 
-def values_of(damage: Damage) -> dict:
+def kind_of(damage: Damage) -> str:
+    """The degradation, among ``DEGRADATIONS``, that does such damage."""
+    return _KINDS[type(damage.degradation)]
+
+
+def values_of(damage: Damage) -> dict[str, Any]:
     """The values of a choice for a photo with that damage."""
-    values: dict[str, Any]
     match damage.degradation:
-        case UnknownBlur():
-            values = {"degradation": "unknown blur"}
-        case Grayscale():
-            values = {"degradation": "grayscale"}
-        case UnknownColors():
-            values = {"degradation": "faded colours"}
         case Inpaint() as hole:
-            mask = hole.mask_for(torch.zeros(1, 3, REFERENCE_SIZE, REFERENCE_SIZE))
-            values = {"degradation": "inpaint", "hole": packed(mask)}
+            return {"hole": packed(hole.mask_for(torch.zeros(1, 3, REFERENCE_SIZE, REFERENCE_SIZE)))}
         case Downsample() as shrunk:
-            values = {"degradation": "downsample", "factor": shrunk.factor}
+            return {"factor": shrunk.factor}
         case Jpeg() as codec:
-            values = {"degradation": "jpeg", "quality": codec.quality}
-    return values | {"damaged": True}
+            return {"quality": codec.quality}
+    return {}
 
 
 def packed(mask: Tensor | bytes) -> bytes:

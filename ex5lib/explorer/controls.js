@@ -14,13 +14,13 @@ function group(title, ...children) {
 
 // `page` has about, view, send(message, data), change(values), problem(text) and state(), as makePage gives them.
 function makeControls({ about, view, send, change, problem, state }) {
-    const isFree = (name, ...typed) =>
-        performance.now() - (view.touched[name] ?? -1e9) > SETTLED && !typed.includes(document.activeElement);
+    const isFree = (name, ...typed) => performance.now() - (view.touched[name] ?? -1e9) > SETTLED
+        && !typed.includes(document.activeElement) && state().field !== name; // what was refused stays, to be corrected
     const sigmaOf = (kernelSize) => Number((0.15 * kernelSize + 0.35).toFixed(2));
 
     // A slider, and a field whose value may go beyond it. With `log`, the slider moves the exponent.
     function slider(name, { label, unit, min, max, step, log }) {
-        const to = log ? Math.log10 : Number;
+        const to = log ? (x) => Math.log10(Math.max(x, min)) : Number; // there is no 0 on such a scale
         const from = log ? (x) => Number((10 ** x).toPrecision(2)) : Number;
         const range = h("input", {
             type: "range", min: to(min), max: to(max), step: log ? 0.1 : step, "aria-label": label,
@@ -84,7 +84,7 @@ function makeControls({ about, view, send, change, problem, state }) {
     const name = h("span", { className: "ex5-name" });
     const faces = h("div", { className: "ex5-strip", role: "group", "aria-label": "faces in the photo" });
     const open = button("Upload …", "Choose a photo of a face from this computer", () => file.click());
-    const damages = h("div", {});
+    const damages = h("div", { className: "ex5-damage", role: "group", "aria-label": "damage found in this photo" });
     const damaged = tick("the photo itself is damaged",
         "Nothing is done to the photo, and there is no original to compare with.", (on) => change({ damaged: on }));
 
@@ -95,6 +95,7 @@ function makeControls({ about, view, send, change, problem, state }) {
     });
     const sliders = Object.fromEntries(
         Object.entries(about.ranges).map(([each, range]) => [each, slider(each, range)]));
+    const also = h("div", { className: "ex5-note" });
     const follows = tick("σ follows the kernel size", "σ = 0.15 · kernel size + 0.35",
         (on) => change({ sigma: on ? null : sigmaOf(state().choice.kernel_size) }));
     const hole = OF_HOLE.map((each) =>
@@ -107,8 +108,7 @@ function makeControls({ about, view, send, change, problem, state }) {
     const holeBox = row("hole (px)",
         h("span", { className: "ex5-four" }, ...hole.map((each, i) => h("label", {}, OF_HOLE[i], each))));
 
-    const [least, most] = about.weights;
-    const weight = slider("latent_weight", { label: "weight λ_w", min: least, max: most, log: true });
+    const weight = slider("latent_weight", { ...about.weight, log: true });
     const toOwn = () => {
         delete view.touched.latent_weight;
         send({ do: "change", latent_weight: null });
@@ -127,26 +127,42 @@ function makeControls({ about, view, send, change, problem, state }) {
         });
     const answer = h("div", { className: "ex5-note" });
 
-    let proposed = ""; // a redrawn button would lose its focus, and a click in progress
+    let proposed = ""; // a redrawn box would lose its focus, and a click in progress
+    let damageTicks = [];
     function setDamages(found) {
-        const now = JSON.stringify(found);
-        if (now === proposed) return;
-        proposed = now;
-        damages.replaceChildren(...found.map(({ reason, accepted }, i) => {
-            const title = "The photo has this damage: find a face that looks like it when damaged in the same way";
-            const accept = button("Restore that", title, () => send({ do: "accept", damage: i }));
-            accept.hidden = accepted;
-            return h("div", { className: "ex5-damage" }, `This photo seems damaged: ${reason}. `, accept);
-        }));
+        const now = found.map(({ reason }) => reason).join();
+        if (now !== proposed) {
+            proposed = now;
+            damageTicks = found.map(({ reason }, i) => tick(reason,
+                "The photo has this damage: find a face that looks like it when damaged in the same way",
+                (on) => send({ do: "accept", damage: i, on })));
+            damages.replaceChildren("This photo seems damaged. Restore:", ...damageTicks.map(({ box }) => box));
+        }
+        damages.hidden = !found.length;
+        damageTicks.forEach(({ set }, i) => set(found[i].accepted));
+    }
+
+    // The field whose value was refused says why.
+    const seedRow = row("seed", seed, another);
+    const boxes = { latent_weight: weight.box, hole: holeBox, seed: seedRow };
+    for (const [each, { box }] of Object.entries(sliders)) boxes[each] = box;
+    const refusal = h("div", { className: "ex5-refusal ex5-error" });
+    function setRefusal(field, words) {
+        for (const [each, box] of Object.entries(boxes)) {
+            for (const input of box.querySelectorAll("input")) input.setAttribute("aria-invalid", each === field);
+        }
+        refusal.textContent = words;
+        if (!boxes[field]) refusal.remove();
+        else if (refusal.parentElement !== boxes[field]) boxes[field].append(refusal);
     }
 
     return {
         box: h("div", { className: "ex5-controls" },
             group("Photo", name, h("div", { className: "ex5-row" }, open, samples, file), faces, damages, damaged.box),
             group("What is done to it",
-                degradation.box, ...Object.values(sliders).map((one) => one.box), follows.box, holeBox),
-            group("The search", weight.box, meaning, ownWords, own, recipe.box, row("seed", seed, another), answer)),
-        set({ choice, reads: read, own_weight: ownWeight, own: words, name: photo, damages: found, face }) {
+                degradation.box, also, ...Object.values(sliders).map((one) => one.box), follows.box, holeBox),
+            group("The search", weight.box, meaning, ownWords, own, recipe.box, seedRow, answer)),
+        set({ choice, reads: read, own_weight: ownWeight, own: words, name: photo, damages: found, face, field, status }) {
             for (const [each, { box, set }] of Object.entries(sliders)) {
                 box.hidden = !read.includes(each);
                 set(each === "sigma" ? choice.sigma ?? sigmaOf(choice.kernel_size) : choice[each]);
@@ -156,6 +172,7 @@ function makeControls({ about, view, send, change, problem, state }) {
             holeBox.hidden = !read.includes("hole");
             if (isFree("hole", ...hole)) hole.forEach((each, i) => (each.value = choice.hole?.[i] ?? ""));
             degradation.set(choice.degradation);
+            also.textContent = choice.more.length ? `and ${choice.more.join(" and ")}` : "";
             recipe.set(choice.recipe);
             damaged.set(choice.damaged);
             weight.set(choice.latent_weight ?? Number(ownWeight.toPrecision(3)));
@@ -166,12 +183,16 @@ function makeControls({ about, view, send, change, problem, state }) {
             answer.textContent = choice.answer ? `This is answer ${choice.answer + 1}.` : "";
             name.textContent = photo;
             setDamages(found);
+            setRefusal(field, status);
             [...faces.children].forEach((each, i) => each.setAttribute("aria-pressed", i === face));
         },
         setFaces(found) {
             faces.hidden = !found.length;
-            faces.replaceChildren(...found.map(({ picture, words }, i) =>
-                thumbnail(picture, `Take this face, ${words}`, () => send({ do: "pick", face: i }))));
+            faces.replaceChildren(...found.map(({ picture, words, sure }, i) => {
+                const card = thumbnail(picture, `Take this face, ${words}`, () => send({ do: "pick", face: i }));
+                if (!sure) card.append(h("span", { className: "ex5-unsure" }, "no face?"));
+                return card;
+            }));
         },
     };
 }

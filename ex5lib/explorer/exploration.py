@@ -5,32 +5,25 @@ The pages show the board, and send what their user does to ``Exploration.handle`
 
 import logging
 import threading
-import time
 import weakref
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
-
-from torch import Tensor
+from typing import ClassVar
 
 from ex5lib.errors import Ex5Error, SettingError, sentence
-from ex5lib.explorer.board import EMPTY, Board, Worker, aside
-from ex5lib.explorer.choices import DEGRADATIONS, RANGES, WEIGHTS, Choice, own_weight, packed, values_of
-from ex5lib.explorer.searching import Searcher, Step, lens
+from ex5lib.explorer import messages
+from ex5lib.explorer.board import EMPTY, Board, aside
+from ex5lib.explorer.choices import OFFERED, Choice, own_weight, packed
+from ex5lib.explorer.runner import Runner
+from ex5lib.explorer.screen import Screen
+from ex5lib.explorer.searching import Searcher
 from ex5lib.explorer.shelf import Found, Shelf
-from ex5lib.explorer.subjects import MAX_BYTES, Subject, Upload, find_subjects
-from ex5lib.faces.alignment import AlignedFace
-from ex5lib.images.frames import PICTURE_SIZE, jpeg, preview
-from ex5lib.restoration.pipeline import Restoration
+from ex5lib.explorer.subjects import MAX_BYTES, Subject, Upload, plain_name, subjects_in
+from ex5lib.images.frames import preview
+from ex5lib.restoration.pipeline import Restoration, crop_size
 from ex5lib.samples import sample_names, sample_photo
-
-_SECONDS_BETWEEN_FRAMES = 0.05
-ACTIONS = (
-    "change", "paint", "accept", "run", "stop", "another", "reset", "restore", "save", "choose", "upload", "pick",
-    "look",
-)  # fmt: skip
 
 
 class Exploration:
@@ -40,8 +33,8 @@ class Exploration:
     result already shows it immediately.
 
     Args:
+        subjects: the faces of a photo; the first is explored.
         choice: where the controls start.
-        name: of the photo.
         out: where results are saved.
 
     Attributes:
@@ -57,31 +50,30 @@ class Exploration:
     def __init__(
         self,
         searcher: Searcher,
-        face: AlignedFace,
+        subjects: Sequence[Subject],
         choice: Choice,
         *,
-        name: str = "photo",
         out: str | Path = "results",
     ):
         self._searcher, self._out = searcher, Path(out)
         self.board, self.shelf, self.choice = Board(), Shelf(), choice
-        self.status, self._error = "Press Run.", False
-        # The worker and the pages' threads share everything here; hold the lock to change it.
+        self.status, self._error, self._field = "Press Run.", False, ""
+        self._screen = Screen(self.board)
+        # The searches and the pages' threads share everything here; hold the lock to change it.
         self._lock = threading.RLock()
-        self._worker = Worker(self._lock, self._failed)
-        self._live = self._stopping = False
+        self._runner = Runner(
+            searcher, self._lock, self._screen, self.shelf,
+            began=self._began, ended=self._show, failed=self._failed, complain=self._complain,
+        )  # fmt: skip
+        self._live = False
         self._phase, self._heard, self._stroke, self._looking = "idle", 0, 0, ""
         self._stale: list[str] = []
-        self._looked_at: tuple[float, float] | None = None  # with the magnifier
-        self._close_up: Callable[[float, float], Tensor] | None = None  # of what is shown
         self._own = searcher.recipes[choice.recipe].latent_weight, ""
-        self._measuring: threading.Thread | None = None
-        self._upload, self._given = Upload(), Subject(face, name)
-        self._subjects: list[Subject] = []
-        about: dict[str, Any] = {"degradations": list(DEGRADATIONS), "ranges": RANGES, "weights": WEIGHTS}
-        about |= {"recipes": list(searcher.recipes), "photos": sample_names(), "max_upload": MAX_BYTES}
-        self.board.put(about=about, **EMPTY)
-        self._take(self._given)
+        self._upload, self._given = Upload(), list(subjects)
+        about = {"recipes": list(searcher.recipes), "photos": sample_names(), "max_upload": MAX_BYTES}
+        self.board.put(about=about | OFFERED, **EMPTY)
+        self._subjects = self._given
+        self._take(self._given[0])
         self._first = self.choice
 
     @property
@@ -97,8 +89,8 @@ class Exploration:
                 done = None
             if choice != self._first or done is not None:
                 self._cancel()
-                self._first, self._subject, self.choice = choice, self._given, choice
-                self._settle()
+                self._first, self._subjects = choice, self._given
+                self._take(self._given[0], choice)
             if done is not None:
                 found = Found(choice, self._subject, done, quality=done.metrics)
                 self.shelf.add(found)
@@ -106,45 +98,38 @@ class Exploration:
 
     # What a page can ask for.
 
-    def handle(self, message: dict, data: bytes = b"") -> None:
-        """Do what a page asks for: {"do": one of ``ACTIONS``, …}. The status line says what goes wrong."""
+    def handle(self, message: object, data: bytes = b"") -> None:
+        """Do what a page asks for, as ``messages.read`` takes it; what is refused changes only the status line."""
         with self._lock:
             self._heard += 1
             try:
-                arguments = dict(message) | ({"data": data} if data else {})
-                name = arguments.pop("do")
-                if name not in ACTIONS:
-                    raise SettingError("The page asked for something unknown: reload it.")
-                getattr(self, name)(**arguments)
+                action, arguments = messages.read(message, data)
+                getattr(self, action)(**arguments)
             except Exception as error:  # otherwise it would end the page's connection
                 self._complain(error)
 
     def greet(self) -> None:
         """Answer a page that wants to know whether the kernel is there."""
-        self._say(self.status, self._error)
+        self._say(self.status, self._error, self._field)
 
     def change(self, **values: object) -> None:
         """Change values of the choice, as ``Choice.changed`` takes them."""
         with self._lock:
             choice = self.choice.changed(**values)
-            if choice == self.choice:
-                self.greet()
-            else:
-                self.choice = choice
-                self._settle()
+            self._searcher.recipe(choice)  # or there is none of that name
+            self._choose(choice)
 
     def paint(self, data: bytes, stroke: int = 0) -> None:
         """Take a painted mask, 256 × 256 bytes; the stroke's number tells its page which one is shown."""
         with self._lock:
+            choice = self.choice.changed(hole=packed(data))
             self._stroke = stroke
-            self.change(hole=packed(data))
+            self._choose(choice)
 
-    def accept(self, damage: int) -> None:
-        """Treat the photo as damaged in one of the ways that were found."""
+    def accept(self, damage: int, on: bool) -> None:
+        """Treat the photo as damaged in one more of the ways that were found, or not in that one."""
         with self._lock:
-            if not 0 <= damage < len(self._subject.damages):
-                raise SettingError("Nothing of that kind was found in this photo: choose a degradation yourself.")
-            self.change(**values_of(self._subject.damages[damage]))
+            self._choose(self.choice.accepting(self._subject.damages, damage, on))
 
     def run(self) -> None:
         """Search for what is chosen."""
@@ -164,7 +149,8 @@ class Exploration:
                 self._cancel()
                 self._say(f"{why} There was no step yet: press Run.")
             elif self._phase == "searching":
-                self._stopping, self._phase = True, "finishing"
+                self._runner.stop()
+                self._phase = "finishing"
                 self.board.put(progress={})
                 self._say(f"{why} The best image so far is being made at full size …")
             elif live and self._phase == "idle":
@@ -182,7 +168,7 @@ class Exploration:
         """Put the controls back to where they started, for the current photo; results are kept."""
         with self._lock:
             self._live = False
-            self.choice = replace(self._first, photo=self.choice.photo)
+            self.choice = self._first.of(self.choice.photo)
             self._settle()
 
     def restore(self, number: int) -> None:
@@ -209,7 +195,8 @@ class Exploration:
 
     def upload(self, name: str, size: int, at: int, data: bytes = b"") -> None:
         """Take the next part of a photo's file of ``size`` bytes; this part begins at ``at``."""
-        name, content = Path(name).name, self._upload.part(name, size, at, data)
+        name = plain_name(name)
+        content = self._upload.part(name, size, at, data)
         if content is None:
             self._say(f"Receiving {name}: {100 * (at + len(data)) // size} % …")
         else:
@@ -218,42 +205,45 @@ class Exploration:
     def pick(self, face: int) -> None:
         """Take another of the faces in the photo."""
         with self._lock:
-            if not 0 <= face < len(self._subjects):
+            if face >= len(self._subjects):
                 raise SettingError("There is no such face: choose one of those that are shown.")
             self._cancel()
             self._take(self._subjects[face])
 
-    def look(self, x: float | None = None, y: float | None = None) -> None:
+    def look(self, x: float | None, y: float | None) -> None:
         """Show what is around (x, y), in shares of the picture's side, at full resolution from now on; None ends it."""
         with self._lock:
-            self._looked_at = None if x is None or y is None else (min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0))
-            self._magnify()
+            self._screen.look(x, y)
             self.greet()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait at most ``timeout`` seconds each for the worker and the measuring; returns whether both are done."""
-        done = self._worker.wait(timeout)
-        if self._measuring is not None:
-            self._measuring.join(timeout)
-        return done and not (self._measuring and self._measuring.is_alive())
+        """Wait at most ``timeout`` seconds each for the search and its numbers; returns whether both are done."""
+        return self._runner.wait(timeout)
 
     # Consequences.
 
-    def _say(self, text: str, error: bool = False) -> None:
-        self.status, self._error = text, error
-        more = {"status": text, "error": error, "phase": self._phase, "live": self._live, "heard": self._heard}
-        more |= {"stale": self._stale, "name": self._subject.name, "stroke": self._stroke}
+    def _say(self, text: str, error: bool = False, field: str = "") -> None:
+        """Put a text into the status line; an error may be about one field of the choice."""
+        self.status, self._error, self._field = text, error, field
+        more = {"status": text, "error": error, "field": field, "phase": self._phase, "live": self._live}
+        more |= {"heard": self._heard, "stale": self._stale, "stroke": self._stroke}
+        more |= self._subject.as_json(self.choice)
         more["face"] = self._subjects.index(self._subject) if self._subject in self._subjects else None
         more |= {"shown": self.shelf.shown.number if self.shelf.shown else None, "saved": self.shelf.saved is not None}
-        wanted = asdict(self.choice).items()
-        more["damages"] = [
-            {"reason": each.reason, "accepted": values_of(each).items() <= wanted} for each in self._subject.damages
-        ]
         self.board.put(state=more | self.choice.as_json(*self._own))
 
+    def _choose(self, choice: Choice) -> None:
+        if choice != self.choice or (self._error and self._phase in ("idle", "aligning")):
+            self.choice = choice
+            self._settle()
+        elif self._error and self._phase != "finishing":
+            self._say("Searching …")  # what was refused is corrected
+        else:
+            self.greet()
+
     def _cancel(self) -> None:
-        self._worker.cancel()
-        self._stopping, self._phase = False, "idle"
+        self._runner.cancel()
+        self._phase = "idle"
         self.board.put(progress={})
 
     def _settle(self) -> None:
@@ -268,24 +258,23 @@ class Exploration:
         if found := self.shelf.of(self.choice, stopped=not self._live):
             self._show(found, "Stopped before" if found.done.stopped else "Found before")
             return
-        if self.shelf.shown and not self._live:  # instead of what a cancelled search left
-            self.board.put(**self.shelf.pictures, curve=self.shelf.shown.curve)
-            self._magnify(partial(lens, self.shelf.shown.done.best_image))
+        if not self._live:  # instead of what a cancelled search left
+            self._screen.results(self.shelf)
         self._stale = ["result", "composite"] if self.board.values["result"] else []
         if self._live:
             self._phase = "starting"
-            self._worker.want(partial(self._search, self.choice))
+            self._runner.search(self.choice, self._subject)
             self._say("Searching …")
         else:
-            self._say("Press Run." if self.result is None else "The settings have changed: press Run.")
+            self._say(self._subject.hint if self.result is None else "The settings have changed: press Run.")
 
     def _show_target(self) -> bool:
         """Show the photo and the target; returns whether the choice makes sense."""
         if self._subject not in self._subjects:  # they belong to another photo
             self._subjects = []
-            self.board.put(faces=[])
+        self.board.put(faces=[each.offer for each in self._subjects if each.offer])
         small = preview(self._subject.face.image)
-        self.board.put(photo=jpeg(small, PICTURE_SIZE))
+        self._screen.photo(small)
         try:
             target, mask = self.choice.applied(small)
             self._own = own_weight(self._searcher.plan(self.choice).latent_weights.tolist())
@@ -293,66 +282,22 @@ class Exploration:
             self._stale = ["target", "result", "composite"]
             self._say(str(error), error=True)
             return False
-        self.board.put(target=jpeg(target, PICTURE_SIZE), mask=mask)
+        self._screen.target(target, mask)
         return True
 
-    def _show(self, found: Found, how: str) -> None:
-        """Show a result; numbers that are not computed yet will follow."""
+    def _show(self, found: Found, how: str = "") -> None:
+        """Show a result, of the search that just ended if nothing else is said; numbers may follow."""
         self.shelf.show(found)
         self._stale, self._phase = [], "idle"
-        self.board.put(**self.shelf.pictures, **self.shelf.numbers, curve=found.curve, progress={})
-        self._magnify(partial(lens, found.done.best_image))
+        self._screen.results(self.shelf)
+        how = how or ("Stopped, best so far" if found.done.stopped else "Done")
         self._say(f"{how}: {found.search_in_words()}. {found.done.note}".strip())
 
-    def _search(self, choice: Choice) -> None:
-        """The worker's job: search for a choice, show the progress, and keep the result."""
-        subject, next_frame = self._subject, 0.0
-
-        def after_step(step: Step) -> bool:
-            nonlocal next_frame
-            with self._lock:
-                self._worker.check()
-                if not self._stopping and time.monotonic() >= next_frame:
-                    self._show_step(step)
-                    next_frame = time.monotonic() + _SECONDS_BETWEEN_FRAMES
-                return self._stopping
-
-        done, early = self._searcher.search(choice, subject.face, after_step)
-        found = Found(choice, subject, done, early)
-        with self._lock:
-            self.shelf.add(found)
-            self.board.put(**self.shelf.numbers)
-            if not self._worker.superseded:
-                self._stopping = False
-                self._show(found, "Stopped, best so far" if done.stopped else "Done")
-        # Numbers take seconds and cannot be cancelled, so the next search does not wait for them.
-        self._measuring = aside(partial(self._measure, found), self._complain)
-
-    def _measure(self, found: Found) -> None:
-        """Beside the worker: compute a result's numbers."""
-        found.measure()
-        with self._lock:
-            self.board.put(**self.shelf.numbers)
-
-    def _show_step(self, step: Step) -> None:
+    def _began(self) -> None:
+        """A search takes a step."""
         if self._phase == "starting":
             self._phase, self._stale = "searching", ["numbers"]
             self._say("Searching …")
-        result, composite = (None if image is None else jpeg(image, PICTURE_SIZE) for image in step.images())
-        shown = self.shelf.shown
-        self.board.put(
-            result=result, composite=composite or b"", previous=shown.pictures[shown.best] if shown else b"",
-            progress=step.progress, curve=step.curve,
-        )  # fmt: skip
-        self._magnify(step.close_up)
-
-    def _magnify(self, close_up: Callable[[float, float], Tensor] | None = None) -> None:
-        """Draw the lens, if there is one; from now on it looks at ``close_up``, if that is given."""
-        self._close_up = close_up or self._close_up
-        if self._looked_at is None or self._close_up is None:
-            self.board.put(lens=b"")
-        else:
-            self.board.put(lens=jpeg(self._close_up(*self._looked_at), PICTURE_SIZE))
 
     def _failed(self, error: Exception) -> None:
         """A job has failed: go back to what was shown before."""
@@ -368,34 +313,31 @@ class Exploration:
             text = f"This failed unexpectedly ({type(error).__name__}: {error})."
             logging.getLogger(__name__).error("An explorer failed.", exc_info=error)
         with self._lock:
-            self._say(text, error=True)
+            self._say(text, error=True, field=getattr(error, "setting", ""))
 
     def _look_for_faces(self, name: str, source: bytes | Path) -> None:
         with self._lock:
-            live = self._live
             self._cancel()
-            self._live, self._phase, self._stale = live, "aligning", ["photo", "target", "result", "composite"]
+            self._phase, self._stale = "aligning", ["photo", "target", "result", "composite"]
             self._looking = f"Looking for a face in {name} …"
-            self._worker.want(partial(self._align, name, source))
+            self._runner.worker.want(partial(self._align, name, source))
             self._say(self._looking)
 
     def _align(self, name: str, source: bytes | Path) -> None:
         """The worker's job: find the faces of a photo; the current photo stays if there are none."""
-        found, faces, sure = find_subjects(name, source, self._searcher.G.img_resolution)
+        found = subjects_in(name, source, crop_size(self._searcher.G))
         with self._lock:
-            self._worker.check()
+            self._runner.worker.check()
+            self._live, self._phase = self._live and found[0].sure, "idle"
             self._subjects = found
-            self.board.put(faces=faces)
-            self._live, self._phase = self._live and sure, "idle"
-            self.choice = replace(self.choice, damaged=False)  # that was another photo
             self._take(found[0])
-            if not sure:
-                self._say(f"{name} may not show a face here: press Run if it does, or choose another photo.")
 
-    def _take(self, subject: Subject) -> None:
-        """Explore another face, with the same settings."""
+    def _take(self, subject: Subject, choice: Choice | None = None) -> None:
+        """Explore another face, with the same settings unless others are given."""
         self._subject = subject
-        self.choice = replace(self.choice, photo=subject.digest, answer=0)
+        self.choice = (choice or self.choice).of(subject.digest)
+        self.shelf.leave(subject.digest)
+        self._screen.results(self.shelf)
         self._settle()
 
     def _save(self, found: Found) -> None:

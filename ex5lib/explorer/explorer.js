@@ -171,7 +171,7 @@ function render({ model, el }) {
     scheme.addEventListener("change", theme);
     theme();
     Object.values(drawn).forEach((draw) => draw());
-    send({ do: "look" }); // no magnifier yet, whatever the page before this one had
+    send({ do: "look", x: null, y: null }); // no magnifier yet, whatever the page before this one had
     const settled = setInterval(() => queued || drawState(), 1000); // the kernel's values, once the user lets go
     return () => {
         for (const [event, handler] of Object.entries(heard)) model.off(event, handler);

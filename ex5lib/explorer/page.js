@@ -1,9 +1,9 @@
-// The model of a served page, with the methods of a widget's model that explorer.js uses. It asks the server for
-// changes, one request at a time, and posts messages in order.
+// A served page: a model with the methods of a widget's model that explorer.js uses. It asks the server for changes, one
+// request at a time, and posts messages in order.
 
 const GONE = "The program behind this page does not answer: start it again, and open the address that it prints.";
 
-export function connect(token) {
+function connect(token) {
     const values = {};
     const handlers = {};
     let version = 0;
@@ -11,13 +11,17 @@ export function connect(token) {
 
     const query = (path, more = {}) => `${path}?${new URLSearchParams({ token, ...more })}`;
     const fire = (event, ...rest) => (handlers[event] ?? []).forEach((handler) => handler(...rest));
-    const gone = () => fire("msg:custom", { problem: GONE });
+    const gone = (error) => fire("msg:custom", { problem: error.answer ?? GONE });
     const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
     const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 
+    async function call(address, more) {
+        const reply = await fetch(address, more);
+        if (!reply.ok) throw Object.assign(new Error(), { answer: await reply.text() });
+        return reply;
+    }
     async function ask() {
-        const reply = await fetch(query("changes", { since: version }));
-        if (!reply.ok) throw new Error(reply.statusText);
+        const reply = await call(query("changes", { since: version }));
         const news = await reply.json();
         version = news.version;
         for (const [name, value] of Object.entries(news.values)) {
@@ -29,17 +33,17 @@ export function connect(token) {
         for (;;) {
             try {
                 await ask();
-            } catch {
-                gone();
+            } catch (error) {
+                gone(error);
                 await pause(2);
             }
         }
     }
     async function post(message, body) {
         try {
-            await fetch(query("send", { message: JSON.stringify(message) }), { method: "POST", body });
-        } catch {
-            gone();
+            await call(query("send", { message: JSON.stringify(message) }), { method: "POST", body });
+        } catch (error) {
+            gone(error);
         }
     }
     return {
@@ -61,3 +65,10 @@ export function connect(token) {
         },
     };
 }
+
+const main = document.querySelector("main");
+const { token } = main.dataset;
+const { default: explorer } = await import(`./explorer.js?token=${token}`);
+const model = connect(token);
+await model.ready();
+explorer.render({ model, el: main });

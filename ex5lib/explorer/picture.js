@@ -97,7 +97,7 @@ function makePicture({ view, send, state, model }) {
     };
 
     function pick(tool) {
-        if (view.tool === "magnify" && tool !== "magnify") send({ do: "look" });
+        if (view.tool === "magnify" && tool !== "magnify") send({ do: "look", x: null, y: null });
         view.tool = tool;
         draw();
         if (tool !== "magnify") return;
@@ -145,18 +145,20 @@ function makePicture({ view, send, state, model }) {
         urls[name] = bytes?.byteLength ? URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" })) : "";
         cards[name].card.hidden = !urls[name];
         if (urls[name]) cards[name].image.src = urls[name];
+        if (name === "photo") brush.forget(); // strokes belong to their photo
         if (old) setTimeout(() => URL.revokeObjectURL(old), 2000); // it may still be in use
         draw();
     }
     function draw() {
-        const { choice, stale, phase } = state();
+        const { choice, reads, stale, phase } = state();
+        const paintable = reads.includes("hole");
         if (!view.chosen) {
             view.right = ["composite", "result"].find(has) ?? "target";
             view.left = choice.degradation === "none" || view.right === "target" ? "photo" : "target";
         }
         if (!has(view.left)) view.left = "photo";
         if (!has(view.right)) view.right = has("result") ? "result" : "target";
-        if (choice.degradation !== "inpaint") stopPainting(view);
+        if (!paintable) stopPainting(view);
         const painting = PAINTING.includes(view.tool);
         const magnifying = view.tool === "magnify";
         stage.classList.toggle("ex5-painting", painting);
@@ -172,7 +174,7 @@ function makePicture({ view, send, state, model }) {
         for (const each of [over, handle, ...tags]) each.hidden = painting;
         busy.textContent = phase === "aligning" ? "looking for a face…" : "searching…";
         busy.hidden = painting || !["starting", "aligning"].includes(phase);
-        for (const each of toPaint) each.hidden = choice.degradation !== "inpaint";
+        for (const each of toPaint) each.hidden = !paintable;
         lens.hidden = !magnifying || !model.get("lens")?.byteLength;
         stage.classList.toggle("ex5-magnifying", magnifying);
         for (const tool of tools) tool.setAttribute("aria-pressed", tool.value === view.tool);

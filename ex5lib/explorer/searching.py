@@ -99,13 +99,17 @@ class Searcher:
         self._plans: dict[tuple[str, Choice], Plan] = {}
         self._learned: dict[int, float] = {}
 
-    def plan(self, choice: Choice) -> Plan:
-        """The plan of a choice's search, but with the task's own latent weight; SettingError if it makes no sense."""
+    def recipe(self, choice: Choice) -> Recipe:
+        """The recipe of a choice; SettingError if it is not among those to choose from."""
         if choice.recipe not in self.recipes:
             raise unknown_name("recipe", choice.recipe, self.recipes)
+        return self.recipes[choice.recipe]
+
+    def plan(self, choice: Choice) -> Plan:
+        """The plan of a choice's search, but with the task's own latent weight; SettingError if it makes no sense."""
         key = choice.recipe, choice.task()
         if key not in self._plans:  # finding out what D hides takes a tenth of a second
-            self._plans[key] = plan_search(self.recipes[choice.recipe], self.G, choice.modules()[1])
+            self._plans[key] = plan_search(self.recipe(choice), self.G, choice.modules()[1])
         return self._plans[key]
 
     def search(
@@ -117,7 +121,7 @@ class Searcher:
             the result; and {step: image [1, 3, S, S]} from early in the search, at the size of their previews.
         """
         degraded_by, D = choice.modules()
-        recipe, plan = self.recipes[choice.recipe], self.plan(choice)
+        recipe, plan = self.recipe(choice), self.plan(choice)
         clock = Clock(plan.stages, self.G.img_resolution, self._learned)
         marks = {round(plan.num_steps * share) for share in _EARLY}
         compose = None

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ex5lib.degradations.known import GaussianBlur
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
@@ -77,17 +77,23 @@ class Found:
         words = f"{self.number}: {self.subject.name}, {self.choice}; d to the target {self.done.run.distance:.3f}"
         words += f", identity distance {identity:.2f}" if identity is not None else ""
         weight, _ = own_weight(self.done.run.settings["latent_weights"])
-        short = [self.choice.degradation, f"λ_w {weight:.2g}", *["stopped"] * self.done.run.stopped]
+        short = [" + ".join(self.choice.kinds), f"λ_w {weight:.2g}", *self.choice.variant()]
+        short += ["stopped"] * self.done.run.stopped
         return {"number": self.number, "picture": self.thumbnail, "words": words, "short": short}
 
     def found_in_words(self) -> list[str]:
         """What was found of an unknown degradation, line by line, and what it was if that is known."""
-        D, degraded_by = self.done.degradation, self.choice.modules()[0]
-        if isinstance(D, UnknownBlur):
-            was = f" (it was {degraded_by.sigma:.2f} px)" if isinstance(degraded_by, GaussianBlur) else ""
-            return [f"σ {D.sigma:.2f} px{was}"]
-        if not isinstance(D, UnknownColors):
-            return []
+        degraded_by = self.choice.modules()[0]
+        lines = []
+        for D in self.done.degradation.modules():
+            if isinstance(D, UnknownBlur):
+                was = f" (it was {degraded_by.sigma:.2f} px)" if isinstance(degraded_by, GaussianBlur) else ""
+                lines.append(f"σ {D.sigma:.2f} px{was}")
+            if isinstance(D, UnknownColors):
+                lines += self._colors_in_words(D, degraded_by)
+        return lines
+
+    def _colors_in_words(self, D: UnknownColors, degraded_by: nn.Module | None) -> list[str]:
         words = "a map of the colours"
         if degraded_by is not None:
             small = resize_area(self.subject.face.image, _COLORS_SIZE).clamp(-1, 1)
@@ -107,7 +113,7 @@ class Found:
 
     def save(self, out: Path) -> Path:
         """Save everything to a new folder in ``out``, and return its path; FileError if that cannot be written."""
-        task = "inversion" if self.choice.degradation == "none" else self.choice.degradation.replace(" ", "-")
+        task = "-".join(self.choice.kinds).replace(" ", "-").replace("none", "inversion")
         stem = f"{Path(self.subject.name).stem}-{task}"
         folder = next(path for i in count(1) if not (path := out / f"{stem}-{i}").exists())
         request = asdict(self.choice.searched())
@@ -126,10 +132,10 @@ def _numbers(shown: Found, previous: Found | None) -> list[dict[str, Any]]:
 
     ``target`` is d between result and target. It is None for a composite, whose known part is the target's own, and for
     a previous result of another task. The other numbers compare with the original; None without one. A previous result
-    of another photo, or with another kind of original, gets no column.
+    with another kind of original gets no column.
     """
     columns: list[dict[str, Any]] = []
-    if previous and (previous.choice.photo, previous.choice.damaged) != (shown.choice.photo, shown.choice.damaged):
+    if previous and previous.choice.damaged != shown.choice.damaged:
         previous = None
     for found, name in ((shown, "result"), (shown, "composite"), (previous, "previous")):
         if found is None or (name == "composite" and found.done.composite is None):
@@ -180,14 +186,20 @@ class Shelf:
 
     def show(self, found: Found) -> None:
         """Note that a result is shown."""
+        self.leave(found.choice.photo)
         if self.shown is not found:
             self.previous, self.shown = self.shown, found
+
+    def leave(self, photo: str) -> None:
+        """Show nothing any more that belongs to another photo than this one."""
+        if self.shown is not None and self.shown.choice.photo != photo:
+            self.shown = self.previous = None
 
     @property
     def pictures(self) -> dict[str, bytes]:
         """For the page: what is shown, and the result before it."""
         if self.shown is None:
-            return {}
+            return dict.fromkeys(("result", "composite", "previous"), b"")
         return self.shown.pictures | {"previous": self.previous.pictures[self.previous.best] if self.previous else b""}
 
     @property

@@ -11,14 +11,14 @@ import traitlets
 from IPython.display import display
 from torch import Tensor
 
-from ex5lib.degradations.known import REFERENCE_SIZE, GaussianBlur, Inpaint
+from ex5lib.degradations.known import REFERENCE_SIZE, Inpaint
 from ex5lib.devices import pick_device
 from ex5lib.errors import Ex5Error, sentence
 from ex5lib.explorer.choices import Choice, Rectangle, packed
 from ex5lib.explorer.exploration import Exploration
 from ex5lib.explorer.page import SCRIPT, STYLE, PageServer
 from ex5lib.explorer.searching import Searcher, offered
-from ex5lib.explorer.subjects import Subject
+from ex5lib.explorer.subjects import Subject, plain_name
 from ex5lib.faces.alignment import AlignedFace, load_face
 from ex5lib.images.frames import data_uri
 from ex5lib.images.tensors import check_image, checked_target
@@ -64,7 +64,7 @@ def explore(
         G: the generator.
         face_image: an aligned face [1, 3, S, S] in [−1, 1], undegraded, or an ``AlignedFace``.
         degradation: a name in ``choices.DEGRADATIONS``; this and the next five are only where the controls start.
-        latent_weight: λ_w, from 1e-7 to 10; None is the recipe's for the task.
+        latent_weight: λ_w, from 0 to 10; None is the recipe's for the task.
         kernel_size, sigma: of the blur, px at 256 px; a sigma of None follows the kernel size.
         rectangle: top, left, height and width of the hole, px at 256 px.
         mask: instead of the rectangle, as in ``Inpaint``.
@@ -90,24 +90,25 @@ def explore(
     if not isinstance(face_image, AlignedFace):
         check_image(face_image, batch=1)
         face_image = load_face(checked_target(face_image, "The image"), aligned=True, size=face_image.shape[3])
-    GaussianBlur(kernel_size, sigma)  # these two check the values
-    Inpaint(*rectangle)
-    hole: Rectangle | bytes = (*rectangle,)
+    hole: Rectangle | bytes = rectangle
     if mask is not None:
         hole = packed(Inpaint(mask=mask).mask_for(torch.zeros(1, 3, REFERENCE_SIZE, REFERENCE_SIZE)))
     recipe = pick_recipe(recipe, start=start, **settings)
     pick_device(device)
-    choice = Choice(kernel_size=kernel_size, sigma=sigma, hole=hole, recipe=recipe.name, seed=seed)
-    choice = choice.changed(degradation=degradation, latent_weight=latent_weight)
+    choice = Choice().changed(
+        degradation=degradation, kernel_size=kernel_size, sigma=sigma, hole=hole, recipe=recipe.name, seed=seed,
+        latent_weight=latent_weight,
+    )  # fmt: skip
     given: dict[str, Any] = {
         "distance": distance, "statistics": statistics, "start": start, "device": device, "dtype": dtype,
         "compile": compile,
     }  # fmt: skip
-    key = (id(G), Subject(face_image, name).digest, recipe, str(out), str(settings), str(given))
+    subject = Subject(face_image, plain_name(name))
+    key = (id(G), subject.digest, recipe, str(out), str(settings), str(given))
     if Explorer._latest is None or Explorer._latest[0] != key:
         searcher = Searcher(G, offered(recipe, start=start, **settings), **given)
         searcher.plan(choice)
-        Explorer._latest = (key, Explorer(Exploration(searcher, face_image, choice, name=name, out=out)))
+        Explorer._latest = (key, Explorer(Exploration(searcher, [subject], choice, out=out)))
     explorer = Explorer._latest[1]
     explorer.exploration.begin(choice, done)
     return explorer
@@ -131,8 +132,8 @@ class _Widget(anywidget.AnyWidget):
         for name, value in values.items():
             setattr(self, name, value)
 
-    def _heard(self, _: object, message: dict, buffers: list) -> None:
-        if message.get("do") == "download":
+    def _heard(self, _: object, message: object, buffers: list) -> None:
+        if message == {"do": "download"}:
             try:
                 name, content = self._exploration.shelf.archive()
                 self.send({"archive": name}, [content])
@@ -157,7 +158,9 @@ class Explorer:
         if "google.colab" in sys.modules:  # there, a thread cannot draw a widget, only a page
             from google.colab import output
 
-            self.server = self.server or PageServer(self.exploration)
+            if self.server is None:
+                self.server = PageServer(framed=True)
+                self.server.show(self.exploration)
             output.serve_kernel_port_as_iframe(self.server.server_port, path=self.server.path, height=_HEIGHT)
             return
         self.widget = self.widget or _Widget(self.exploration)

@@ -107,10 +107,18 @@ def test_bad_acts_end_in_a_sentence(explore, browser, page, root, screenshots):
     student = Student(page, screenshots, "bad")
     student.wait("^Press Run")
     student.choose("inpaint")
-    page.get_by_label("left of the hole").fill("250")  # reaches outside
-    page.get_by_label("left of the hole").press("Enter")
-    student.wait("does not lie inside")
-    expect(page.locator(".ex5-stage img.ex5-stale")).not_to_have_count(0)
+    for field, value, words in (("left of the hole", "250", "does not lie inside"), ("seed", "-1", "must be a whole")):
+        box = page.get_by_label(field, exact=True)
+        box.fill(value)
+        box.press("Enter")
+        expect(page.locator(".ex5-row:has([aria-invalid='true']) .ex5-refusal")).to_contain_text(words)  # at the field
+        page.get_by_label("recipe").focus()
+        page.wait_for_timeout(1000)
+        assert box.input_value() == value  # it stays, to be corrected
+    weight = page.get_by_label("weight λ_w, typed")
+    weight.fill("0")
+    weight.press("Enter")
+    expect(page.locator(".ex5-refusal")).to_have_count(0)
     student.press("Reset")
     student.wait("^Press Run")
     student.upload("letter.txt", b"Dear me")

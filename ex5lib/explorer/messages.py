@@ -1,0 +1,48 @@
+"""What a page may ask an exploration for, and with which values: the schema of its messages."""
+
+from typing import Any
+
+from ex5lib.errors import SettingError
+from ex5lib.explorer.choices import CHOSEN
+from ex5lib.explorer.fields import Field, Number, checked, flag, text
+
+_COUNT = Number("a number that the page sends", 0, 2**53 - 1, whole=True)
+_SHARE = Number("a place in the picture", -1e6, 1e6, optional=True)  # a pointer may leave the picture
+
+# {action: its fields}. Of a change any, of the others all must be there; "data" comes beside the message.
+MESSAGES: dict[str, dict[str, Field]] = {
+    "change": CHOSEN,
+    "paint": {"stroke": _COUNT, "data": bytes},
+    "accept": {"damage": _COUNT, "on": flag},
+    "restore": {"number": _COUNT},
+    "choose": {"name": text},
+    "upload": {"name": text, "size": _COUNT, "at": _COUNT, "data": bytes},
+    "pick": {"face": _COUNT},
+    "look": {"x": _SHARE, "y": _SHARE},
+    "run": {},
+    "stop": {},
+    "another": {},
+    "reset": {},
+    "save": {},
+}
+
+
+def read(message: object, data: bytes) -> tuple[str, dict[str, Any]]:
+    """The action that a page asks for and its arguments: the message {"do": action, …}, and the bytes beside it.
+
+    Raises:
+        SettingError: unless the message is exactly as ``MESSAGES`` says.
+    """
+    asked = dict(message) if isinstance(message, dict) else {}
+    action = asked.pop("do", None)
+    if not isinstance(action, str) or action not in MESSAGES:
+        raise SettingError("The page asked for something unknown: reload it.")
+    fields = MESSAGES[action]
+    if "data" in asked or (data and "data" not in fields):
+        raise SettingError("The page sent bytes where none belong: reload it.")
+    if "data" in fields:
+        asked["data"] = data
+    values = checked(fields, asked)
+    if action != "change" and (missing := fields.keys() - values.keys()):
+        raise SettingError(f"The page left out {', '.join(sorted(missing))}: reload it.")
+    return action, values
