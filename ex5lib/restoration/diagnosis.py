@@ -19,7 +19,6 @@ _SIGMA_MAX = 20.0  # px: a stronger blur leaves too little to measure it
 _TOLD_BY_SPECTRA = 1.0, 7.0  # px of blur: less is found in some sharp photos, and more leaves too little to measure
 _TOO_STRONG = 1.45  # times the photo's own blur: files at JPEG's quality 50 seem sharper by up to 1.4
 _CYCLES = 6, 110  # per side of the face: coarser, there are few; finer, scaling has changed them
-_UNSCALED = 0.43  # cycles per px of the photo: finer ones, scaling up has changed
 _LEAST_SIDE = 64  # px of the photo: a smaller face has too few frequencies to tell a blur from its size
 
 
@@ -43,7 +42,7 @@ def examine(face: AlignedFace) -> list[Damage]:
     found = []
     factor = round(REFERENCE_SIZE / side)
     if side >= _LEAST_SIDE:
-        sigma = blur_sigma(filled, finest=_UNSCALED * side)
+        sigma = blur_sigma(filled)
         if sigma > 1.2 * max(REFERENCE_SIZE / side, 1):  # less does not show at the face's own size
             found.append(Damage(UnknownBlur(sigma), f"it lacks fine detail, as if blurred by σ = {sigma:.1f} px"))
     if factor > 1:
@@ -70,10 +69,8 @@ def diagnosed(face: AlignedFace) -> tuple[nn.Module | None, list[Damage]]:
     return next(iter(degradations), None), damages
 
 
-def blur_sigma(face: Tensor, *, finest: float = _CYCLES[1]) -> float:
+def blur_sigma(face: Tensor) -> float:
     """The σ, in px, of a Gaussian blur that explains the spectrum of a face [1, 3, 256, 256]; below 1 if it is sharp.
-
-    Only frequencies below ``finest`` count, in cycles per side: those that a face scaled up to 256 px had before.
 
     Spectra of sharp faces fall as f^−3.2; a blur multiplies them by exp(−(2πσf)²). Whatever was added later (grain,
     errors of JPEG or rounding) falls at most as 1 / f, more slowly than any face, even one sharpened by a camera. The
@@ -91,8 +88,8 @@ def blur_sigma(face: Tensor, *, finest: float = _CYCLES[1]) -> float:
     ring = frequency.round().long()
     total = torch.zeros(size).double().index_add(0, ring.flatten(), power.flatten())
     mean = total / ring.flatten().bincount(minlength=size).clamp(min=1)
-    cycles = np.arange(_CYCLES[0], min(_CYCLES[1], round(finest)))
-    y = np.log(mean[cycles].numpy() + 1e-12)
+    cycles = np.arange(*_CYCLES)
+    y = np.log(mean[slice(*_CYCLES)].numpy() + 1e-12)
     sharp, x = -_SLOPE * np.log(cycles), (2 * np.pi * cycles / size) ** 2
 
     def misfit(t: np.ndarray) -> np.ndarray:
