@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -162,7 +163,11 @@ def plot_alignment(face) -> Figure:
     left, right = figure.subplots(1, 2)
     sure = [detection.sure for detection in face.detections]
     origin = "given by hand" if not sure else "detected face" if sure[face.index] else "perhaps a face"
-    show_image(left, face.photo, f"{origin}, {len(face.landmarks)} landmarks, FFHQ crop")
+    height, width = face.photo.shape[2:]
+    step = max(max(height, width) // 1024, 1)
+    small = F.avg_pool2d(face.photo, step)  # a large scan would take gigabytes to draw
+    show_image(left, small, f"{origin}, {len(face.landmarks)} landmarks, FFHQ crop")
+    left.images[0].set_extent((-0.5, step * small.shape[3] - 0.5, step * small.shape[2] - 0.5, -0.5))
     for i, detection in enumerate(face.detections):
         colour = "#e69f00" if i == face.index else "#9aa5b1"
         corners = np.vstack([detection.box, detection.box[:1]])
@@ -177,7 +182,6 @@ def plot_alignment(face) -> Figure:
         )
     left.plot(*np.vstack([face.quad, face.quad[:1]]).T, color="#009e73", linewidth=1.6)
     left.scatter(*face.landmarks.T, s=3 if len(face.landmarks) > 5 else 16, color="#56b4e9")
-    height, width = face.photo.shape[2:]
     # The square may extend beyond the photo; show all of it.
     left.set_xlim(min(0, face.quad[:, 0].min()) - 0.5, max(width, face.quad[:, 0].max()) - 0.5)
     left.set_ylim(max(height, face.quad[:, 1].max()) - 0.5, min(0, face.quad[:, 1].min()) - 0.5)

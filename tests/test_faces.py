@@ -103,20 +103,68 @@ def test_a_face_in_a_crop_of_another_size_is_the_face_cut_out_at_that_size(root,
         assert at_once.sized(256) is at_once
 
 
-def test_landmarks_are_read_from_a_text_a_file_and_json(tmp_path):
-    expected = np.array([(1, 2), (3, 4.5), (5, 6), (7, 8), (9, 10)])
-    text = "1,2 3,4.5 5,6 7,8 9,10"
-    for given in (text, text.replace(",", " ").encode(), json.dumps(expected.tolist()).encode()):
-        if isinstance(given, bytes):
-            (tmp_path / "a").write_bytes(given)
-            given = str(tmp_path / "a")
-        np.testing.assert_array_equal(read_landmarks(given), expected)
+POINTS = [[1, 2], [3, 4.5], [5, 6], [7, 8], [9, 10]]
+NAMED = dict(zip(("left_eye", "right_eye", "nose", "mouth_left", "mouth_right"), POINTS, strict=True))
+CELEBA = "2\nlefteye_x lefteye_y …\nb.jpg 9 9 9 9 9 9 9 9 9 9\na.jpg   1 2 3 4.5 5 6 7 8 9 10\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "1,2 3,4.5 5,6 7,8 9,10",
+        "1 2 3 4.5 5 6 7 8 9 10\n",
+        json.dumps(POINTS),
+        json.dumps({"landmarks": [{"x": x, "y": y} for x, y in POINTS]}),
+        json.dumps([{"box": [0, 0, 9, 9], "keypoints": NAMED}]),  # MTCNN
+        json.dumps(dict(zip(NAMED, [POINTS[i] for i in (1, 0, 2, 4, 3)], strict=True))),  # seen by the person
+        json.dumps({"keypoints": [value for point in POINTS for value in point]}),
+        json.dumps({"kps": [[*point, 1] for point in POINTS]}),  # with a visibility
+        "version: 1\nn_points: 5\n{\n" + "\n".join(f"{x} {y}" for x, y in POINTS) + "\n}\n",
+        CELEBA,
+    ],
+)  # fmt: skip
+def test_landmarks_are_read_in_every_common_form(tmp_path, content):
+    (tmp_path / "points").write_text(content, encoding="utf-8")
+    np.testing.assert_array_equal(read_landmarks(str(tmp_path / "points"), "a.jpg"), POINTS)
+    if content[0] == "1":
+        np.testing.assert_array_equal(read_landmarks(content), POINTS)
+
+
+def test_what_holds_no_landmarks_is_refused(tmp_path):
     with pytest.raises(FileError, match=r"no file clicks\.txt"):
         read_landmarks("clicks.txt")
-    for content in (b"left eye at 3 4", b'[{"x": 1}]', b"1,2 3", b"\xff\xfe\x00"):
+    no_landmarks = (b"left eye at 3 4", b'[{"x": 1}]', b"1,2 3", b'{"a": 1}', b"{}", b"\xff\xfe\x00", CELEBA.encode())
+    for content in no_landmarks:  # the last one has those of other photos
         (tmp_path / "a").write_bytes(content)
         with pytest.raises(FileError if content[0] == 255 else SettingError, match=r"text or JSON|pairs of numbers"):
-            read_landmarks(str(tmp_path / "a"))
+            read_landmarks(str(tmp_path / "a"), "c.jpg")
+
+
+def test_landmarks_may_be_shares_of_the_photo(astronaut):
+    photo = astronaut.photo[:, :, :400]
+    shares = (astronaut.landmarks + 0.5) / (512, 400)
+    np.testing.assert_allclose(ex5lib.align_face(photo, landmarks=shares, size=64).quad, astronaut.quad)
+
+
+def test_a_photo_in_other_units_is_understood_or_refused(astronaut):
+    photo, given = astronaut.photo, {"landmarks": astronaut.landmarks, "size": 64}
+    pixels = to_uint8(photo)
+    whole = ex5lib.align_face(photo, **given).image
+    for same in (pixels, torch.from_numpy(pixels).permute(2, 0, 1)[None], Image.fromarray(pixels), photo.double()):
+        assert torch.equal(ex5lib.align_face(same, **given).image, whole)
+    light = from_uint8(pixels // 2 + 128)  # nothing is darker than middle grey
+    assert ex5lib.align_face(light, **given).image.mean() > 0.2
+    for wrong, sentence in (
+        ((photo + 1) / 2, r"values from 0 to 1: scale it to \[−1, 1\], here by 2x − 1"),
+        ((photo + 1) * 127.5, "values from 0 to 255: scale"),
+        (photo * np.nan, "NaN"),
+        (photo[0], r"not \[3, 512, 512\]"),
+        (pixels / 255, r"uint8 \[H, W, 3\], not float64 \[512, 512, 3\]"),
+        (pixels[:, :, 0], r"not uint8 \[512, 512\]"),
+        (torch.zeros(1, 3, 512, 512, dtype=torch.int64), "int64"),
+    ):
+        with pytest.raises(SettingError, match=sentence):
+            ex5lib.align_face(wrong, **given)
 
 
 FIVE = np.array([(70.0, 100), (130, 100), (100, 140), (80, 180), (120, 180)])
@@ -212,6 +260,11 @@ def test_of_several_faces_the_best_is_taken_or_the_one_asked_for_and_that_is_sai
     assert abs(first.quad[:, 0].mean() - second.quad[:, 0].mean()) > 200
     assert first.choice.startswith("Of 2 faces, face 0 was taken, at (")
     assert first.choice.endswith("--face 1 takes another.")
+    for face in (first, second):  # painted on a face, that one is meant
+        mask = torch.zeros(1, 1, 256, 512)
+        x, y = face.quad.mean(axis=0).astype(int)
+        mask[:, :, y : y + 9, x - 20 : x + 20] = 1
+        assert ex5lib.align_face(photo, mask=mask, size=64).index == face.index
     assert replace(first, index=1).choice.endswith("--face 0 takes another.")
     assert astronaut.choice == ""
     with pytest.raises(FaceError, match="Face 2 was asked for, but 2 faces were found"):
@@ -299,7 +352,7 @@ def test_a_square_mask_of_any_size_lies_on_the_square_photo(size):
 
 
 def test_masks_that_fit_neither_photo_nor_crop_are_refused():
-    square, flat, tall = torch.ones(1, 1, 64, 64), torch.ones(1, 1, 150, 200), torch.ones(1, 1, 200, 150)
+    square, flat, tall = torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 150, 200), torch.zeros(1, 1, 200, 150)
     wide, crop = _cropped(300, 400), load_face(torch.zeros(1, 3, 99, 99), aligned=True, size=100)
     assert fitted_mask(flat, wide).shape == (1, 1, 100, 100)
     assert fitted_mask(square, wide) is square
@@ -311,3 +364,15 @@ def test_masks_that_fit_neither_photo_nor_crop_are_refused():
     ):
         with pytest.raises(SettingError, match=sentence):
             fitted_mask(mask, face, on)
+
+
+@pytest.mark.parametrize("size", [100, 400])
+def test_strokes_in_black_on_white_are_asked_about(size):
+    """A mask that keeps almost nothing of the face; one that keeps all of it but not what is around it is taken."""
+    strokes, around = torch.ones(1, 1, size, size), torch.ones(1, 1, size, size)
+    strokes[:, :, size * 3 // 8 : size * 2 // 5, size * 5 // 8 : size * 2 // 3] = 0  # in the face
+    around[:, :, size // 4 : size // 2, size // 2 : 3 * size // 4] = 0  # the crop
+    with pytest.raises(SettingError, match=r"white on \d+ % of the face, .* invert it"):
+        fitted_mask(strokes, _cropped(400, 400))
+    assert fitted_mask(around, _cropped(400, 400)).mean() < 0.1
+    assert fitted_mask(1 - strokes, _cropped(400, 400)).max() > 0.9

@@ -9,9 +9,10 @@ import torch
 
 import ex5lib
 from ex5lib.course import handin
-from ex5lib.errors import FileError
+from ex5lib.errors import FileError, SettingError
 from ex5lib.faces.alignment import load_face
 from ex5lib.images.loading import load_image
+from ex5lib.inversion.latents import starting_latent
 from ex5lib.inversion.recipes import pick_recipe
 from ex5lib.restoration.pipeline import TASKS, restore_faces
 from ex5lib.weights import load_generator
@@ -120,12 +121,29 @@ def test_a_latent_in_the_courses_form_is_a_start(done, tmp_path, G, distance):
         assert torch.equal(points[0], latent)
 
 
+@pytest.mark.parametrize("shape", [(512,), (1, 512), (1, 1, 512), (16, 512), (1, 16, 512), (1, 18, 512)])
+def test_latents_of_other_projectors_are_a_start_if_they_fit_the_generator(tmp_path, generator, shape):
+    latent = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    np.save(tmp_path / "latents.npy", latent)
+    np.savez(tmp_path / "projected_w.npz", noise=np.zeros(3), w=latent)
+    np.savez(tmp_path / "any.npz", dlatents=latent)
+    for path in tmp_path.iterdir():
+        found = handin.load_latent(path)
+        assert found.shape == (1, latent.size // 512, 512)
+        assert (found.numpy().flatten() == latent.flatten()).all()
+        if shape[1:] == (18, 512):
+            with pytest.raises(SettingError, match=r"shape \[1, 16, 512\], but this one has \[1, 18, 512\]"):
+                starting_latent(generator, found, "w+", 1)
+        else:
+            assert starting_latent(generator, found, "w+", 1).shape == (1, 16, 512)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"latent": np.zeros((16, 512), np.float32)}, r"is \[16, 512\], but must be finite and \[1, num_ws, w_dim\]"),
+        ({"latent": np.zeros((2, 16, 512))}, r"is \[2, 16, 512\], but must be finite and \[1, num_ws, w_dim\]"),
         ({"latent": np.full((1, 16, 512), np.nan)}, "must be finite"),
-        ({"w": np.zeros((1, 16, 512))}, "holds no latent"),
+        ({"w": np.array("a face")}, "holds no latent"),
         ({"latent": np.array({"a": 1}, dtype=object)}, "holds no latent"),  # a pickle, which is not opened
         (None, "There is no file"),
     ],

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from ex5lib import load_image, save_image
 from ex5lib.errors import FileError
-from ex5lib.images.loading import IMAGE_SUFFIXES, from_picture
+from ex5lib.images.loading import IMAGE_SUFFIXES, load_photo
 from ex5lib.images.masks import load_mask
 from ex5lib.images.tensors import from_uint8, resize, resize_area, to_uint8
 from ex5lib.samples import sample_photo
@@ -109,7 +109,7 @@ def test_a_damaged_file_of_any_format_ends_in_an_image_or_a_sentence(tmp_path):
         ("cut.jpg", make.encoded("JPEG")[:900], "truncated"),
         ("cut.png", make.encoded("PNG")[:-40], "truncated"),
         ("bomb.bmp", make.encoded("BMP")[:18] + 2 * b"\x60\xea\0\0" + make.encoded("BMP")[26:], "million pixels"),
-        ("small.png", Image.new("RGB", (63, 200)), "63 × 200 px"),
+        ("small.png", Image.new("RGB", (31, 200)), "31 × 200 px"),
         ("float.tif", Image.new("F", (80, 80)), "floating-point pixels"),
         ("deep.tif", Image.new("I", (80, 80), 70_000), "more than 16 bits"),
     ],
@@ -138,11 +138,11 @@ def test_a_pil_image_is_treated_as_its_file_is(tmp_path, colors):
         opened = Image.open(tmp_path / name)
         opened.load()
         known = dict(opened.info)
-        assert (to_uint8(from_picture(opened)) == _loaded(tmp_path / name)).all()
+        assert (to_uint8(load_photo(opened)[0]) == _loaded(tmp_path / name)).all()
         assert opened.info == known  # it is left as it was
     (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:-9000])
     with pytest.raises(FileError, match="The picture is damaged"):
-        from_picture(Image.open(tmp_path / "cut.png"))
+        load_photo(Image.open(tmp_path / "cut.png"))
 
 
 @pytest.mark.parametrize(
@@ -318,6 +318,8 @@ WAYS = {
     "white on black": ("PNG", lambda mask: mask),
     "with an opaque layer": ("PNG", lambda mask: mask.convert("RGBA")),
     "white strokes on an empty layer": ("PNG", lambda mask: _layer(Image.new("L", (1, 1), 255), mask)),
+    "red strokes on an empty layer": ("PNG", lambda mask: _layer(Image.new("RGB", (1, 1), "red"), mask)),
+    "black strokes on an empty layer": ("PNG", lambda mask: _layer(Image.new("L", (1, 1)), mask)),
     "erased from black": ("PNG", lambda mask: _layer(Image.new("L", (1, 1)), ImageOps.invert(mask))),
     "erased from a photo": ("TIFF", lambda mask: _layer(_sample("astronaut.png", 256), ImageOps.invert(mask))),
     "erased from a grey photo": ("WEBP", lambda mask: _layer(_sample("officer.jpg", 256), ImageOps.invert(mask))),

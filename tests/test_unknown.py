@@ -16,7 +16,7 @@ from ex5lib.degradations.known import Downsample, Noise, compositor
 from ex5lib.degradations.probe import hides_color
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters, with_found
 from ex5lib.errors import SettingError
-from ex5lib.faces.alignment import load_face
+from ex5lib.faces.alignment import crop_quad, load_face
 from ex5lib.images.tensors import from_uint8, resize_area, to_uint8
 from ex5lib.inversion.plan import latent_weights, tied_layers
 from ex5lib.inversion.recipes import FAST, Recipe
@@ -241,11 +241,21 @@ def test_a_photos_damage_is_named(faces, degradation, kinds):
             assert damages[0].degradation.quality == pytest.approx(10, abs=1)
 
 
-def test_a_small_face_is_said_to_be_small(root):
-    photo = Image.open(root / "data" / "astronaut.png").reduce(4)
-    (damage,) = examine(load_face(photo))
-    assert isinstance(damage.degradation, Downsample)
-    assert "px wide" in damage.reason
+@pytest.mark.parametrize("side", [43, 100, 160])
+def test_a_small_face_is_said_to_be_small_and_what_else_it_is(astronaut, side):
+    """Only a blur that its size would show is looked for: 3 px of 160 is one, and is 4.8 of 256."""
+    scale = side / np.linalg.norm(astronaut.quad[3] - astronaut.quad[0])
+    small = Image.fromarray(to_uint8(astronaut.photo)).resize([round(512 * scale)] * 2, Image.Resampling.LANCZOS)
+    quad = (astronaut.quad + 0.5) * scale - 0.5
+    blurred = small.convert("L").filter(ImageFilter.GaussianBlur(3)).convert("RGB")
+    for picture, kinds in ((small, [Downsample]), (blurred, [UnknownBlur] * (side > 64) + [Downsample, Grayscale])):
+        photo = from_uint8(np.asarray(picture))
+        face = replace(astronaut, photo=photo, quad=quad, image=crop_quad(photo, quad, 512))
+        damages = examine(face)
+        assert [type(damage.degradation) for damage in damages] == kinds
+        if UnknownBlur in kinds:
+            assert damages[0].degradation.sigma == pytest.approx(3 * 256 / side, rel=0.2)
+    assert f"{side} px wide" in damages[-2].reason
 
 
 @pytest.mark.slow

@@ -298,7 +298,8 @@ class Job:
             for search in searches:
                 run = Projection.load(search.folder)
                 found.append((search.face, run.image, with_found(search.degradation, run.settings["found"])))
-            save_image(paste(searches[0].face.photo, found), folder / "photo.png")
+            first = searches[0].face
+            save_image(paste(first.photo, found), folder / "photo.png", first.extras)
         request = searches[0].request | {"face": None}
         results.finish(folder, names, {"faces": faces, "request": request})
         say(f"  {'the face is' if len(faces) == 1 else f'all {len(faces)} faces are'} done, in {folder}")
@@ -310,7 +311,7 @@ def typed_landmarks(given: str | None, photo: Path) -> np.ndarray | None:
         return None
     if photo.is_dir():
         raise SettingError("Landmarks belong to one photo: name that photo instead of its folder.")
-    return read_landmarks(given)
+    return read_landmarks(given, photo.name)
 
 
 def every_face(found: AlignedFace) -> list[AlignedFace]:

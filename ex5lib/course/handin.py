@@ -53,8 +53,14 @@ def write_task(folder: str | Path, task: str, done: Restoration) -> list[Path]:
     return [place / name for name in (*images, "inverted_latent.npz", "loss_plot.png")]
 
 
+_LATENT_NAMES = ("latent", "ws", "w", "dlatents", "latents", "w_plus", "projected_w")  # the course's, then others'
+
+
 def load_latent(path: str | Path) -> Tensor:
-    """The latent [1, num_ws, w_dim] of an ``inverted_latent.npz``, the course's or ours, to start a search at.
+    """A latent to start a search at, [1, num_ws, w_dim], or [1, 1, w_dim] for a single w.
+
+    It is read from an ``inverted_latent.npz``, the course's or ours, or from what other projectors save: a .npz or .npy
+    of w [w_dim] or [1, w_dim], or of w+ [num_ws, w_dim] or [1, num_ws, w_dim].
 
     Raises:
         FileError: if there is no such file, or it holds no such latent.
@@ -63,12 +69,17 @@ def load_latent(path: str | Path) -> Tensor:
     if not path.is_file():
         raise FileError(f"There is no file {path}: name an inverted_latent.npz.")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            latent = np.asarray(file["latent"], dtype=np.float32)
-    except (KeyError, ValueError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise FileError(f"{path} holds no latent, or is damaged ({error}): name an inverted_latent.npz.") from None
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.ndarray):
+            with file:
+                file = file[next(name for name in (*_LATENT_NAMES, *file.files[:1]) if name in file.files)]
+        latent = np.asarray(file, dtype=np.float32)
+    except Exception:  # NumPy raises nearly anything on other and damaged files; a pickle is not opened
+        raise FileError(f"{path} holds no latent, or is damaged: name an inverted_latent.npz or a .npy file.") from None
+    shape = list(latent.shape)
+    latent = latent[None] if latent.ndim == 2 else latent.reshape(1, 1, -1) if latent.ndim == 1 else latent
     if latent.ndim != 3 or len(latent) != 1 or not np.isfinite(latent).all():
-        raise FileError(f"The latent in {path} is {list(latent.shape)}, but must be finite and [1, num_ws, w_dim].")
+        raise FileError(f"The latent in {path} is {shape}, but must be finite and [1, num_ws, w_dim].")
     return torch.from_numpy(latent)
 
 

@@ -1,6 +1,6 @@
 """Cropping a face the way FFHQ was cropped (Karras et al. 2019, arXiv 1812.04948, appendix C)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,12 @@ from torch import Tensor
 
 from ex5lib.errors import FaceError, SettingError, UnsureFaceError
 from ex5lib.faces.detection import Detection, detect_faces
-from ex5lib.faces.landmarks import checked_landmarks, ffhq_quad
-from ex5lib.images.loading import from_picture, load_image
-from ex5lib.images.tensors import check_image, from_uint8, resize, to_uint8
+from ex5lib.faces.landmarks import checked_landmarks, ffhq_quad, quick_crop
+from ex5lib.images.extras import Extras
+from ex5lib.images.loading import load_photo
+from ex5lib.images.tensors import checked_photo, from_uint8, resize, to_uint8
 
-Photo = str | Path | Image.Image | Tensor
+Photo = str | Path | Image.Image | Tensor | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class AlignedFace:
         detections: the faces found, the best first; ``detections[index]`` is the one cropped. Empty if nothing was
             detected, because the landmarks were given or the photo itself was used as the aligned crop.
         index: of the cropped face in ``detections``.
+        extras: what else the photo's file holds, to be kept when the photo is saved again.
     """
 
     image: Tensor
@@ -38,6 +40,7 @@ class AlignedFace:
     photo: Tensor
     detections: tuple[Detection, ...]
     index: int
+    extras: Extras = field(default_factory=Extras)
 
     @property
     def already_aligned(self) -> bool:
@@ -93,21 +96,23 @@ def crop_quad(image: Tensor, quad: np.ndarray, size: int = 1024) -> Tensor:
     Returns:
         [1, 3, size, size].
     """
-    picture, quad = Image.fromarray(to_uint8(image)), np.array(quad, dtype=np.float64)
+    quad = np.array(quad, dtype=np.float64)
     side = float(np.linalg.norm(quad[3] - quad[0]))
 
     shrink = int(side / size * 0.5)
     if shrink > 1:
+        picture = Image.fromarray(to_uint8(image))
         smaller = round(picture.width / shrink), round(picture.height / shrink)
         quad *= np.array(smaller) / picture.size
-        picture = picture.resize(smaller, Image.Resampling.LANCZOS)
+        image = from_uint8(np.asarray(picture.resize(smaller, Image.Resampling.LANCZOS)))
         side /= shrink
 
     border = max(round(side * 0.1), 3)
     low = np.floor(quad.min(axis=0)).astype(int) - border
     high = np.ceil(quad.max(axis=0)).astype(int) + border
-    inner_low, inner_high = np.maximum(low, 0), np.minimum(high, picture.size)
-    picture = picture.crop((*inner_low, *inner_high))
+    inner_low, inner_high = np.maximum(low, 0), np.minimum(high, (image.shape[3], image.shape[2]))
+    (left, top), (right, bottom) = inner_low, np.maximum(inner_high, inner_low)
+    picture = Image.fromarray(to_uint8(image[:, :, top:bottom, left:right]))  # a whole photo would take much memory
     quad -= inner_low
 
     missing = np.concatenate([inner_low - low, high - inner_high])  # left, top, right, bottom
@@ -152,11 +157,14 @@ def align_face(
     """Find a face in a photo and crop it as FFHQ did.
 
     Args:
-        photo: the path of an image file, a PIL image, or a tensor [1, 3, H, W].
+        photo: the path of an image file, a PIL image, an image tensor [1, 3, H, W], or 8 bits: a tensor of the same
+            shape, or an array [H, W, 3].
         face: index of the face, from 0, best detector score first; None takes the best, if it is certainly a face.
-        mask: [1, 1, H, W], 1 where the photo is damaged: the detector ignores these pixels, the crop keeps them.
+        mask: [1, 1, H, W], 1 where the photo is damaged: the detector ignores these pixels, the crop keeps them. If no
+            ``face`` is given, the face is taken on which most is painted.
         landmarks: [5, 2] (x, y) in px of the photo: left eye, right eye, nose tip, left and right corner of the mouth,
-            left and right as one sees them; or [68, 2] in the iBUG order. Then no face is looked for.
+            left and right as one sees them; or [68, 2] in the iBUG order. Values from 0 to 1 are shares of the photo's
+            width and height. Then no face is looked for.
         every: look for all faces of a group, also damaged ones, as in ``detect_faces``. This is also done if there are
             too few faces for ``face`` otherwise.
         size: side of the crop in px.
@@ -165,31 +173,31 @@ def align_face(
         FaceError: if there is no face, or fewer than asked for.
         UnsureFaceError: if what was found may not be a face, and no ``face`` is given.
         FileError: if the file cannot be read, as in ``load_image``.
-        SettingError: if a side of the photo is shorter than 64 px, the mask is not of the photo's size, or the
-            landmarks do not make a face.
+        SettingError: if the photo has another shape or range, or a side shorter than 32 px, the mask is not of the
+            photo's size, or the landmarks do not make a face.
     """
     name = str(photo) if isinstance(photo, str | Path) else "the photo"
-    photo = _as_tensor(photo)
+    photo, extras = _as_tensor(photo)
     if landmarks is not None:
-        check_image(photo, batch=1)
         landmarks = checked_landmarks(landmarks, photo.shape[3], photo.shape[2])
         quad = ffhq_quad(landmarks)
-        return AlignedFace(crop_quad(photo, quad, size), landmarks, quad, photo, (), 0)
+        return AlignedFace(crop_quad(photo, quad, size), landmarks, quad, photo, (), 0, extras)
     found = detect_faces(photo, mask=mask, every=every)
-    if found and not every and (face or 0) >= len(found):
+    meant = mask if face is None else None
+    if found and not every and ((face or 0) >= len(found) or _most_painted(found, meant) is None):
         found = detect_faces(photo, mask=mask, every=True)
     if not found:
         raise FaceError(
             f"No face was found in {name}: try a photo with a larger, better-lit face turned to the camera, or say "
             f"where the face is ({_BY_HAND})."
         )
-    index = face or 0
+    index = face if face is not None else _most_painted(found, meant) or 0
     if not 0 <= index < len(found):
         faces = "1 face was" if len(found) == 1 else f"{len(found)} faces were"
         raise FaceError(f"Face {index} was asked for, but {faces} found in {name}: faces are counted from 0.")
     landmarks = found[index].landmarks
     quad = ffhq_quad(landmarks)
-    aligned = AlignedFace(crop_quad(photo, quad, size), landmarks, quad, photo, tuple(found), index)
+    aligned = AlignedFace(crop_quad(photo, quad, size), landmarks, quad, photo, tuple(found), index, extras)
     if face is None and not found[0].sure:
         x, y = found[0].box.mean(axis=0)
         raise UnsureFaceError(
@@ -198,6 +206,20 @@ def align_face(
             aligned,
         )
     return aligned
+
+
+def _most_painted(found: list[Detection], mask: Tensor | None) -> int | None:
+    """The index of the sure face on which most is painted, or else in whose crop; None if the mask touches none.
+
+    Without a mask it is the first.
+    """
+    if mask is None:
+        return 0
+    hole = Image.fromarray((mask[0, 0] * 255).byte().cpu().numpy())
+    crops = [quick_crop(hole, ffhq_quad(each.landmarks), 64) for each in found if each.sure]
+    painted = [(crop[20:57, 14:51].sum(), crop.sum(), -i) for i, crop in enumerate(crops)]  # brows to chin, then all
+    _, touched, index = max(painted, default=(0, 0, 0))
+    return -index if touched else None
 
 
 # The ways around the detector, for error messages.
@@ -239,14 +261,12 @@ def load_face(
         if landmarks is not None or not found.already_aligned:
             return found
     name = str(photo) if isinstance(photo, str | Path) else "The photo"
-    photo = _as_tensor(photo)
+    photo, extras = _as_tensor(photo)
     height, width = photo.shape[2:]
     if height != width:
         raise SettingError(f"{name} is not square, so it cannot be an aligned crop: leave out --aligned.")
-    return AlignedFace(resize(photo, size), None, _corners(width), photo, (), 0)
+    return AlignedFace(resize(photo, size), None, _corners(width), photo, (), 0, extras)
 
 
-def _as_tensor(photo: Photo) -> Tensor:
-    if isinstance(photo, Image.Image):
-        return from_picture(photo)
-    return photo if isinstance(photo, Tensor) else load_image(photo)
+def _as_tensor(photo: Photo) -> tuple[Tensor, Extras]:
+    return load_photo(photo) if isinstance(photo, str | Path | Image.Image) else (checked_photo(photo), Extras())

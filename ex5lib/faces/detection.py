@@ -96,7 +96,7 @@ def detect_faces(photo: Tensor, *, mask: Tensor | None = None, every: bool = Fal
             damaged ones in a group. They come last.
 
     Raises:
-        SettingError: if the photo is not a single image, or a side is shorter than 64 px.
+        SettingError: if the photo is not a single image, or a side is shorter than 32 px.
         SettingError: if the mask does not have the photo's size, or covers all of it.
     """
     check_image(photo, batch=1)

@@ -127,7 +127,7 @@ def _five(landmarks: np.ndarray) -> np.ndarray:
 
 
 def checked_landmarks(landmarks: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Landmarks given by the user as float64 [5, 2] or [68, 2].
+    """Landmarks given by the user as float64 [5, 2] or [68, 2], in px; given so, or as shares of width and height.
 
     Raises:
         SettingError: if there are not 5 or 68 of them, one lies outside the photo, or they are out of order.
@@ -138,6 +138,8 @@ def checked_landmarks(landmarks: np.ndarray, width: int, height: int) -> np.ndar
             f"The landmarks are {list(points.shape)}, but must be [5, 2] or [68, 2]: left eye, right eye, nose tip, "
             "left and right corner of the mouth, or the 68 of iBUG."
         )
+    if _five(points).min() >= 0 and _five(points).max() <= 1:  # no face is so small
+        points = points * (width, height) - 0.5
     for x, y in _five(points):  # only these: the jaw of a face at the edge may lie beyond it
         if not (-1 < x < width and -1 < y < height):
             raise SettingError(f"The landmark {x:g},{y:g} lies outside the photo, which is {width} × {height} px.")
@@ -151,12 +153,19 @@ def checked_landmarks(landmarks: np.ndarray, width: int, height: int) -> np.ndar
     return points
 
 
-def read_landmarks(given: str) -> np.ndarray:
-    """Landmarks from a text "x,y x,y …" or from a file that holds such a text or a JSON list: [N, 2].
+def read_landmarks(given: str, photo: str = "") -> np.ndarray:
+    """Landmarks from a text "x,y x,y …" or a file: [N, 2].
+
+    The file holds such a text, JSON (a list, or objects with the points' coordinates or names), a .pts file, or a list
+    of photos with the five landmarks of each, as CelebA's.
+
+    Args:
+        given: the text, or the file's name.
+        photo: the photo's file name, to find it in a list of several.
 
     Raises:
         FileError: if it names a file that is missing or cannot be read.
-        SettingError: if it is not pairs of numbers.
+        SettingError: if it does not hold landmarks, or those of several photos but not of this one.
     """
     text, source = given, "The text"
     if re.search(r"[^\d\s.,;+-]", given) or os.path.isfile(given):  # Path.is_file raises on a long text
@@ -170,9 +179,45 @@ def read_landmarks(given: str) -> np.ndarray:
         except (OSError, ValueError):
             raise FileError(f"{given} cannot be read as a text: name a text or JSON file of landmarks.") from None
     try:
-        numbers = np.array(json.loads(text) if text.lstrip().startswith("[") else re.split(r"[\s,;]+", text.strip()))
-        return numbers.astype(np.float64).reshape(-1, 2)
-    except (ValueError, TypeError, RecursionError):
+        return _points(json.loads(text) if text.lstrip()[:1] in ("[", "{") else _numbers(text, photo))
+    except (ValueError, TypeError, KeyError, StopIteration, RecursionError):
         raise SettingError(
-            f'{source} does not hold landmarks: write pairs of numbers, as in "x,y x,y …", or a JSON list of pairs.'
+            f'{source} does not hold landmarks of this photo: write pairs of numbers, as in "x,y x,y …", a JSON list '
+            "of pairs, or a .pts file."
         ) from None
+
+
+def _numbers(text: str, photo: str) -> list[str]:
+    """The coordinates in a text: pairs, a .pts file, or the line of the photo in a list of photos."""
+    if block := re.search(r"\{(.*?)\}", text, re.DOTALL):
+        text = block[1]
+    rows = re.findall(r"^(\S*[^\d\s.,;+-]\S*)((?:[\s,]+[-+.\d]+){10})\s*$", text, re.MULTILINE)  # a name, five pairs
+    named = [numbers for name, numbers in rows if name == photo] or [numbers for _, numbers in rows]
+    if len(named) > 1:
+        raise ValueError("several photos")
+    return re.split(r"[\s,;]+", (named[0] if named else text).strip(" \t\r\n,;"))
+
+
+_NAMED = (
+    ("left_eye",), ("right_eye",), ("nose", "nose_tip"), ("mouth_left", "left_mouth", "left_mouth_corner"),
+    ("mouth_right", "right_mouth", "right_mouth_corner"),
+)  # fmt: skip
+
+
+def _points(found) -> np.ndarray:
+    """The points [N, 2] in what JSON or a text holds; the errors of NumPy if they are none."""
+    if isinstance(found, dict):
+        found = {str(key).lower(): value for key, value in found.items()}
+        if "left_eye" in found:
+            five = np.array([next(found[name] for name in names if name in found) for names in _NAMED], np.float64)
+            # Some count left and right from the person's side.
+            return five if five[0, 0] <= five[1, 0] else five[[1, 0, 2, 4, 3]]
+        return _points(next(found[key] for key in ("landmarks", "keypoints", "points", "kps") if key in found))
+    if isinstance(found, list) and len(found) == 1:
+        return _points(found[0])
+    if isinstance(found, list) and found and isinstance(found[0], dict):
+        found = [(point["x"], point["y"]) for point in found]
+    points = np.array(found).astype(np.float64)
+    return (
+        points[:, :2] if points.ndim == 2 and points.shape[1] == 3 else points.reshape(-1, 2)
+    )  # x, y, z or visibility

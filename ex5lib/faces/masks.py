@@ -8,6 +8,9 @@ from ex5lib.faces.alignment import AlignedFace
 
 PLACES = ("photo", "crop")
 
+_FACE = slice(0.33, 0.89), slice(0.22, 0.79)  # rows and columns of a crop, as shares, from brows to chin
+_TOO_MUCH = 0.8  # of the face and, in the mean, of the whole mask: what black strokes on white leave no less of
+
 
 def fitted_mask(mask: Tensor, face: AlignedFace, on: str | None = None) -> Tensor:
     """A mask for the aligned face.
@@ -24,8 +27,21 @@ def fitted_mask(mask: Tensor, face: AlignedFace, on: str | None = None) -> Tenso
         [1, 1, s, s] in [0, 1].
 
     Raises:
-        SettingError: if it is neither square nor of the photo's proportions, or does not fit ``on``.
+        SettingError: if it is neither square nor of the photo's proportions, does not fit ``on``, or keeps almost
+            nothing of the face, as strokes in black on white do.
     """
+    fitted = _fitted(mask, face, on)
+    rows, columns = (slice(*(round(share * fitted.shape[2]) for share in (part.start, part.stop))) for part in _FACE)
+    hidden = fitted[:, :, rows, columns].mean().item()
+    if hidden > _TOO_MUCH and mask.mean() > _TOO_MUCH:
+        raise SettingError(
+            f"The mask is white on {100 * hidden:.0f} % of the face, and white is what is filled in: invert it if the "
+            "damage is painted black, or leave more of the face."
+        )
+    return fitted
+
+
+def _fitted(mask: Tensor, face: AlignedFace, on: str | None) -> Tensor:
     side = face.image.shape[3]
     photo_height, photo_width = face.photo.shape[2:]
     height, width = mask.shape[2:]

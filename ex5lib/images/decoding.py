@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ex5lib.errors import Ex5Error, FileError
+from ex5lib.images.colors import code_points, stated_coding, wide
+from ex5lib.images.extras import kept_exif
 
 # Pillow reads more formats, but photos do not come in them. EPS it would give to Ghostscript, which runs the file.
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "GIF", "BMP", "JPEG2000", "PPM", "TGA", "QOI", "DDS", "PSD")
@@ -26,17 +28,23 @@ _TURNS = {  # EXIF's orientation → what makes the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_MOVING = ("GIF", "PNG", "WEBP", "AVIF")  # may hold an animation
+_HEAD = 65536  # bytes, in which an AVIF file says what its colours are
+_PAGE_KIND, _SMALLER_PICTURES, _DNG = 254, 330, 50706  # TIFF's; the last one is the version of a raw file
 _ORIENTATION, _PHOTOMETRIC, _BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE, _S_MAX_SAMPLE_VALUE = 274, 262, 258, 281, 341  # TIFF's
 
 
 def read_photo(path: str | Path) -> Image.Image:
     """Read an image file, whatever its name says it is; a leading ~ means the home directory.
 
+    Of a TIFF file's pages the largest is read. A JPEG that lacks only the mark of its end is read with a warning.
+
     Returns:
-        A PIL image with 8 bits a channel or with floating-point pixels, upright, with its ICC profile.
+        A PIL image with 8 bits a channel, upright, with what its file says of its colours, EXIF data and resolution.
 
     Raises:
-        FileError: if the file is missing, not an image, damaged, or implausibly large.
+        FileError: if the file is missing, not an image, damaged, implausibly large, or holds several pictures of which
+            none is the photo: an album, an animation, a camera's raw file.
     """
     if re.match(r"(https?|ftp):/", str(path)):
         address = re.sub(r":/+", "://", str(path), count=1)  # as a Path, it has lost a slash
@@ -49,19 +57,26 @@ def read_photo(path: str | Path) -> Image.Image:
         if path.is_file() and path.stat().st_size == 0:
             raise FileError(f"{name} is empty: save or download the image again.")
         with path.open("rb") as file:
-            source = _opened(file)
+            source = _at_photo(_opened(file), name)
             lower = None
             if tiles := _tiles_of_lower_bytes(source):
-                lower = _opened(io.BytesIO(path.read_bytes()))
+                lower = _at_photo(_opened(io.BytesIO(path.read_bytes())), name)
                 lower.tile = tiles  # type: ignore[attr-defined]  # a picture that was opened has them
-            return normalized(source, name, lower)
+            try:
+                return normalized(source, name, lower)
+            except OSError:
+                if (whole := _with_end(path)) is None:
+                    raise
+    warnings.warn(f"{name} lacks its last bytes, but no pixels: save it again to mend it.", stacklevel=2)
+    return normalized(whole, name)
 
 
 def normalized(source: Image.Image, name: str, lower: Image.Image | None = None) -> Image.Image:
     """A picture with 8 bits a channel, rotated according to its EXIF data if these can be read.
 
     Args:
-        source: the picture, which stays as it is; of its metadata, the colour profile and transparency are kept.
+        source: the picture, which stays as it is; of its metadata, colours, transparency, EXIF data without what no
+            longer holds, and resolution are kept.
         name: what error messages call it.
         lower: the lower bytes of 16-bit RGB, if there are any; then ``source`` has the upper ones.
 
@@ -71,7 +86,8 @@ def normalized(source: Image.Image, name: str, lower: Image.Image | None = None)
     picture = _loaded(source)
     if picture.mode == "F":
         raise FileError(f"{name} has floating-point pixels: save it as JPEG or PNG.")
-    kept: dict = {key: value for key, value in source.info.items() if key in ("icc_profile", "transparency")}
+    kept: dict = {key: value for key, value in source.info.items() if key in ("icc_profile", "transparency", "dpi")}
+    kept |= {"coding": stated_coding(source), "exif": kept_exif(source)}
     if lower is not None or picture.mode.startswith("I"):
         values = np.asarray(picture)
         if lower is not None:
@@ -79,7 +95,10 @@ def normalized(source: Image.Image, name: str, lower: Image.Image | None = None)
         picture = Image.fromarray(_eight_bits(values, getattr(source, "tag_v2", {}), name))
         kept.pop("transparency", None)  # a colour of 16 bits
     turn = _turn(source)
-    picture = picture if turn is None else picture.transpose(turn)
+    if turn is not None:
+        picture = picture.transpose(turn)
+        if turn not in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM):
+            kept["dpi"] = kept.get("dpi", ())[::-1]
     picture.info = kept
     return picture
 
@@ -125,7 +144,11 @@ def _identified(file: BinaryIO) -> Image.Image:
     Image.init()
     file.seek(0)
     try:
-        return Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+        opened = Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+        if opened.format == "AVIF":
+            file.seek(0)
+            opened.info["code_points"] = code_points(file.read(_HEAD))
+        return opened
     except UnidentifiedImageError:
         import pillow_heif  # imported here: only HEIC needs it
 
@@ -137,8 +160,72 @@ def _identified(file: BinaryIO) -> Image.Image:
             raise Image.DecompressionBombError from None
         data = found.data  # decoding may correct the size
         picture = Image.frombytes(found.mode, found.size, data, "raw", found.mode, found.stride)
-        picture.info["icc_profile"] = found.info.get("icc_profile")
+        nclx = found.info.get("nclx_profile") or {}
+        codes = wide(nclx.get("color_primaries", 0), nclx.get("transfer_characteristics", 0))
+        picture.info |= {"icc_profile": found.info.get("icc_profile"), "code_points": codes}
+        if exif := found.info.get("exif"):
+            picture.info["exif"] = _upright(exif)
         return picture
+
+
+def _upright(exif: bytes) -> bytes:
+    """EXIF data of a picture that has been turned upright."""
+    try:
+        tags = Image.Exif()
+        tags.load(exif)
+        tags.pop(_ORIENTATION, None)
+        return tags.tobytes()
+    except Exception:  # damaged
+        return b""
+
+
+def _at_photo(picture: Image.Image, name: str) -> Image.Image:
+    """A file's picture, at the page that is the photo: the largest, if the others are previews of it.
+
+    Raises:
+        FileError: if that cannot be told.
+    """
+    try:
+        count = getattr(picture, "n_frames", 1)
+    except Exception:  # damaged pages behind the first
+        count = 1
+    if picture.format in _MOVING and count > 1:
+        raise FileError(f"{name} is an animation of {count} pictures: save the one that you want as a file of its own.")
+    if picture.format != "TIFF":
+        return picture
+    areas, raw = {}, False
+    for page in range(count):
+        try:
+            picture.seek(page)
+        except Exception:  # a page of a kind that Pillow does not know, or a damaged one
+            continue
+        tags = picture.tag_v2  # type: ignore[attr-defined]
+        kind = tags.get(_PAGE_KIND, 0)
+        raw |= _DNG in tags or (kind == 1 and _SMALLER_PICTURES in tags)
+        if kind != 4:  # a mask
+            areas[page] = picture.width * picture.height
+    if raw:
+        raise FileError(
+            f"{name} is a camera's raw file, and only its preview can be read: develop it to a JPEG or TIFF first."
+        )
+    largest = max(areas, key=areas.__getitem__, default=0)
+    if sum(2 * area > areas[largest] for area in areas.values()) > 1:
+        raise FileError(f"{name} holds {len(areas)} pictures: save the one that you want as a file of its own.")
+    picture.seek(largest)
+    return picture
+
+
+def _with_end(path: Path) -> Image.Image | None:
+    """The picture of a JPEG file to which the mark of its end was added; None if it lacks pixels, too.
+
+    A decoder makes up the pixels that it lacks from whatever follows. Nothing follows the last one, so it reads the
+    same picture with one thing after it and another.
+    """
+    data = path.read_bytes().rstrip(b"\xff")
+    if not data.startswith(b"\xff\xd8"):
+        return None
+    first, second = (_opened(io.BytesIO(data + after + b"\xff\xd9")) for after in (b"", b"\xa5\x5a" * 500))
+    return first if np.array_equal(np.asarray(first), np.asarray(second)) else None
 
 
 def _loaded(picture: Image.Image) -> Image.Image:
@@ -158,36 +245,6 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
         except Exception:  # Pillow raises nearly anything on damaged tags, too
             continue
     return None
-
-
-def to_rgb(picture: Image.Image, background: str) -> Image.Image:
-    """A normalized picture in sRGB, its transparent pixels on a background ("white" or "black")."""
-    profile = picture.info.get("icc_profile")
-    mode = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}.get(picture.mode, "RGB")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
-    picture = picture.convert(mode)
-    return (_from_profile(picture, profile) if profile else picture).convert("RGB")
-
-
-def _from_profile(picture: Image.Image, profile: bytes) -> Image.Image:
-    """Grey, RGB or CMYK pixels in sRGB; unchanged if the ICC profile is damaged or made for other pixels."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        mode = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}[source.profile.xcolor_space.strip()]
-        if mode == "RGB" and picture.mode == "L":  # common: a grey photo with the profile of a screen
-            picture = picture.convert("RGB")
-        return ImageCms.profileToProfile(  # type: ignore[return-value]  # None only if it works in place
-            picture,
-            source,
-            ImageCms.createProfile("sRGB"),
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
-    except Exception:  # a damaged profile raises nearly anything
-        return picture
 
 
 def _tiles_of_lower_bytes(picture: Image.Image) -> list:

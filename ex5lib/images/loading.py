@@ -8,10 +8,12 @@ from torch import Tensor
 
 from ex5lib.errors import FileError
 from ex5lib.files import replacing
-from ex5lib.images.decoding import normalized, read_photo, readable, to_rgb
+from ex5lib.images.colors import to_rgb
+from ex5lib.images.decoding import normalized, read_photo, readable
+from ex5lib.images.extras import Extras, extras_of
 from ex5lib.images.tensors import from_uint8, to_uint8
 
-MIN_SIZE = 64
+MIN_SIZE = 32
 
 IMAGE_SUFFIXES = frozenset(  # which files of a folder count as photos; load_image itself looks inside
     f".{suffix}"
@@ -34,24 +36,26 @@ def load_image(path: str | Path) -> Tensor:
         float32 [1, 3, H, W] in [−1, 1].
 
     Raises:
-        FileError: if the file is missing, not an image, damaged, implausibly large, or smaller than 64 px.
+        FileError: if the file is missing, not an image, damaged, implausibly large, or smaller than 32 px.
     """
-    return _as_tensor(read_photo(path), str(path))
+    return load_photo(path)[0]
 
 
-def from_picture(picture: Image.Image, name: str = "The picture") -> Tensor:
-    """A PIL image of any mode as an image tensor, treated as ``load_image`` treats a file.
-
-    Returns:
-        float32 [1, 3, H, W] in [−1, 1].
+def load_photo(photo: str | Path | Image.Image) -> tuple[Tensor, Extras]:
+    """A photo's file or PIL image as ``load_image`` returns it, and what to keep when it is saved.
 
     Raises:
-        FileError: if it is damaged, has floating-point pixels, or fewer than 64 px on a side; the message calls it
-            ``name``.
+        FileError: as there; it calls a PIL image "The picture".
     """
+    if isinstance(photo, Image.Image):
+        name = "The picture"
+        with readable(name):
+            photo = normalized(photo, name)
+    else:
+        name, photo = str(photo), read_photo(photo)
     with readable(name):
-        picture = normalized(picture, name)
-    return _as_tensor(picture, name)
+        extras = extras_of(photo)
+    return _as_tensor(photo, name), extras
 
 
 def _as_tensor(picture: Image.Image, name: str) -> Tensor:
@@ -63,13 +67,22 @@ def _as_tensor(picture: Image.Image, name: str) -> Tensor:
         return from_uint8(np.asarray(to_rgb(picture, "white")))
 
 
-def save_image(image: Tensor, path: str | Path) -> Path:
+def save_image(image: Tensor, path: str | Path, extras: Extras | None = None) -> Path:
     """Write one image tensor [1, 3, H, W] to a file, in the format that its suffix names; returns the path.
+
+    Args:
+        image: the image.
+        path: of the file.
+        extras: of a photo of the same size, for formats that can hold them.
 
     Raises:
         SettingError: if the tensor is not one image.
     """
     picture = Image.fromarray(to_uint8(image))
+    extras = extras or Extras()
+    if Path(path).suffix.lower() not in (".jpg", ".jpeg"):  # which have no opacity
+        picture = extras.added_to(picture)
     with replacing(path) as temporary:
-        picture.save(temporary, quality=95, compress_level=3)  # the first for JPEG; the second makes PNG twice as fast
+        # The first option is for JPEG; the second makes PNG twice as fast.
+        picture.save(temporary, quality=95, compress_level=3, **extras.options)
     return Path(path)

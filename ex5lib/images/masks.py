@@ -8,15 +8,16 @@ from PIL import Image
 from torch import Tensor
 
 from ex5lib.errors import FileError
-from ex5lib.images.decoding import read_photo, readable, to_rgb
+from ex5lib.images.colors import to_rgb
+from ex5lib.images.decoding import read_photo, readable
 
 
 def load_mask(path: str | Path) -> Tensor:
     """Load a mask, in which white is to be filled in and black is kept, with grey only at edges.
 
-    In a picture with transparent parts these are kept if what is painted is black and white (strokes on an empty
-    layer). Otherwise, as in a copy of the photo from which the hole was erased, the transparent parts are to be filled
-    in. Two values of any grey will do: the brighter is to be filled in.
+    In a picture with transparent parts these are kept if what is painted is black and white, or has one colour and
+    covers less than half (strokes on an empty layer). Otherwise, as in a copy of the photo from which the hole was
+    erased, the transparent parts are to be filled in. Two values of any grey will do: the brighter is to be filled in.
 
     Returns:
         float32 [1, 1, H, W]: 1 where a pixel is to be removed, 0 where it is kept.
@@ -42,7 +43,10 @@ def load_mask(path: str | Path) -> Tensor:
     if painted and (opaque or grey.max() >= 128):
         hole = grey
     elif not opaque and opacity.max() >= 128 and _has_two_values(opacity):
-        hole = 255 - opacity
+        solid = np.asarray(picture.convert("RGBA"))[opacity >= 128, :3].astype(int)
+        alike = np.abs(solid - np.median(solid, axis=0)).max(axis=1) <= 32
+        strokes = alike.mean() > 0.99 and len(solid) < opacity.size / 2
+        hole = opacity if strokes else 255 - opacity
     else:
         found = "transparent all over" if opacity.max() < 128 else "not black and white"
         raise FileError(

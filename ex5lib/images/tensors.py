@@ -1,5 +1,7 @@
 """Image tensors: float32 [N, 3, H, W] in [−1, 1] everywhere in this project; checking, converting and resizing them."""
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -7,10 +9,17 @@ from torch import Tensor
 
 from ex5lib.errors import SettingError
 
+_ROWS = 1024  # converted at a time: a large photo's intermediate results would need several times its memory
+
 
 def from_uint8(pixels: np.ndarray) -> Tensor:
     """uint8 [H, W, 3] → float32 [1, 3, H, W] in [−1, 1]."""
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    height, width, _ = pixels.shape
+    image = torch.empty(1, 3, height, width)
+    for top in range(0, height, _ROWS):
+        rows = pixels[top : top + _ROWS].copy()
+        image[0, :, top : top + _ROWS] = torch.from_numpy(rows).permute(2, 0, 1)
+    return image.div_(127.5).sub_(1)
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
@@ -20,7 +29,11 @@ def to_uint8(image: Tensor) -> np.ndarray:
         SettingError: if the tensor is not one image.
     """
     check_image(image, batch=1)
-    return ((image[0].detach().float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    pixels = np.empty((*image.shape[2:], 3), np.uint8)
+    for top in range(0, len(pixels), _ROWS):
+        rows = image[0, :, top : top + _ROWS].detach().float().clamp(-1, 1)
+        pixels[top : top + _ROWS] = ((rows + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    return pixels
 
 
 def check_image(image: Tensor, batch: int | None = None) -> None:
@@ -28,6 +41,28 @@ def check_image(image: Tensor, batch: int | None = None) -> None:
     if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != 3 or (batch and len(image) != batch):
         found = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise SettingError(f"An image tensor is [{batch or 'N'}, 3, H, W] in [−1, 1], not {found}.")
+
+
+def checked_photo(photo: Tensor | np.ndarray) -> Tensor:
+    """A photo as float32 [1, 3, H, W] in [−1, 1], given so or in 8 bits: [1, 3, H, W], or an array [H, W, 3].
+
+    Raises:
+        SettingError: if it has another shape, type or range.
+    """
+    if isinstance(photo, np.ndarray):
+        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+            raise SettingError(f"A photo as an array is uint8 [H, W, 3], not {photo.dtype} {list(photo.shape)}.")
+        return from_uint8(photo)
+    check_image(photo, batch=1)
+    if photo.dtype == torch.uint8:
+        return from_uint8(photo[0].permute(1, 2, 0).cpu().numpy())
+    photo = _checked_values(photo, "The photo")
+    low, high = photo.min().item(), photo.max().item()
+    levels = (photo[:, :, ::64] + 1) * 127.5
+    from_bytes = (levels - levels.round()).abs().max() < 0.01
+    if low >= 0 and high > 0 and not from_bytes:  # a photo has something darker than middle grey, but for a few
+        raise SettingError(f"The photo has values from {low:.3g} to {high:.3g}: scale it to [−1, 1], here by 2x − 1.")
+    return photo
 
 
 def checked_target(target: Tensor, name: str = "The target") -> Tensor:
@@ -42,15 +77,19 @@ def checked_target(target: Tensor, name: str = "The target") -> Tensor:
     height, width = target.shape[2:]
     if height != width:
         raise SettingError(f"{name} is {width} × {height} px, but it must be square, like an aligned face.")
-    if not target.is_floating_point():
-        raise SettingError(f"{name} is {target.dtype}: scale it to floats in [−1, 1], 8 bits as x / 127.5 − 1.")
-    target = target.detach().float()
-    if not target.isfinite().all():
+    return _checked_values(target, name)
+
+
+def _checked_values(image: Tensor, name: str) -> Tensor:
+    if not image.is_floating_point():
+        raise SettingError(f"{name} is {image.dtype}: scale it to floats in [−1, 1], 8 bits as x / 127.5 − 1.")
+    image = image.detach().float()
+    low, high = image.min().item(), image.max().item()  # NaN if any value is
+    if not math.isfinite(low) or not math.isfinite(high):
         raise SettingError(f"{name} contains NaN or infinity: find the step that produced them.")
-    if target.abs().max() > 2:  # a network's output may go a little beyond 1
-        low, high = target.min().item(), target.max().item()
+    if low < -2 or high > 2:  # a network's output may go a little beyond 1
         raise SettingError(f"{name} has values from {low:.3g} to {high:.3g}: scale them to [−1, 1].")
-    return target
+    return image
 
 
 def resize_area(image: Tensor, size: int) -> Tensor:

@@ -19,6 +19,7 @@ _SIGMA_MAX = 20.0  # px: a stronger blur leaves too little to measure it
 _TOLD_BY_SPECTRA = 1.0, 7.0  # px of blur: less is found in some sharp photos, and more leaves too little to measure
 _TOO_STRONG = 1.45  # times the photo's own blur: files at JPEG's quality 50 seem sharper by up to 1.4
 _CYCLES = 6, 110  # per side of the face: coarser, there are few; finer, scaling has changed them
+_LEAST_SIDE = 64  # px of the photo: a smaller face has too few frequencies to tell a blur from its size
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +41,12 @@ def examine(face: AlignedFace) -> list[Damage]:
     filled = small if hole is None else Inpaint(mask=hole).fill_smoothly(small)
     found = []
     factor = round(REFERENCE_SIZE / side)
+    if side >= _LEAST_SIDE:
+        sigma = blur_sigma(filled)
+        if sigma > 1.2 * max(REFERENCE_SIZE / side, 1):  # less does not show at the face's own size
+            found.append(Damage(UnknownBlur(sigma), f"it lacks fine detail, as if blurred by σ = {sigma:.1f} px"))
     if factor > 1:
         found.append(Damage(Downsample(factor), f"the face is only {side:.0f} px wide, forehead to chin and beyond"))
-    elif (sigma := blur_sigma(filled)) > 1.2:
-        found.append(Damage(UnknownBlur(sigma), f"it lacks fine detail, as if blurred by σ = {sigma:.1f} px"))
     chroma, left = _chroma(small, hole)
     if chroma < 3:
         found.append(Damage(Grayscale(), f"it is grey, to within about {max(chroma, 1):.0f} of 255 levels"))

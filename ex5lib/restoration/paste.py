@@ -72,8 +72,8 @@ def paste(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, nn.Module]])
         if share.any():
             rows, columns = window = _window(face)
             here = photo[:, :, rows, columns]
-            matched = _to_photo(_matched(result, known, share), face, window).clamp(-1, 1)
-            here += _to_photo(share, face, window) * (matched - here)
+            matched = _to_photo(_matched(result, known, share), face, window).clamp_(-1, 1)
+            here += matched.sub_(here).mul_(_to_photo(share, face, window))  # in place: it may be most of a large scan
     return photo
 
 
@@ -177,7 +177,10 @@ def _colored(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, Tensor]])
 
     The change of the crop is added to the photo, so that detail too fine for the crop stays.
     """
-    colored, total, parts = photo.clone(), torch.zeros_like(photo[:, :1]), []
+    colored, parts = photo.clone(), []
+    if not faces:  # a map of a large photo would take much memory
+        return colored
+    total = torch.zeros_like(photo[:, :1])
     for face, result, recolored in faces:
         rows, columns = window = _window(face)
         head = torch.from_numpy(_around_face(face, result, *_HEAD))[None, None].float()
@@ -229,8 +232,7 @@ def _to_photo(crop: Tensor, face: AlignedFace, window: tuple[slice, slice]) -> T
     first = back @ (np.array([columns.start, rows.start]) - face.quad[0]) - 0.5  # the quad is the outer edge
     order, mode = (1, "constant") if is_map else (3, "nearest")
     shape = (rows.stop - rows.start, columns.stop - columns.start)
-    planes = [
-        affine_transform(plane, back[::-1, ::-1], first[::-1], shape, order=order, mode=mode)  # (row, column)
-        for plane in crop[0].numpy()
-    ]
-    return torch.from_numpy(np.stack(planes))[None]
+    planes = np.empty((crop.shape[1], *shape), np.float32)
+    for plane, made in zip(crop[0].numpy(), planes, strict=True):
+        affine_transform(plane, back[::-1, ::-1], first[::-1], output=made, order=order, mode=mode)  # (row, column)
+    return torch.from_numpy(planes)[None]

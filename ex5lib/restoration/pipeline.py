@@ -180,7 +180,7 @@ class Restoration:
             results.begin(folder, names)  # from here on, an earlier result is gone
             writing = [beside.submit(self.run.save, folder)]  # result.png, too
             writing += [
-                beside.submit(save_image, image, folder / f"{name}.png")
+                beside.submit(save_image, image, folder / f"{name}.png", self.face.extras if name == "photo" else None)
                 for name, image in images.items()
                 if name != "result"
             ]
@@ -223,7 +223,7 @@ def restore(
     """Restore a photo: align it, degrade it, search for its latent, and compare the result with the original.
 
     Args:
-        photo: the path of an image file, a PIL image, a tensor [1, 3, H, W], or an aligned face.
+        photo: anything that ``align_face`` takes, or an aligned face.
         degradation: D, any module from images to images; None inverts the photo as it is. "auto" undoes all damage that
             ``diagnosis.examine`` finds in the photo, which then counts as degraded already.
         recipe: a name in ``RECIPES``, or a ``Recipe``.
