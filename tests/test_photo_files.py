@@ -105,6 +105,7 @@ def test_adobe_rgb_told_by_exif_alone_counts_and_is_not_told_again(tmp_path, col
     assert np.abs(to_uint8(photo) - expected).max() <= 1.5
     save_image(photo, tmp_path / "b.png", extras)
     assert (_pixels(tmp_path / "b.png") == to_uint8(photo)).all()
+    assert dict(Image.open(tmp_path / "b.png").getexif().get_ifd(34665)) == {40961: 1}  # sRGB
 
 
 def _pq(light: np.ndarray) -> np.ndarray:
