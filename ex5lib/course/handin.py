@@ -15,6 +15,7 @@ from ex5lib.files import replacing
 from ex5lib.images.loading import save_image
 from ex5lib.restoration.pipeline import TASKS, Restoration
 
+ABOUT = "student.json"  # whose a hand-in is
 NOTEBOOKS = ("3.1_alignment", "3.2_inversion", "3.3.1_deblurring", "3.3.2_colorization", "3.3.3_inpainting")
 FILES = (
     "original_image.png", "original_degraded_image.png", "final_inverted_image.png", "inverted_latent.npz",

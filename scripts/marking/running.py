@@ -1,0 +1,128 @@
+"""Marking a class: attempts side by side, each with its limits, until every check of every student has an outcome."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from scripts.marking.attempt import Outcome, Prepared, attempt
+from scripts.marking.scheme import Plan
+
+_MOST_DEATHS = 6  # of one notebook, each of which may take its whole time
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a student's code may take."""
+
+    seconds: float = 120  # for one cell
+    gigabytes: float = 4  # more than the set-up
+    jobs: int = 2  # attempts at a time
+
+
+@dataclass
+class Run:
+    """One student's notebook on its way: what came of each step."""
+
+    plan: Plan
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    fatal: set[int] = field(default_factory=set)  # the steps that ended their process
+
+
+class _Attempt:
+    """A running process, and what it reports."""
+
+    def __init__(self, prepared: Prepared, run: Run, limits: Limits, data: Path):
+        self.run, self.limits = run, limits
+        self.folder = Path(tempfile.mkdtemp(prefix="marking-"))
+        shutil.copytree(data, self.folder / "data")  # a copy, so that nobody changes what the next one gets
+        fork = multiprocessing.get_context("fork")
+        self.reports, sending = fork.Pipe(duplex=False)
+        # After a death everything runs again but what was fatal, and the checks that are done.
+        done = {i for i in run.outcomes if run.plan.steps[i].kind == "check"} | run.fatal
+        self.process = fork.Process(
+            target=attempt, args=(prepared, run.plan, done, limits.gigabytes, self.folder, sending.send), daemon=True
+        )
+        self.process.start()
+        sending.close()
+        self.step: int | None = None  # the one that runs
+        self.began = time.monotonic()
+
+    @property
+    def left(self) -> float:
+        return self.began + self.limits.seconds - time.monotonic()
+
+    def receive(self) -> bool:
+        """Take one report; returns whether there may be more."""
+        try:
+            report = self.reports.recv()
+        except (EOFError, OSError):
+            self.died("it ended the process that ran it")
+            return False
+        if report is None:
+            return False
+        if isinstance(report, Outcome):
+            self.run.outcomes[self.step], self.step = report, None
+        else:
+            self.step = report
+        self.began = time.monotonic()
+        return True
+
+    def died(self, reason: str) -> None:
+        """Record what ended the process: the step that runs, or else the next one."""
+        run = self.run
+        unknown = [i for i in range(len(run.plan.steps)) if i not in run.outcomes]
+        for i in unknown[:1] if self.step is None else [self.step]:
+            run.outcomes[i] = Outcome(False, reason, [f"cell {run.plan.steps[i].cell:g}: {reason}"])
+            run.fatal.add(i)
+        if len(run.fatal) >= _MOST_DEATHS:
+            run.outcomes |= {i: Outcome(False, "not run, because so many cells before it ended") for i in unknown}
+
+    def end(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
+        self.reports.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def run_all(prepared: Prepared, runs: Iterable[Run], limits: Limits, data: Path) -> Iterable[Run]:
+    """Run the plans, and yield each when all of its steps have an outcome.
+
+    Args:
+        data: the folder that the notebooks find as ../data.
+    """
+    waiting, running = deque(runs), {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < limits.jobs:
+                begun = _Attempt(prepared, waiting.popleft(), limits, data)
+                running[begun.reports] = begun
+            first = max(0, min(each.left for each in running.values()))
+            ready: list[Connection] = wait(list(running), timeout=first)
+            for reports, each in list(running.items()):
+                if reports in ready:
+                    if each.receive():
+                        continue
+                elif each.left > 0:
+                    continue
+                else:
+                    each.died(f"it was stopped after {limits.seconds:g} s")
+                each.end()
+                del running[reports]
+                if each.run.outcomes.keys() == set(range(len(each.run.plan.steps))):
+                    yield each.run
+                else:
+                    waiting.appendleft(each.run)
+    finally:
+        for each in running.values():
+            each.end()
