@@ -18,11 +18,12 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from ex5lib.course.handin import NO_ANSWER
+
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "notebooks"
 _FOLDER = 'out = "../results/report"  # for figures, numbers and what is handed in'
 CODE_STUB = "# YOUR CODE HERE\nraise NotImplementedError()"  # as nbgrader's
-TEXT_STUB = "*Your answer:*"
 
 _SOLUTION = re.compile(r"^([ \t]*)[^\n]*### BEGIN SOLUTION.*?### END SOLUTION[^\n]*$", re.M | re.S)
 _HIDDEN = re.compile(r"^[ \t]*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS[^\n]*\n?", re.M | re.S)
@@ -41,7 +42,7 @@ def student_copy(source: NotebookNode) -> NotebookNode:
     """A notebook without solutions, hidden checks and outputs."""
     notebook = nbgrader_source(source)
     for cell in notebook.cells:
-        stub = CODE_STUB if cell.cell_type == "code" else TEXT_STUB
+        stub = CODE_STUB if cell.cell_type == "code" else NO_ANSWER
         cell.source = _SOLUTION.sub(lambda match, stub=stub: textwrap.indent(stub, match[1]), cell.source)
         cell.source = _HIDDEN.sub("", cell.source).rstrip("\n")
     return notebook

@@ -4,14 +4,17 @@ import linecache
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
 from ex5lib.errors import CheckFailed
-from scripts.marking.guard import Calls, Guard
-from scripts.marking.scheme import Plan, Scheme, Step
+from scripts.marking.guard import Guard
+from scripts.marking.scheme import UNWRITTEN, Plan, Scheme, Step
 
 _LONGEST = 400  # characters of a student's error
 
@@ -23,7 +26,6 @@ class Outcome:
     passed: bool
     said: str = ""  # to the student
     odd: list[str] = field(default_factory=list)  # for a person to look at
-    calls: set[tuple[str, str]] = field(default_factory=set)  # of the library, by the student's code, in a check
 
 
 class Prepared:
@@ -44,15 +46,20 @@ class Prepared:
             new = {name: value for name, value in self.space.items() if before.get(name, before) is not value}
             self.setups.append(new)
         self.guard = Guard(self.space)
-        self.allowed: set[tuple[str, str]] | None = None  # what the sample solutions call of the library
 
 
 def attempt(
-    prepared: Prepared, plan: Plan, skip: Iterable[int], gigabytes: float, folder: Path, send: Callable[[object], None]
+    prepared: Prepared,
+    plan: Plan,
+    skip: Mapping[int, str],
+    gigabytes: float,
+    folder: Path,
+    send: Callable[[object], None],
 ) -> None:
     """Run a plan's steps but those to skip, and send the index of each before it runs, and its ``Outcome`` after it.
 
-    To be called in a fork of the process that has the set-up. It never returns.
+    What is skipped comes with what was said about it. To be called in a fork of the process that has the set-up. It
+    never returns.
     """
     os.setsid()  # so that everything a student starts can be ended together
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -66,6 +73,8 @@ def attempt(
         if i not in skip:
             send(i)
             send(runner.run(step))
+        elif step.kind == "own":
+            runner.errors[step.name] = skip[i]
     send(None)
     os._exit(0)  # without what a student's code registered for the end
 
@@ -83,22 +92,24 @@ def _limit_memory(gigabytes: float) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+class _Shell(InteractiveShell):
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Nothing: ``%matplotlib`` asks for it."""
+
+
 class _Runner:
     def __init__(self, prepared: Prepared, plan: Plan, folder: Path):
-        from IPython.core.interactiveshell import InteractiveShell
-        from traitlets.config import Config
-
         os.environ["IPYTHONDIR"] = str(folder / "ipython")
         quiet = Config()
         quiet.HistoryManager.enabled = False
-        self.shell = InteractiveShell.instance(config=quiet)
+        self.shell = _Shell.instance(config=quiet)
         self.prepared, self.plan = prepared, plan
         self.names: dict[str, Any] = self.shell.user_ns  # the student's
         for new in prepared.setups:
             self.names.update(new)
-        self.errors: dict[str, str] = {}  # the name of a task, and how the student's code for it ended
-        # A student's function is called from among the student's names, also if it is the library's own.
-        self.call_from_there = eval("lambda f: lambda *args, **kwargs: f(*args, **kwargs)", self.names)
+        self.errors: dict[
+            str, str
+        ] = {}  # the name of a task, and how the student's code for it ended; "" for other code
 
     def run(self, step: Step) -> Outcome:
         match step.kind:
@@ -123,8 +134,7 @@ class _Runner:
         if error is None:
             return Outcome(True, odd=odd)
         said = f"cell {step.cell:g} ended in {self.described(error)}"
-        if step.name:
-            self.errors[step.name] = said
+        self.errors[step.name] = said
         return Outcome(False, said, odd)
 
     def check(self, step: Step) -> Outcome:
@@ -133,13 +143,11 @@ class _Runner:
         for name in {name for each in scheme.tasks for name in each.defines}:
             space.pop(name, None)
             if name in self.names:
-                value = self.names[name]
-                space[name] = self.call_from_there(value) if callable(value) else value
-        before, calls = dict(space), Calls()
+                space[name] = self.names[name]
+        before = dict(space)
         said = ""
         try:
-            with calls.watched(space):
-                exec(compile(step.code, f"<{step.name}>", "exec"), space)
+            exec(compile(step.code, f"<{step.name}>", "exec"), space)
         except BaseException as error:  # a student's code may raise anything
             said = self.reason(error, task.name, task.defines)
         replaced = self.prepared.guard.restore()
@@ -149,44 +157,42 @@ class _Runner:
         if replaced:
             said = said or f"your code replaces {', '.join(replaced)} while it is checked"
             return Outcome(False, said, [f"{task.name} replaces {', '.join(replaced)} while it is checked"])
-        if said:
-            return Outcome(False, said)
-        if self.prepared.allowed is not None and (taken := (calls.student & calls.check) - self.prepared.allowed):
-            names = ", ".join(sorted(".".join(each) for each in taken))
-            said = f"it calls the library's {names}, with which it is compared: write it yourself"
-            return Outcome(False, said, [f"{task.name} calls {names}"])
-        return Outcome(True, "passed", calls=calls.student)
+        return Outcome(not said, said or "passed")
 
     def reason(self, error: BaseException, task: str, defines: frozenset[str]) -> str:
         """Why a check failed."""
         cause = error.__context__ if isinstance(error, CheckFailed) else error
         ended = f"; {self.errors[task]}" if task in self.errors else ""
-        if isinstance(cause, NotImplementedError) and self.plan.stubs:
-            if task in self.plan.stubs:
-                return "not written yet" + ended
-            return f"it needs what is not written yet: {', '.join(sorted(self.plan.stubs))}" + ended
+        function, line = self.where(cause)
+        if isinstance(cause, NotImplementedError) and line == UNWRITTEN:
+            return "not written yet" if function in defines else f"it needs {function}, which is not written yet"
         if isinstance(cause, NameError) and cause.name in defines:
-            return f"there is no {cause.name}" + ended
+            return f"there is no {cause.name}{ended}"
         if isinstance(error, CheckFailed) and isinstance(cause, AssertionError):
             return str(error).removeprefix("✗ ") + ended
-        return f"your code raised {self.described(cause or error)}" + ended
+        return f"your code raised {self.described(cause or error)}{ended}"
 
     def described(self, error: BaseException) -> str:
-        """An error as a sentence, with the student's line that raised it."""
-        words, line = str(error), ""
+        """An error in a sentence, with the student's line that raised it."""
+        words, (_, line) = str(error), self.where(error)
         if isinstance(error, SyntaxError):
             words, line = f"{error.msg} in line {error.lineno}", (error.text or "").strip()
         elif isinstance(error, MemoryError):
             words = words or "it needs more memory than it may take"
         elif isinstance(error, EOFError):
-            words = "input() is answered by nobody here"
-        trace = error.__traceback__
+            words = "nobody answers input() here"
+        said = f"{type(error).__name__}: {' '.join(words.split())}".removesuffix(": ")
+        return textwrap.shorten(said, _LONGEST, placeholder=" …") + (f" (in `{line[:_LONGEST]}`)" if line else "")
+
+    def where(self, error: BaseException | None) -> tuple[str, str]:
+        """The student's function, and its line, that an error comes from; empty if it comes from nowhere there."""
+        found, trace = ("", ""), error.__traceback__ if error else None
         while trace is not None:
+            code = trace.tb_frame.f_code
             if trace.tb_frame.f_globals is self.names:
-                line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno).strip() or line
+                found = code.co_name, linecache.getline(code.co_filename, trace.tb_lineno).strip()
             trace = trace.tb_next
-        said = f"{type(error).__name__}: {' '.join(words.split())}" if words else type(error).__name__
-        return textwrap.shorten(said, _LONGEST, placeholder=" …") + (f" (in `{line[:120]}`)" if line else "")
+        return found
 
 
 def _is_tool(value: object) -> bool:

@@ -52,9 +52,10 @@ def marked(scheme: Scheme, run: Run) -> Marked:
     return Marked(marks, plan.answers, [outcome.said for outcome in own if not outcome.passed], odd)
 
 
-def unmarked(scheme: Scheme, reason: str) -> Marked:
+def unmarked(scheme: Scheme, reason: str, odd: Sequence[str] = ()) -> Marked:
     """No points, for a notebook that is absent or cannot be read."""
-    return Marked([Mark(task.name, name, 0, check.points, reason) for name, (task, check) in scheme.checks.items()])
+    marks = [Mark(task.name, name, 0, check.points, reason) for name, (task, check) in scheme.checks.items()]
+    return Marked(marks, odd=list(odd))
 
 
 def write_results(

@@ -47,7 +47,8 @@ class _Attempt:
         fork = multiprocessing.get_context("fork")
         self.reports, sending = fork.Pipe(duplex=False)
         # After a death everything runs again but what was fatal, and the checks that are done.
-        done = {i for i in run.outcomes if run.plan.steps[i].kind == "check"} | run.fatal
+        steps = run.plan.steps
+        done = {i: each.said for i, each in run.outcomes.items() if steps[i].kind == "check" or i in run.fatal}
         self.process = fork.Process(
             target=attempt, args=(prepared, run.plan, done, limits.gigabytes, self.folder, sending.send), daemon=True
         )
@@ -81,7 +82,9 @@ class _Attempt:
         run = self.run
         unknown = [i for i in range(len(run.plan.steps)) if i not in run.outcomes]
         for i in unknown[:1] if self.step is None else [self.step]:
-            run.outcomes[i] = Outcome(False, reason, [f"cell {run.plan.steps[i].cell:g}: {reason}"])
+            step = run.plan.steps[i]
+            there = f"cell {step.cell:g}: {reason}"
+            run.outcomes[i] = Outcome(False, there if step.kind == "own" else reason, [there])
             run.fatal.add(i)
         if len(run.fatal) >= _MOST_DEATHS:
             run.outcomes |= {i: Outcome(False, "not run, because so many cells before it ended") for i in unknown}

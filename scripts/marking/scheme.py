@@ -10,12 +10,14 @@ from functools import cached_property
 
 from nbformat import NotebookNode
 
-from scripts.assignment import CODE_STUB, TEXT_STUB, student_copy
+from ex5lib.course.handin import NO_ANSWER
+from scripts.assignment import CODE_STUB, student_copy
 
 _DEFINES = re.compile(r"^(?:(?:async\s+)?def|class)\s+(\w+)|^(\w+)\s*(?::[^=\n]+)?=(?!=)", re.M)
 _CHECKS = re.compile(r"^with check\(", re.M)
 _MODEL = re.compile(r"### BEGIN SOLUTION[^\n]*\n(.*?)\n[^\n]*### END SOLUTION", re.S)
-_UNWRITTEN = CODE_STUB.splitlines()[-1]
+UNWRITTEN = CODE_STUB.splitlines()[-1]
+
 # Ways around a check. They may have a good reason, so that a person looks.
 _ODD = re.compile(r"_getframe|\bgc\.|\bsettrace|\bsetprofile|\bos\._exit|\binspect\.|\bCheckFailed\b|\bmonkeypatch")
 
@@ -73,8 +75,6 @@ class Plan:
     """What to run of one student's notebook, and what there is to read."""
 
     steps: list[Step] = field(default_factory=list)
-    stubs: set[str] = field(default_factory=set)  # the tasks that are not written yet
-    absent: set[str] = field(default_factory=set)  # the tasks without a cell
     answers: dict[str, str] = field(default_factory=dict)  # question's name: what was answered
     odd: list[str] = field(default_factory=list)  # for a person to look at
 
@@ -88,15 +88,17 @@ class Scheme:
         self.questions: list[Question] = []
         self.setups: list[str] = []
         self.given: list[Given] = []
+        self._texts: set[str] = set()  # of cells that are no code
         self._by_id: dict[str, Given] = {}
         for cell, copied in zip(source.cells, student_copy(source).cells, strict=True):
             about = cell.metadata.get("nbgrader", {})
             name = about.get("grade_id", "")
             if cell.cell_type == "markdown" and about.get("grade"):
-                (model,) = _MODEL.findall(cell.source)
-                text = copied.source.partition(TEXT_STUB)[0].strip()
+                model = "\n".join(_MODEL.findall(cell.source))
+                text = copied.source.partition(NO_ANSWER)[0].strip()
                 self.questions.append(Question(name, about["points"], text, model.replace("-->", "").strip()))
             if cell.cell_type != "code":
+                self._texts.add(_plain(copied.source))
                 continue
             role = "other"
             if about.get("solution"):
@@ -109,7 +111,7 @@ class Scheme:
                 role, name = "setup", str(len(self.setups))
                 self.setups.append(cell.source)
             self.given.append(Given(role, name, copied.source))
-            self._by_id[cell.get("id", "")] = self.given[-1]
+            self._by_id[cell.id] = self.given[-1]
 
     @cached_property
     def _by_text(self) -> dict[str, Given]:
@@ -150,10 +152,6 @@ class Scheme:
             written = [step for step in plan.steps if step.kind == "own" and step.name == task.name]
             new = [step for step in written if _plain(step.code) != _plain(task.stub)]
             plan.steps = [step for step in plan.steps if not new or step not in written or step in new]
-            if not written:
-                plan.absent.add(task.name)
-            elif any(_UNWRITTEN in step.code for step in new or written):
-                plan.stubs.add(task.name)
             for check in task.checks if written else ():
                 places = [n for n in checked.get(check.name, ()) if n > (new or written)[0].cell]
                 place = places[0] if places else (new or written)[-1].cell + 0.5
@@ -171,7 +169,7 @@ class Scheme:
         if (same := self._by_text.get(_plain(cell.source))) is not None:
             return same
         name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
-        given = self._by_name.get(name) or self._by_id.get(cell.get("id", ""))
+        given = self._by_name.get(name) or self._by_id.get(cell.get("id") or cell.metadata.get("id"))  # Colab's place
         if given is None:
             names = defined(cell.source)
             task = next((task for task in self.tasks if task.defines & names), None)
@@ -180,20 +178,24 @@ class Scheme:
         return None if given.role == "check" and not _CHECKS.search(cell.source) else given
 
     def _answers(self, handed: NotebookNode) -> dict[str, str]:
+        """What stands in the cells of the questions, and in the student's own cells below them."""
         answers: dict[str, str] = {}
         reading = ""
         for cell in handed.cells:
             named = cell.metadata.get("nbgrader", {}).get("grade_id", "")
             question = next((q for q in self.questions if q.name == named or cell.source.startswith(q.text)), None)
             if question is not None:
-                reading = question.name
-                answer = cell.source.removeprefix(question.text).replace(TEXT_STUB, "").strip()
-                answers[reading] = f"{answers.get(reading, '')}\n\n{answer}".strip()
-            elif cell.cell_type == "code" and self._given(cell) is None and reading and cell.source.strip():
-                answers[reading] += f"\n\n```python\n{cell.source}\n```"
+                reading, text = question.name, cell.source.removeprefix(question.text).replace(NO_ANSWER, "")
+            elif self._is_own(cell):
+                text = f"```python\n{cell.source}\n```" if cell.cell_type == "code" and cell.source else cell.source
             else:
-                reading = "" if cell.cell_type == "code" else reading
+                reading = ""
+            if reading:
+                answers[reading] = f"{answers.get(reading, '')}\n\n{text.strip()}".strip()
         return answers
+
+    def _is_own(self, cell: NotebookNode) -> bool:
+        return self._given(cell) is None if cell.cell_type == "code" else _plain(cell.source) not in self._texts
 
 
 def defined(code: str) -> frozenset[str]:
