@@ -237,7 +237,7 @@ def submit(
 
     known = handin.known_student(folder) or handin.Student("", "")
     student = handin.Student(_asked("name", name or known.name), _asked("number", number or known.number))
-    path = out or Path(student.file_name)
+    path = Path(student.file_name) if out is None else out / student.file_name if out.is_dir() else out
     handin.submit(folder, notebooks or folder / "notebooks", path, student, partial=partial, anyway=anyway)
     size = path.stat().st_size / 1e6
     typer.echo(f"written to {path}, {size:.1f} MB, for {student.name}, {student.number}")
