@@ -17,6 +17,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import psutil
+
 from ex5lib.errors import Ex5Error, sentence
 from scripts.assignment import ROOT, SOURCES
 from scripts.marking.marking import mark_class
@@ -30,14 +32,15 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path("marks"), help="folder to write to; default: %(default)s")
-    parser.add_argument("--jobs", type=int, default=usual.jobs, help="students at a time; default: %(default)s")
+    parser.add_argument("--jobs", type=int, help="students at a time; default: 2 if memory allows")
     parser.add_argument("--seconds", type=float, default=usual.seconds, help="for a cell; default: %(default)s")
     parser.add_argument("--gigabytes", type=float, default=usual.gigabytes, help="for a student; default: %(default)s")
     parser.add_argument("--notebooks", type=Path, default=SOURCES, help="the notebooks with the solutions")
     options = parser.parse_args()
     if not hasattr(os, "fork"):
         sys.exit("Marking needs Linux or macOS: on Windows, run it in WSL or a container.")
-    limits = Limits(options.seconds, options.gigabytes, options.jobs)
+    room = psutil.virtual_memory().available / 2**30 / (options.gigabytes + 1)
+    limits = Limits(options.seconds, options.gigabytes, options.jobs or max(1, min(2, int(room))))
     try:
         mark_class(options.folder, options.out, limits, notebooks=options.notebooks, data=ROOT / "data")
     except (Ex5Error, OSError) as error:

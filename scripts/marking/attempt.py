@@ -124,16 +124,16 @@ class _Runner:
     def own(self, step: Step) -> Outcome:
         kept = {name: self.names.get(name) for new in self.prepared.setups for name in new}
         ran = self.shell.run_cell(step.code, silent=True)
-        odd = [f"cell {step.cell:g} replaces {name}, which was undone" for name in self.prepared.guard.restore()]
+        odd = [f"cell {int(step.cell)} replaces {name}, which was undone" for name in self.prepared.guard.restore()]
         odd += [
-            f"cell {step.cell:g} redefines {name}, which its check does not use"
+            f"cell {int(step.cell)} redefines {name}, which its check does not use"
             for name, value in kept.items()
             if _is_tool(value) and self.names.get(name) is not value
         ]
         error = ran.error_before_exec or ran.error_in_exec
         if error is None:
             return Outcome(True, odd=odd)
-        said = f"cell {step.cell:g} ended in {self.described(error)}"
+        said = f"cell {int(step.cell)} ended in {self.described(error)}"
         self.errors[step.name] = said
         return Outcome(False, said, odd)
 

@@ -1,6 +1,5 @@
 """A class's hand-ins: zips or folders, one for each student, as a course's web site collects them."""
 
-import hashlib
 import io
 import json
 import re
@@ -28,9 +27,6 @@ class HandIn:
     notebooks: dict[str, bytes] = field(default_factory=dict)
     trouble: list[str] = field(default_factory=list)
 
-    def digest(self, notebook: str) -> str:
-        return hashlib.sha256(self.notebooks[notebook]).hexdigest()
-
 
 def read_hand_ins(folder: Path, names: Sequence[str]) -> list[HandIn]:
     """The hand-ins in a folder, or the folder itself as one if it holds notebooks, with those of the given names."""
@@ -44,9 +40,10 @@ def _hand_in(path: Path, names: Sequence[str]) -> HandIn:
     made = HandIn(path.stem if path.is_file() else path.name)
     files: dict[str, bytes] = {}
     try:
-        files = dict(_files(path))
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:  # two of them: encrypted
-        made.trouble.append(f"{path.name} cannot be read as a zip ({error})")
+        for file, content in _files(path):
+            files[file] = content
+    except Exception as error:  # whatever may be wrong with a zip: torn, encrypted, of another kind
+        made.trouble.append(f"a zip cannot be read ({error}): ask for a new one")
     for name in names:
         candidates = [file for file in files if PurePosixPath(file).stem == name]
         if not candidates:  # a browser or Colab may have added to the name: 3.1_alignment (1).ipynb
@@ -60,8 +57,9 @@ def _hand_in(path: Path, names: Sequence[str]) -> HandIn:
     for file, content in files.items():
         if PurePosixPath(file).name == ABOUT:
             try:
-                made.about = {key: str(value) for key, value in json.loads(content).items()}
-            except (ValueError, AttributeError):
+                about = json.loads(content)
+                made.about = {key: str(about[key]).lstrip("=+-@\t ") for key in ("name", "number")}  # no formula
+            except (ValueError, KeyError, TypeError):
                 made.trouble.append(f"{file} is damaged")
     return made
 
@@ -69,7 +67,7 @@ def _hand_in(path: Path, names: Sequence[str]) -> HandIn:
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
     """The notebooks, and what says whose they are, in a folder or zip and in the zips in that."""
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
+        for file in sorted(path.rglob("*"), key=lambda file: (file.suffix.lower() == ".zip", file)):
             relative = file.relative_to(path)
             if not file.is_file() or _is_aside(relative.as_posix()):
                 continue

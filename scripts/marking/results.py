@@ -80,7 +80,7 @@ def write_results(
             for mark in made.marks:
                 column = _column(scheme, mark.task)
                 points[column] = points.get(column, 0) + mark.points
-                said = mark.said.replace("|", "\\|")
+                said = " ".join(mark.said.split()).replace("|", "\\|")
                 page.append(f"| {mark.check.removeprefix('check-')} | {mark.points:g} of {mark.of:g} | {said} |")
             for question in scheme.questions:
                 column, answer = _column(scheme, question.name), made.answers.get(question.name, "")

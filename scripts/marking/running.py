@@ -25,7 +25,7 @@ class Limits:
 
     seconds: float = 120  # for one cell
     gigabytes: float = 4  # more than the set-up
-    jobs: int = 2  # attempts at a time
+    jobs: int = 1  # attempts at a time
 
 
 @dataclass
@@ -83,7 +83,7 @@ class _Attempt:
         unknown = [i for i in range(len(run.plan.steps)) if i not in run.outcomes]
         for i in unknown[:1] if self.step is None else [self.step]:
             step = run.plan.steps[i]
-            there = f"cell {step.cell:g}: {reason}"
+            there = f"cell {int(step.cell)}: {reason}"
             run.outcomes[i] = Outcome(False, there if step.kind == "own" else reason, [there])
             run.fatal.add(i)
         if len(run.fatal) >= _MOST_DEATHS:
