@@ -149,9 +149,9 @@ STUDENTS: dict[str, tuple[Callable[[NotebookNode], NotebookNode], dict[str, floa
     "taskless": (lambda n: n.cells.pop(AREA_AT) and n, {"area": 0, "box": 0}, "there is no cell for it"),
     "moved": (lambda n: n.cells.insert(1, _solved(n, area=GOOD, box=GOOD_BOX).cells.pop(AREA_AT)) or n, {}, "passed"),
     "endless": (lambda n: _solved(n, area="def area(a, b):\n    while True: pass", box="def box(*a): return 6"),
-                {"area": 0}, r"area \| 0 of 3 \| it was stopped after 3 s \|"),
+                {"area": 0}, r"area \| 0 of 3 \| it was stopped after 2 s \|"),
     "endless-cell": (lambda n: _insert(_solved(n, area=GOOD, box=GOOD_BOX), AREA_AT, "while True: print('x')"), {},
-                     "it was stopped after 3 s"),
+                     "it was stopped after 2 s"),
     "exit": (lambda n: _solved(n, area="import os\ndef area(a, b):\n    os._exit(0)", box="def box(*a): return 6"),
              {"area": 0}, "it ended the process"),
     "crash": (lambda n: _solved(n, area="import ctypes\nctypes.string_at(0)", box="def box(*a): return 6"),
@@ -189,7 +189,7 @@ FILES = {  # what is in the first notebook's file
 
 def _mark(course: Path, hand_ins: Path, out: Path) -> str:
     command = [sys.executable, "-m", "scripts.marking", hand_ins, "--notebooks", course, "--out", out]
-    limits = ["--seconds", "3", "--gigabytes", "1", "--jobs", "2"]
+    limits = ["--seconds", "2", "--gigabytes", "1", "--jobs", "2"]
     done = subprocess.run(
         [*command, *limits], cwd=assignment.ROOT, capture_output=True, text=True, timeout=500,
         env=os.environ | {"PYTHONPATH": str(assignment.ROOT)},

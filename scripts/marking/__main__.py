@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path("marks"), help="folder to write to; default: %(default)s")
     parser.add_argument("--jobs", type=int, help="students at a time; default: 2 if memory allows")
-    parser.add_argument("--seconds", type=float, default=usual.seconds, help="for a cell; default: %(default)s")
+    parser.add_argument(
+        "--seconds", type=float, default=usual.seconds, help="of a processor, for a cell; default: %(default)s"
+    )
     parser.add_argument("--gigabytes", type=float, default=usual.gigabytes, help="for a student; default: %(default)s")
     parser.add_argument("--notebooks", type=Path, default=SOURCES, help="the notebooks with the solutions")
     options = parser.parse_args()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
@@ -80,11 +81,7 @@ def attempt(
 
 
 def _limit_memory(gigabytes: float) -> None:
-    try:
-        import resource
-    except ModuleNotFoundError:  # not a Unix
-        return
-    import psutil
+    import resource  # not on Windows, which cannot fork either
 
     limit = psutil.Process().memory_info().vms + int(gigabytes * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -107,9 +104,7 @@ class _Runner:
         self.names: dict[str, Any] = self.shell.user_ns  # the student's
         for new in prepared.setups:
             self.names.update(new)
-        self.errors: dict[
-            str, str
-        ] = {}  # the name of a task, and how the student's code for it ended; "" for other code
+        self.errors: dict[str, str] = {}  # by task, or "" for none: how the student's code for it ended
 
     def run(self, step: Step) -> Outcome:
         match step.kind:

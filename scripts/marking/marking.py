@@ -80,8 +80,10 @@ def _waiting(
             continue
         try:
             runs.append((Run(scheme.plan(parse(content))), hand_in, place))
-        except ValueError as error:
-            results[hand_in.name][scheme.notebook] = unmarked(scheme, str(error), [str(error)])
+        except Exception as error:  # whatever a damaged file makes of it
+            found = f"it is no notebook ({type(error).__name__}: {str(error)[:100]})"
+            reason = str(error) if isinstance(error, FileError) else found
+            results[hand_in.name][scheme.notebook] = unmarked(scheme, reason, [reason])
     if not runs:
         return
     prepared = _prepared(scheme, data)

@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+import psutil
+
 from scripts.marking.attempt import Outcome, Prepared, attempt
 from scripts.marking.scheme import Plan
 
+_LOOK = 0.5  # seconds between two looks at a cell that has had its time by the clock
+_IDLE = 0.02  # of the clock's time: who uses less of the processor waits for something
 _MOST_DEATHS = 6  # of one notebook, each of which may take its whole time
 
 
@@ -23,7 +27,7 @@ _MOST_DEATHS = 6  # of one notebook, each of which may take its whole time
 class Limits:
     """What a student's code may take."""
 
-    seconds: float = 120  # for one cell
+    seconds: float = 120  # of the processor, for one cell
     gigabytes: float = 4  # more than the set-up
     jobs: int = 1  # attempts at a time
 
@@ -55,11 +59,26 @@ class _Attempt:
         self.process.start()
         sending.close()
         self.step: int | None = None  # the one that runs
-        self.began = time.monotonic()
+        self.began, self.used_before = time.monotonic(), 0.0
 
     @property
-    def left(self) -> float:
-        return self.began + self.limits.seconds - time.monotonic()
+    def waited(self) -> float:
+        """Seconds since its last report."""
+        return time.monotonic() - self.began
+
+    @property
+    def used(self) -> float:
+        """Seconds of processor time so far."""
+        with suppress(psutil.NoSuchProcess):
+            times = psutil.Process(self.process.pid).cpu_times()
+            return times.user + times.system
+        return 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this cell has had its time, or only waits. On a busy machine the clock alone would be unfair."""
+        used = self.used - self.used_before
+        return self.waited > self.limits.seconds and (used > self.limits.seconds or used < _IDLE * self.waited)
 
     def receive(self) -> bool:
         """Take one report; returns whether there may be more."""
@@ -74,7 +93,7 @@ class _Attempt:
             self.run.outcomes[self.step], self.step = report, None
         else:
             self.step = report
-        self.began = time.monotonic()
+        self.began, self.used_before = time.monotonic(), self.used
         return True
 
     def died(self, reason: str) -> None:
@@ -110,13 +129,13 @@ def run_all(prepared: Prepared, runs: Iterable[Run], limits: Limits, data: Path)
             while waiting and len(running) < limits.jobs:
                 begun = _Attempt(prepared, waiting.popleft(), limits, data)
                 running[begun.reports] = begun
-            first = max(0, min(each.left for each in running.values()))
-            ready: list[Connection] = wait(list(running), timeout=first)
+            first = min(limits.seconds - each.waited for each in running.values())
+            ready: list[Connection] = wait(list(running), timeout=max(first, _LOOK))
             for reports, each in list(running.items()):
                 if reports in ready:
                     if each.receive():
                         continue
-                elif each.left > 0:
+                elif not each.is_over:
                     continue
                 else:
                     each.died(f"it was stopped after {limits.seconds:g} s")
