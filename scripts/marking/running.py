@@ -19,7 +19,7 @@ from scripts.marking.attempt import Outcome, Prepared, attempt
 from scripts.marking.scheme import Plan
 
 _LOOK = 0.5  # seconds between two looks at a cell that has had its time by the clock
-_IDLE = 0.02  # of the clock's time: who uses less of the processor waits for something
+_IDLE = 0.002  # of the clock's time: who uses less of the processor waits for something
 _MOST_DEATHS = 6  # of one notebook, each of which may take its whole time
 
 
