@@ -149,9 +149,11 @@ STUDENTS: dict[str, tuple[Callable[[NotebookNode], NotebookNode], dict[str, floa
     "taskless": (lambda n: n.cells.pop(AREA_AT) and n, {"area": 0, "box": 0}, "there is no cell for it"),
     "moved": (lambda n: n.cells.insert(1, _solved(n, area=GOOD, box=GOOD_BOX).cells.pop(AREA_AT)) or n, {}, "passed"),
     "endless": (lambda n: _solved(n, area="def area(a, b):\n    while True: pass", box="def box(*a): return 6"),
-                {"area": 0}, r"area \| 0 of 3 \| it was stopped after 2 s \|"),
+                {"area": 0}, r"area \| 0 of 3 \| it was stopped after 1 s \|"),
     "endless-cell": (lambda n: _insert(_solved(n, area=GOOD, box=GOOD_BOX), AREA_AT, "while True: print('x')"), {},
-                     "it was stopped after 2 s"),
+                     "it was stopped after 1 s"),
+    "asleep": (lambda n: _solved(n, area=GOOD, box="import time\ndef box(*a):\n    time.sleep(10**6)"), {"box": 0},
+               "it was stopped after 1 s"),
     "exit": (lambda n: _solved(n, area="import os\ndef area(a, b):\n    os._exit(0)", box="def box(*a): return 6"),
              {"area": 0}, "it ended the process"),
     "crash": (lambda n: _solved(n, area="import ctypes\nctypes.string_at(0)", box="def box(*a): return 6"),
@@ -189,7 +191,7 @@ FILES = {  # what is in the first notebook's file
 
 def _mark(course: Path, hand_ins: Path, out: Path) -> str:
     command = [sys.executable, "-m", "scripts.marking", hand_ins, "--notebooks", course, "--out", out]
-    limits = ["--seconds", "2", "--gigabytes", "1", "--jobs", "2"]
+    limits = ["--seconds", "1", "--gigabytes", "1", "--jobs", "2"]
     done = subprocess.run(
         [*command, *limits], cwd=assignment.ROOT, capture_output=True, text=True, timeout=500,
         env=os.environ | {"PYTHONPATH": str(assignment.ROOT)},
@@ -259,9 +261,18 @@ def test_a_person_is_told_what_to_read_and_what_they_write_counts(course, marked
     with (marked / "read.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     odd = {row["hand-in"] for row in rows if row["task"] in ("1_areas", "")}
-    assert odd == {"numpy", "hidden", "suppress", "edited", "exit", "crash", "endless", "endless-cell", "torn"} | set(
-        FILES
-    ) - {"absent"}
+    assert odd == {
+        "numpy",
+        "hidden",
+        "suppress",
+        "edited",
+        "exit",
+        "crash",
+        "asleep",
+        "endless",
+        "endless-cell",
+        "torn",
+    } | set(FILES) - {"absent"}
     (answer,) = (row for row in rows if row["task"] == "1 why")
     answer["points"] = "1,5"
     rows.append({"hand-in": "hungry", "task": "1 box", "points": "1", "why": "on my machine it ran"})
@@ -269,8 +280,10 @@ def test_a_person_is_told_what_to_read_and_what_they_write_counts(course, marked
         table = csv.DictWriter(file, rows[0])
         table.writeheader()
         table.writerows(rows)
-    for _ in range(2):
-        _mark(course, marked.parent / "in", marked)
-        marks = _rows(marked / "marks.csv")
-        assert (marks["half"]["1 why"], marks["half"]["sum"]) == ("1.5", "9.5")
-        assert (marks["hungry"]["1 box"], marks["hungry"]["sum"]) == ("1", "9")
+    _mark(course, marked.parent / "in", marked)
+    marks = _rows(marked / "marks.csv")
+    assert (marks["half"]["1 why"], marks["half"]["sum"]) == ("1.5", "9.5")
+    assert (marks["hungry"]["1 box"], marks["hungry"]["sum"]) == ("1", "9")
+    text = (marked / "read.csv").read_text(encoding="utf-8-sig")
+    assert "half,1 why,2,1.5,answer" in text  # they are there the next time, too
+    assert "hungry,1 box,,1,on my machine it ran" in text

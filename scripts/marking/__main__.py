@@ -15,6 +15,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "EX5_RECIPE":
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -44,7 +45,14 @@ def main() -> None:
     room = psutil.virtual_memory().available / 2**30 / (options.gigabytes + 1)
     limits = Limits(options.seconds, options.gigabytes, options.jobs or max(1, min(2, int(room))))
     try:
-        mark_class(options.folder, options.out, limits, notebooks=options.notebooks, data=ROOT / "data")
+        mark_class(
+            options.folder,
+            options.out,
+            limits,
+            notebooks=options.notebooks,
+            data=ROOT / "data",
+            say=partial(print, flush=True),
+        )
     except (Ex5Error, OSError) as error:
         sys.exit(sentence(error))
 

@@ -1,11 +1,12 @@
 """One attempt to run a student's notebook, in a process of its own that may die of it."""
 
+import json
 import linecache
 import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,12 @@ def attempt(
     skip: Mapping[int, str],
     gigabytes: float,
     folder: Path,
-    send: Callable[[object], None],
+    send: Callable[[bytes], None],
 ) -> None:
     """Run a plan's steps but those to skip, and send the index of each before it runs, and its ``Outcome`` after it.
 
-    What is skipped comes with what was said about it. To be called in a fork of the process that has the set-up. It
-    never returns.
+    What is sent is JSON, at last null. What is skipped comes with what was said about it. To be called in a fork of the
+    process that has the set-up. It never returns.
     """
     os.setsid()  # so that everything a student starts can be ended together
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -72,11 +73,11 @@ def attempt(
     runner = _Runner(prepared, plan, folder)
     for i, step in enumerate(plan.steps):
         if i not in skip:
-            send(i)
-            send(runner.run(step))
+            send(json.dumps(i).encode())
+            send(json.dumps(asdict(runner.run(step))).encode())
         elif step.kind == "own":
             runner.errors[step.name] = skip[i]
-    send(None)
+    send(json.dumps(None).encode())
     os._exit(0)  # without what a student's code registered for the end
 
 

@@ -22,7 +22,7 @@ from scripts.marking.scheme import Scheme
 
 
 def mark_class(
-    folder: Path, out: Path, limits: Limits, *, notebooks: Path, data: Path, say: Callable[[str], None] = print
+    folder: Path, out: Path, limits: Limits, *, notebooks: Path, data: Path, say: Callable[[str], None]
 ) -> dict[str, float]:
     """Mark the hand-ins in a folder, and write the results to ``out``; returns the sum of each hand-in.
 

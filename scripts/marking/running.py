@@ -1,5 +1,6 @@
 """Marking a class: attempts side by side, each with its limits, until every check of every student has an outcome."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -54,7 +55,9 @@ class _Attempt:
         steps = run.plan.steps
         done = {i: each.said for i, each in run.outcomes.items() if steps[i].kind == "check" or i in run.fatal}
         self.process = fork.Process(
-            target=attempt, args=(prepared, run.plan, done, limits.gigabytes, self.folder, sending.send), daemon=True
+            target=attempt,
+            args=(prepared, run.plan, done, limits.gigabytes, self.folder, sending.send_bytes),
+            daemon=True,
         )
         self.process.start()
         sending.close()
@@ -83,14 +86,14 @@ class _Attempt:
     def receive(self) -> bool:
         """Take one report; returns whether there may be more."""
         try:
-            report = self.reports.recv()
-        except (EOFError, OSError):
+            report = json.loads(self.reports.recv_bytes())  # not recv, which unpickles
+        except (EOFError, OSError, ValueError):
             self.died("it ended the process that ran it")
             return False
         if report is None:
             return False
-        if isinstance(report, Outcome):
-            self.run.outcomes[self.step], self.step = report, None
+        if isinstance(report, dict):
+            self.run.outcomes[self.step], self.step = Outcome(**report), None
         else:
             self.step = report
         self.began, self.used_before = time.monotonic(), self.used
@@ -106,7 +109,8 @@ class _Attempt:
             run.outcomes[i] = Outcome(False, there if step.kind == "own" else reason, [there])
             run.fatal.add(i)
         if len(run.fatal) >= _MOST_DEATHS:
-            run.outcomes |= {i: Outcome(False, "not run, because so many cells before it ended") for i in unknown}
+            given_up = Outcome(False, "not run, because so many cells before it ended their process")
+            run.outcomes |= dict.fromkeys(set(unknown) - run.fatal, given_up)
 
     def end(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
