@@ -142,6 +142,7 @@ STUDENTS: dict[str, tuple[Callable[[NotebookNode], NotebookNode], dict[str, floa
              "area: of a negative side: it is neither 0 nor -6"),
     "wrong": (lambda n: _solved(n, area=BAD, box="box = print"), {"area": 0, "box": 0}, "it is -1, not 6"),
     "helper": (helper_elsewhere, {}, "cell 5 ended in ZeroDivisionError: division by zero"),
+    "leans": (lambda n: _solved(n, area="def area(a, b):\n    return a * b * shown", box=GOOD_BOX), {}, "passed"),
     "split": (split, {}, "passed"),
     "twice": (pasted_twice, {}, "passed"),
     "colab": (no_ids_and_no_metadata, {}, "passed"),
@@ -215,7 +216,6 @@ def marked(course, tmp_path_factory) -> Path:
         (place / "in" / name / "notebooks").mkdir(parents=True)
         text = json.dumps(write(assignment.student_copy(areas)))  # as it is, even if nbformat would repair it
         (place / "in" / name / "notebooks" / "1_areas.ipynb").write_text(text)
-        (place / "in" / name / "notebooks" / "2_lines.ipynb").write_text(solved)
     for name, (content, _) in FILES.items():
         with zipfile.ZipFile(place / "in" / f"{name}.zip", "w") as archive:
             archive.writestr("notebooks/2_lines (1).ipynb", solved)
@@ -231,9 +231,9 @@ def test_nobody_is_lost_and_all_marks_are_as_expected(marked):
     marks = _rows(marked / "marks.csv")
     assert set(marks) == {*STUDENTS, *FILES, "torn"}
     for name, row in marks.items():
-        expected = dict.fromkeys(ALL, 0) if name == "torn" else ALL | {"area": 0, "box": 0}
+        expected = dict.fromkeys(ALL, 0) | ({"line": 4} if name in FILES else {})
         if name in STUDENTS:
-            expected = ALL | STUDENTS[name][1]
+            expected = ALL | STUDENTS[name][1] | {"line": 0}
         found = {task: float(row[f"{1 + (task == 'line')} {task}"]) for task in ALL}
         assert found == expected, name
         assert float(row["sum"]) == sum(expected.values())
@@ -282,8 +282,8 @@ def test_a_person_is_told_what_to_read_and_what_they_write_counts(course, marked
         table.writerows(rows)
     _mark(course, marked.parent / "in", marked)
     marks = _rows(marked / "marks.csv")
-    assert (marks["half"]["1 why"], marks["half"]["sum"]) == ("1.5", "9.5")
-    assert (marks["hungry"]["1 box"], marks["hungry"]["sum"]) == ("1", "9")
+    assert (marks["half"]["1 why"], marks["half"]["sum"]) == ("1.5", "5.5")
+    assert (marks["hungry"]["1 box"], marks["hungry"]["sum"]) == ("1", "5")
     text = (marked / "read.csv").read_text(encoding="utf-8-sig")
     assert "half,1 why,2,1.5,answer" in text  # they are there the next time, too
     assert "hungry,1 box,,1,on my machine it ran" in text

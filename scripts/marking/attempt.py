@@ -101,7 +101,7 @@ class _Runner:
         quiet = Config()
         quiet.HistoryManager.enabled = False
         self.shell = _Shell.instance(config=quiet)
-        self.prepared, self.plan = prepared, plan
+        self.prepared, self.given = prepared, dict(plan.given)
         self.names: dict[str, Any] = self.shell.user_ns  # the student's
         for new in prepared.setups:
             self.names.update(new)
@@ -129,6 +129,8 @@ class _Runner:
         error = ran.error_before_exec or ran.error_in_exec
         if error is None:
             return Outcome(True, odd=odd)
+        if self.supplied(error, step):
+            return self.own(step)
         said = f"cell {int(step.cell)} ended in {self.described(error)}"
         self.errors[step.name] = said
         return Outcome(False, said, odd)
@@ -145,6 +147,8 @@ class _Runner:
         try:
             exec(compile(step.code, f"<{step.name}>", "exec"), space)
         except BaseException as error:  # a student's code may raise anything
+            if self.supplied(error, step):
+                return self.check(step)
             said = self.reason(error, task.name, task.defines)
         replaced = self.prepared.guard.restore()
         for name, value in space.items():  # as if the check had run among the student's names
@@ -154,6 +158,16 @@ class _Runner:
             said = said or f"your code replaces {', '.join(replaced)} while it is checked"
             return Outcome(False, said, [f"{task.name} replaces {', '.join(replaced)} while it is checked"])
         return Outcome(not said, said or "passed")
+
+    def supplied(self, error: BaseException, step: Step) -> bool:
+        """Whether a name was missing that a cell above defines which is as it was given: then that has run now."""
+        cause = error.__context__ if isinstance(error, CheckFailed) else error
+        given = self.given.get(cause.name) if isinstance(cause, NameError) else None
+        if given is None or given.cell > step.cell:
+            return False
+        del self.given[cause.name]
+        self.own(given)
+        return True
 
     def reason(self, error: BaseException, task: str, defines: frozenset[str]) -> str:
         """Why a check failed."""

@@ -75,6 +75,7 @@ class Plan:
     """What to run of one student's notebook, and what there is to read."""
 
     steps: list[Step] = field(default_factory=list)
+    given: dict[str, Step] = field(default_factory=dict)  # by what they define: cells that are as they were given
     answers: dict[str, str] = field(default_factory=dict)  # question's name: what was answered
     odd: list[str] = field(default_factory=list)  # for a person to look at
 
@@ -128,8 +129,8 @@ class Scheme:
     def plan(self, handed: NotebookNode) -> Plan:
         """What to run of a student's notebook: everything that is theirs, in their order, up to the last check.
 
-        Cells that are as they were given do not run, unless they are set-ups or checks, which are taken from the
-        source. A task's stub does not run either if the same task was written in another cell.
+        Cells that are as they were given do not run, unless a name of theirs is missed, or they are set-ups or checks,
+        which are taken from the source. A task's stub does not run either if the same task was written in another cell.
         """
         plan = Plan(answers=self._answers(handed))
         code = [(n, cell) for n, cell in enumerate(handed.cells, start=1) if cell.cell_type == "code"]
@@ -146,6 +147,8 @@ class Scheme:
                     plan.odd.append(f"cell {number}: the check {given.name} was changed; the original one counts")
             elif changed or given.role == "task":
                 plan.steps.append(Step("own", given.name if given.role == "task" else "", cell.source, number))
+            elif given.role == "other":
+                plan.given |= dict.fromkeys(defined(cell.source), Step("own", "", cell.source, number))
             if given.role == "setup":
                 plan.steps.append(Step("setup", given.name, "", number))
         for task in self.tasks:
