@@ -1,12 +1,11 @@
-"""Make the assignment from the notebooks, and mark the hand-ins.
+"""Make the assignment from the notebooks.
 
-    python scripts/assignment.py make                    write assignment/: the students' copy, the solution, the guide,
-                                                         and the source for nbgrader
-    python scripts/assignment.py grade FOLDER            mark the notebooks in FOLDER
+    python scripts/assignment.py make        write assignment/: the students' copy, the solution, the guide, and the
+                                             source for nbgrader
 
 The notebooks in notebooks/ are the only source, with nbgrader's markers and metadata: students write what is between
 ``### BEGIN SOLUTION`` and ``### END SOLUTION``, and do not see what is between ``### BEGIN HIDDEN TESTS`` and
-``### END HIDDEN TESTS``. A course that has nbgrader can use it instead of this script.
+``### END HIDDEN TESTS``. ``python -m scripts.marking`` marks what they hand in.
 """
 
 import copy
@@ -14,20 +13,17 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 from nbformat import NotebookNode
+
+from ex5lib.course.handin import NO_ANSWER
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "notebooks"
 _FOLDER = 'out = "../results/report"  # for figures, numbers and what is handed in'
 CODE_STUB = "# YOUR CODE HERE\nraise NotImplementedError()"  # as nbgrader's
-TEXT_STUB = "*Your answer:*"
-TIMEOUT = 600  # seconds for a cell
 
 _SOLUTION = re.compile(r"^([ \t]*)[^\n]*### BEGIN SOLUTION.*?### END SOLUTION[^\n]*$", re.M | re.S)
 _HIDDEN = re.compile(r"^[ \t]*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS[^\n]*\n?", re.M | re.S)
@@ -46,7 +42,7 @@ def student_copy(source: NotebookNode) -> NotebookNode:
     """A notebook without solutions, hidden checks and outputs."""
     notebook = nbgrader_source(source)
     for cell in notebook.cells:
-        stub = CODE_STUB if cell.cell_type == "code" else TEXT_STUB
+        stub = CODE_STUB if cell.cell_type == "code" else NO_ANSWER
         cell.source = _SOLUTION.sub(lambda match, stub=stub: textwrap.indent(stub, match[1]), cell.source)
         cell.source = _HIDDEN.sub("", cell.source).rstrip("\n")
     return notebook
@@ -73,50 +69,8 @@ def solution_copy(source: NotebookNode) -> NotebookNode:
     return notebook
 
 
-@dataclass(frozen=True)
-class Mark:
-    """The mark for one check."""
-
-    check: str  # its grade_id
-    points: float  # given
-    of: float  # possible
-    said: str  # to the student
-
-
-def grade(pairs: Iterable[tuple[NotebookNode, NotebookNode]]) -> list[Mark]:
-    """Mark one student's notebooks, given as pairs of source and hand-in.
-
-    Only the solutions are taken from the hand-in; the set-up and the checks, hidden ones included, are the source's.
-    Everything runs in one kernel, which is reset between two notebooks.
-    """
-    run = nbformat.v4.new_notebook()
-    for source, submission in pairs:
-        written = {_about(cell).get("grade_id"): cell.source for cell in submission.cells if _about(cell)}
-        run.cells.append(nbformat.v4.new_code_cell("%reset -f"))
-        for cell in source.cells:
-            about, setup = _about(cell), "setup" in cell.metadata.get("tags", ())
-            if cell.cell_type == "code" and (about or setup):
-                needed = nbformat.v4.new_code_cell(cell.source, metadata=cell.metadata)
-                if about.get("solution"):
-                    needed.source = written.get(about["grade_id"], "")
-                run.cells.append(needed)
-    run.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
-    # In the notebooks' folder, because their paths to the photos are relative to it.
-    resources = {"metadata": {"path": str(SOURCES)}}
-    NotebookClient(run, timeout=TIMEOUT, allow_errors=True, resources=resources).execute()
-    return [_mark(cell) for cell in run.cells if _about(cell).get("grade")]
-
-
 def _about(cell: NotebookNode) -> dict:
     return cell.metadata.get("nbgrader", {})
-
-
-def _mark(cell: NotebookNode) -> Mark:
-    name, points = _about(cell)["grade_id"], _about(cell)["points"]
-    for output in cell.outputs:
-        if output.output_type == "error":
-            return Mark(name, 0, points, output.evalue)
-    return Mark(name, points, points, "passed")
 
 
 def teachers_guide(notebooks: dict[str, NotebookNode]) -> str:
@@ -158,24 +112,8 @@ def make(folder: Path) -> None:
     (folder / "teacher.md").write_text(teachers_guide(notebooks), encoding="utf-8")
 
 
-def main(arguments: list[str]) -> None:
-    """Run the script, as described at the top of this file."""
-    match arguments:
-        case ["make"]:
-            make(ROOT / "assignment")
-            print("written to assignment: student/, solution/, source/ for nbgrader, teacher.md")
-        case ["grade", folder]:
-            paths = [(source, Path(folder, f"{name}.ipynb")) for name, source in sources().items()]
-            pairs = [(source, nbformat.read(path, as_version=4)) for source, path in paths if path.is_file()]
-            if not pairs:
-                sys.exit(f"There are none of the notebooks in {folder}: name the folder that holds them.")
-            marks = grade(pairs)
-            for mark in marks:
-                print(f"{mark.points:g} of {mark.of:g}  {mark.check}: {mark.said}")
-            print(f"{sum(mark.points for mark in marks):g} of {sum(mark.of for mark in marks):g} points")
-        case _:
-            sys.exit(__doc__)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1:] != ["make"]:
+        sys.exit(__doc__)
+    make(ROOT / "assignment")
+    print("written to assignment: student/, solution/, source/ for nbgrader, teacher.md")

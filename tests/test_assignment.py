@@ -2,7 +2,10 @@
 
 import copy
 import re
+import subprocess
+import sys
 
+import nbformat
 import pytest
 from nbformat import NotebookNode
 from PIL import Image
@@ -63,7 +66,7 @@ def test_every_task_of_code_is_checked_and_every_name_is_used_once(sources):
             about = cell.metadata.get("nbgrader", {})
             assert ("BEGIN SOLUTION" in cell.source) == bool(about.get("solution"))
             if about and cell.cell_type == "code":
-                assert about.grade == waiting  # a check follows the task right away
+                assert about.grade or not waiting  # one check or more follow the task right away
                 waiting = about.solution
                 if about.grade:
                     assert about.locked
@@ -76,41 +79,57 @@ def test_every_task_of_code_is_checked_and_every_name_is_used_once(sources):
 
 
 # One mistake, to see that it costs what its check gives and nothing else; test_solutions.py has the others.
-WRONG = "3.3.2_colorization", "0.299 * red + 0.587 * green", "0.587 * red + 0.299 * green", "check-grey"
+# A notebook, what is right in it, what a student writes instead, the check that fails, and what it says.
+WRONG = [
+    (
+        "3.3.2_colorization", "0.299 * red + 0.587 * green", "0.587 * red + 0.299 * green",
+        "check-grey", "pure red must become 0.299, not 0.587: mind the order R, G, B",
+    ),
+]  # fmt: skip
 
 
-def test_unsolved_copies_and_a_wrong_attempt_fail_the_checks_that_are_meant_for_them_and_no_other(sources, tmp_path):
-    """All in one kernel. That the solutions pass is for nbval to see, which runs them with the notebooks."""
+def test_unsolved_copies_and_wrong_attempts_fail_the_checks_that_are_meant_for_them_and_no_other(sources, tmp_path):
+    """Marking begins with the solutions, which must pass."""
     photo = tmp_path / "face.png"  # of which only the face is left: it is found sooner
     Image.open(assignment.ROOT / "data" / "astronaut.png").crop((120, 20, 340, 240)).save(photo)
-    sources = {name: copy.deepcopy(source) for name, source in sources.items()}
-    for source in sources.values():
+    places = {name: tmp_path / name for name in ("notebooks", "class/unsolved", "class/attempt")}
+    for place in places.values():
+        place.mkdir(parents=True)
+    for name, source in copy.deepcopy(sources).items():
         (parameters,) = [cell for cell in source.cells if "parameters" in cell.metadata.get("tags", ())]
         parameters.source = parameters.source.replace("../data/astronaut.png", photo.as_posix())
-    name, right, instead, failing = WRONG
-    attempt = assignment.solution_copy(sources[name])
-    assert sum(right in cell.source for cell in attempt.cells) == 1
-    for cell in attempt.cells:
-        cell.source = cell.source.replace(right, instead)
-    unsolved = [(source, assignment.student_copy(source)) for source in sources.values()]
-    marks = assignment.grade([*unsolved, (sources[name], attempt)])
+        attempt = assignment.solution_copy(source)
+        for right, instead in [(right, instead) for of, right, instead, *_ in WRONG if of == name]:
+            assert sum(right in cell.source + "\n" for cell in attempt.cells) == 1
+            for cell in attempt.cells:
+                cell.source = (cell.source + "\n").replace(right, instead)
+        made = (source, assignment.student_copy(source), attempt)
+        for place, notebook in zip(places.values(), made, strict=True):
+            nbformat.write(notebook, place / f"{name}.ipynb")
+    command = [sys.executable, "-m", "scripts.marking", tmp_path / "class", "--notebooks", tmp_path / "notebooks"]
+    done = subprocess.run([*command, "--out", tmp_path / "out"], cwd=assignment.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
-    checks = {
-        name: [check for check, about in _about(source).items() if about["grade"] and about["locked"]]
-        for name, source in sources.items()
-    }
-    assert [mark.check for mark in marks] == [check for each in (*sources, name) for check in checks[each]]
-    count = sum(map(len, checks.values()))
-    assert sum(mark.of for mark in marks[:count]) >= 30
-    for mark in marks[:count]:
-        assert mark.points == 0
-        assert re.match(r"✗ not written yet: \w+.*: .+\.$", mark.said), mark
-    for mark in marks[count:]:
-        if mark.check == failing:
-            assert mark.points == 0
-            assert "pure red must become 0.299, not 0.587: mind the order R, G, B" in mark.said
+    pages = [(tmp_path / "out" / "feedback" / f"{name}.md").read_text() for name in ("unsolved", "attempt")]
+    unsolved, attempt = (re.findall(r"^\| ([\w-]+) \| (\d+) of (\d+) \| (.*) \|$", page, re.M) for page in pages)
+    checks = [
+        check.removeprefix("check-")
+        for source in sources.values()
+        for check, about in _about(source).items()
+        if about["grade"] and about["locked"]
+    ]
+    assert [check for check, *_ in unsolved] == checks == [check for check, *_ in attempt]
+    assert sum(int(of) for _, _, of, _ in unsolved) >= 30
+    for check, points, _, said in unsolved:
+        assert (points, said) == ("0", "not written yet"), check
+    expected = {failing.removeprefix("check-"): told for *_, failing, told in WRONG}
+    for check, points, of, said in attempt:
+        if check in expected:
+            assert points == "0"
+            assert re.search(expected.pop(check), said), said
         else:
-            assert (mark.points, mark.said) == (mark.of, "passed"), mark
+            assert (points, said) == (of, "passed"), check
+    assert not expected
 
 
 def test_making_the_assignment_writes_both_copies_and_a_guide_whose_points_add_up(sources, tmp_path):

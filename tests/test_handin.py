@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import ex5lib
 from ex5lib.course import handin
@@ -34,16 +35,17 @@ def done(G, root, distance):
 
 def _notebook(path, **cell) -> None:
     code = {"cell_type": "code", "source": ["1 + 1"], "execution_count": 1, "outputs": []} | cell
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"cells": [code]}))
 
 
 def test_a_hand_in_is_complete_or_says_all_that_is_missing(done, tmp_path, call):
     folder, out = tmp_path / "results", tmp_path / "hand-in.zip"
     folder.mkdir()
+    me = ("--name", "Ada Lovelace", "--number", "0042")
 
     def refused() -> str:
-        result = call("submit", folder, "--out", out)
+        result = call("submit", folder, *me, "--out", out)
         assert result.exit_code == 1
         assert not out.exists()
         (line,) = result.stderr.strip().splitlines()
@@ -68,22 +70,57 @@ def test_a_hand_in_is_complete_or_says_all_that_is_missing(done, tmp_path, call)
     handing_in = {"source": ["!cd .. && python -m ex5lib submit"], "execution_count": None, "cell_type": "code"}
     _notebook(folder / "notebooks" / "3.2_inversion.ipynb", **handing_in)
 
-    result = call("submit", folder, "--out", out)
+    assert "the search of inversion has only 2 steps; the search of deblurring has only 2 steps" in refused()
+    result = call("submit", folder, "--out", tmp_path, "--anyway")  # it still knows who hands in
     assert result.exit_code == 0
     assert "print report.html from a browser" in result.stdout
-    with zipfile.ZipFile(out) as archive:
+    with zipfile.ZipFile(tmp_path / "0042-Ada-Lovelace.zip") as archive:
         names = set(archive.namelist())
         latent = np.load(archive.open("colourisation/inverted_latent.npz"))["latent"]
+        about = json.loads(archive.read("student.json"))
+        picture = Image.open(archive.open("deblurring/final_inverted_image.webp"))
+        shown = torch.from_numpy(np.asarray(picture, np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
+    assert (about["name"], about["number"], about["missing"]) == ("Ada Lovelace", "0042", [])
+    assert (shown - done["deblurring"].result.clamp(-1, 1)).abs().mean() < 0.05
     np.testing.assert_array_equal(latent, done["colourisation"].run.ws.numpy())
     names_of = "original_image original_degraded_image final_inverted_image intermediate_image_0 intermediate_image_1"
-    expected = {
-        f"{task}/{name}.png" for task in TASKS for name in (*names_of.split(), "intermediate_image_2", "loss_plot")
-    }
-    expected |= {f"{task}/inverted_latent.npz" for task in TASKS} | {"report.html"}
-    expected |= {f"{task}/composite_image.png" for task in ("colourisation", "inpainting")}
-    assert names == expected | {f"notebooks/{name}.ipynb" for name in handin.NOTEBOOKS}
+    expected = {f"{task}/{name}.webp" for task in TASKS for name in (*names_of.split(), "intermediate_image_2")}
+    expected |= {f"{task}/{name}" for task in TASKS for name in ("inverted_latent.npz", "loss_plot.png")}
+    expected |= {f"{task}/composite_image.webp" for task in ("colourisation", "inpainting")}
+    expected |= {f"notebooks/{name}.ipynb" for name in handin.NOTEBOOKS} | {"report.html", "student.json"}
+    assert names == expected
     (folder / "report.pdf").write_text("printed")
-    assert "print report.html" not in call("submit", folder, "--out", out).stdout
+    assert "print report.html" not in call("submit", folder, "--anyway").stdout
+
+
+def test_part_of_a_hand_in_and_unanswered_questions_only_on_request(tmp_path, call):
+    folder, out = tmp_path / "results", tmp_path / "part.zip"
+    question = {"cell_type": "markdown", "source": ["**1.** Why?\n", "\n", "*Your answer:*\n"]}
+    _notebook(folder / "notebooks" / "3.1_alignment.ipynb", **question)
+
+    def told(*options) -> tuple[int, str]:
+        result = call("submit", folder, "--out", out, *options)
+        return result.exit_code, " ".join((result.stderr or result.stdout).removeprefix("error: ").split())
+
+    assert told() == (1, "It is not known who hands in: give --name and --number.")
+    assert told("--name", "Ada", "--number", "7")[0] == 1
+    status, said = told("--partial")
+    assert (status, said.partition(": ")[2]) == (
+        1, "questions without an answer in 3.1_alignment: 1: finish it, or hand it in with --anyway.",
+    )  # fmt: skip
+    assert not out.exists()
+    status, said = told("--partial", "--anyway")
+    assert status == 0
+    assert "for Ada, 7 without everything of inversion" in said
+    with zipfile.ZipFile(out) as archive:
+        assert set(archive.namelist()) == {"student.json", "notebooks/3.1_alignment.ipynb"}
+        assert len(json.loads(archive.read("student.json"))["missing"]) == 4 + 4 + 1
+    question["source"].append("Because.")
+    _notebook(folder / "notebooks" / "3.1_alignment.ipynb", **question)
+    assert told("--partial")[0] == 0
+    assert told("--partial", "--notebooks", tmp_path / "nowhere") == (
+        1, f"Nothing was handed in: there is nothing to hand in in {folder}: name your results' folder.",
+    )  # fmt: skip
 
 
 def test_the_images_are_what_their_names_say(done, tmp_path):

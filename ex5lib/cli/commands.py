@@ -1,6 +1,7 @@
 """All commands except align, invert and restore. Each imports what it needs: help does not wait for PyTorch."""
 
 import math
+import sys
 import threading
 import time
 import webbrowser
@@ -220,16 +221,38 @@ def report(
     typer.echo(f"written to {page}, after {time.perf_counter() - began:.0f} s")
 
 
-def submit(folder: o.Handed = REPORT, notebooks: o.Executed = None, out: o.Zip = Path("hand-in.zip")):
+def submit(
+    folder: o.Handed = REPORT,
+    notebooks: o.Executed = None,
+    out: o.Zip = None,
+    name: o.StudentName = None,
+    number: o.StudentNumber = None,
+    partial: o.Partial = False,
+    anyway: o.Anyway = False,
+):
     """Collect in one zip what the course asks for, or say what is missing.
 
-    The zip holds the executed notebooks, the report, and for each task original_image.png, original_degraded_image.png,
-    the intermediate images, final_inverted_image.png, inverted_latent.npz and loss_plot.png.
+    The zip holds the executed notebooks, the report, and for each task the original image, the degraded one, the
+    intermediate ones, the one found, inverted_latent.npz and loss_plot.png. Your name and number are asked once, and
+    kept in the folder.
     """
     from ex5lib.course import handin
 
-    path = handin.submit(folder, notebooks or folder / "notebooks", out)
-    typer.echo(f"written to {path}, {path.stat().st_size / 1e6:.1f} MB")
+    known = handin.known_student(folder) or handin.Student("", "")
+    student = handin.Student(_asked("name", name or known.name), _asked("number", number or known.number))
+    path = Path(student.file_name) if out is None else out / student.file_name if out.is_dir() else out
+    handin.submit(folder, notebooks or folder / "notebooks", path, student, partial=partial, anyway=anyway)
+    size = path.stat().st_size / 1e6
+    typer.echo(f"written to {path}, {size:.1f} MB, for {student.name}, {student.number}")
+    for words in handin.missing(folder, notebooks or folder / "notebooks"):
+        typer.echo(f"  without {words}")
     page = handin.report(folder)
     if page is not None and page.suffix != ".pdf":
         typer.echo("  with the report as a page: print report.html from a browser if the course wants a PDF")
+
+
+def _asked(what: str, known: str) -> str:
+    """A student's name or number, as it is typed now if it is not known."""
+    if not (known or sys.stdin.isatty()):
+        raise SettingError("It is not known who hands in: give --name and --number.")
+    return known or typer.prompt(f"Your {what}")

@@ -76,7 +76,15 @@ Executed = Annotated[
     typer.Option("--notebooks", help="The executed notebooks.", show_default="those in the folder", **_PATH),
 ]
 Handed = Annotated[Path, typer.Argument(help="Folder to which the notebooks and the report wrote.", **_PATH)]
-Zip = Annotated[Path, typer.Option(help="The zip file.", **_PATH)]
+Zip = Annotated[
+    Path | None, typer.Option(help="The zip, or a folder for it.", show_default="by number and name", **_PATH)
+]
+StudentName = Annotated[str | None, typer.Option("--name", help="Who hands in.", show_default="as asked once")]
+StudentNumber = Annotated[
+    str | None, typer.Option("--number", help="The number at the university.", show_default=False)
+]
+Partial = Annotated[bool, typer.Option("--partial", help="Hand in what there is.")]
+Anyway = Annotated[bool, typer.Option("--anyway", help="Also with short searches and unanswered questions.")]
 Checkpoint = Annotated[
     Path,
     typer.Argument(

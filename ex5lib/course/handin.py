@@ -1,12 +1,16 @@
 """What a student hands in: one zip of files with the names that the course asks for."""
 
+import io
 import json
+import re
 import zipfile
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ex5lib.errors import FileError
@@ -15,6 +19,9 @@ from ex5lib.files import replacing
 from ex5lib.images.loading import save_image
 from ex5lib.restoration.pipeline import TASKS, Restoration
 
+ABOUT = "student.json"  # whose a hand-in is
+NO_ANSWER = "*Your answer:*"  # how a question ends that nobody has answered
+TOO_SHORT = 30  # steps of a search: fewer give no likeness
 NOTEBOOKS = ("3.1_alignment", "3.2_inversion", "3.3.1_deblurring", "3.3.2_colorization", "3.3.3_inpainting")
 FILES = (
     "original_image.png", "original_degraded_image.png", "final_inverted_image.png", "inverted_latent.npz",
@@ -105,24 +112,102 @@ def report(folder: str | Path) -> Path | None:
     return next((path for name in ("report.pdf", "report.html") if (path := Path(folder, name)).is_file()), None)
 
 
-def submit(folder: str | Path, notebooks: str | Path, out: str | Path) -> Path:
-    """Collect a complete hand-in, results and executed notebooks, into the zip ``out``; returns its path.
+def doubts(folder: str | Path, notebooks: str | Path) -> list[str]:
+    """What is there but was hardly meant to be handed in, in words: searches of a few steps, unanswered questions."""
+    found = []
+    for task in TASKS:
+        numbers = [path.stem.rpartition("_")[2] for path in task_folder(folder, task).glob(_INTERMEDIATE)]
+        steps = [int(number) for number in numbers if number.isdigit()]
+        if steps and max(steps) < TOO_SHORT:
+            found.append(f"the search of {task} has only {max(steps)} steps")
+    for name in NOTEBOOKS:
+        try:
+            cells = json.loads(Path(notebooks, f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+            texts = ["".join(cell["source"]).rstrip() for cell in cells if cell["cell_type"] == "markdown"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if (count := sum(text.endswith(NO_ANSWER) for text in texts)) > 0:
+            found.append(f"questions without an answer in {name}: {count}")
+    return found
+
+
+@dataclass(frozen=True)
+class Student:
+    """Whose a hand-in is."""
+
+    name: str
+    number: str
+
+    @property
+    def file_name(self) -> str:
+        """Of the zip."""
+        return re.sub(r"[^\w.]+", "-", f"{self.number}-{self.name}.zip")
+
+
+def known_student(folder: str | Path) -> Student | None:
+    """Who handed in from a results folder before; None if nobody did."""
+    try:
+        kept = json.loads(Path(folder, ABOUT).read_text(encoding="utf-8"))
+        return Student(str(kept["name"]), str(kept["number"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def submit(
+    folder: str | Path,
+    notebooks: str | Path,
+    out: str | Path,
+    student: Student,
+    *,
+    partial: bool = False,
+    anyway: bool = False,
+) -> Path:
+    """Collect a hand-in, results and executed notebooks, into the zip ``out``; returns its path.
+
+    Its pictures are WebP, which are looked at and not computed with; the intermediate ones have 512 px.
+
+    Args:
+        partial: take what there is.
+        anyway: also if there are ``doubts``.
 
     Raises:
-        FileError: if anything is missing; it names all of it, and nothing is written.
+        FileError: if anything is missing or doubtful; it names all of it, and no zip is written.
     """
-    page, lacks = report(folder), missing(folder, notebooks)
-    if page is None or lacks:
+    if Path(folder).is_dir():
+        with replacing(Path(folder, ABOUT)) as temporary:  # so that nobody has to say it again
+            temporary.write_text(json.dumps(asdict(student)), encoding="utf-8")
+    page, lacks, doubtful = report(folder), missing(folder, notebooks), doubts(folder, notebooks)
+    if lacks and not partial:
         raise FileError(f"Nothing was handed in: missing in {folder} or unfinished: {'; '.join(lacks)}.")
+    if doubtful and not anyway:
+        raise FileError(f"Nothing was handed in: {'; '.join(doubtful)}: finish it, or hand it in with --anyway.")
     files = {f"notebooks/{name}.ipynb": Path(notebooks, f"{name}.ipynb") for name in NOTEBOOKS}
     for task in TASKS:
         for name in (*FILES, _INTERMEDIATE, _COMPOSITE):
             files |= {f"{task}/{path.name}": path for path in task_folder(folder, task).glob(name)}
-    files[page.name] = page
+    if page is not None:
+        files[page.name] = page
+    files = {name: path for name, path in files.items() if path.is_file()}
+    if not files:
+        raise FileError(f"Nothing was handed in: there is nothing to hand in in {folder}: name your results' folder.")
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(ABOUT, json.dumps(asdict(student) | {"missing": lacks, "doubts": doubtful}, indent=1))
         for name, path in sorted(files.items()):
-            archive.write(path, name)
+            if path.match("*_image*.png"):
+                archive.writestr(str(Path(name).with_suffix(".webp")), _picture(path))
+            else:
+                archive.write(path, name)
     return Path(out)
+
+
+def _picture(path: Path) -> bytes:
+    """An image file as a small WebP."""
+    with Image.open(path) as image:
+        if path.match(_INTERMEDIATE):
+            image.thumbnail((512, 512))
+        made = io.BytesIO()
+        image.save(made, "WEBP", quality=85)
+    return made.getvalue()
 
 
 def _unfinished(path: Path) -> str | None:

@@ -125,7 +125,7 @@ def _executed(path: Path, request: Request, out: Path, device: str) -> tuple[nbf
     """A notebook with its outputs for this request, and whether it had to be run."""
     name, done = path.stem, out / "notebooks" / path.name
     source = nbformat.read(path, as_version=4)
-    code = [cell.source for cell in source.cells if cell.cell_type == "code"]  # text may change without a new run
+    code = [cell.source for cell in _code(source)]  # text may change without a new run
     wanted = {"request": request.as_json(), "code": hashlib.sha256(json.dumps(code).encode()).hexdigest()}
     if done.exists():
         executed = nbformat.read(done, as_version=4)
@@ -138,10 +138,12 @@ def _executed(path: Path, request: Request, out: Path, device: str) -> tuple[nbf
             return together, False
     done.parent.mkdir(parents=True, exist_ok=True)
     parameters = asdict(request) | {"photo": str(request.photo.absolute()), "device": device, "out": str(out)}
+    # Notebooks read ../data; a folder that somebody handed in may have none beside it.
+    place = path.parent if (path.parents[1] / "data").is_dir() else sample_photo().parent
     with replacing(done) as temporary:
         try:
             executed = papermill.execute_notebook(
-                path, temporary, parameters, cwd=path.parent, kernel_name="python3", log_output=False
+                path, temporary, parameters, cwd=place, kernel_name="python3", log_output=False
             )
         except papermill.PapermillExecutionError as error:
             ours = issubclass(getattr(errors, error.ename, Exception), Ex5Error)
@@ -153,12 +155,16 @@ def _executed(path: Path, request: Request, out: Path, device: str) -> tuple[nbf
 
 
 def with_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with the outputs of ``executed``, whose code cells have the same ids."""
-    done = {cell.id: cell for cell in executed.cells}
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = done[cell.id].outputs, done[cell.id].execution_count
+    """The notebook with the outputs of ``executed``, which has the same code cells, and papermill's parameters."""
+    # By their order: the cells of some notebooks, such as Colab's, have no ids.
+    done = [cell for cell in _code(executed) if "injected-parameters" not in cell.metadata.get("tags", ())]
+    for cell, ran in zip(_code(notebook), done, strict=True):
+        cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
     return notebook
+
+
+def _code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def render(

@@ -40,12 +40,11 @@ from stylegan2_ada.generator import Generator
 METADATA = "ex5lib"  # the key of an output's kind and name in its metadata
 _PAGE_DPI = 96  # a face is then 260 px wide, and four fit side by side on a page
 _FILE_DPI = 160
-_TOO_SHORT = 30  # steps: fewer give no likeness
 
 
 def proves_nothing(recipe: str) -> bool:
     """Whether a recipe is so short that its results say nothing about a claim."""
-    return pick_recipe(recipe).num_steps < _TOO_SHORT
+    return pick_recipe(recipe).num_steps < handin.TOO_SHORT
 
 
 def notebook_recipe(name: str) -> str:
