@@ -185,6 +185,9 @@ def test_messages_of_all_kinds_break_nothing_and_refused_ones_change_nothing(ser
         assert one.board.values["state"]["error"], message
         assert len(one.status) < 200
         assert everything(one) == before
+    for text in TEXTS:
+        assert ask(server, "POST", "/send", token=server.token, message=text)[0] == 200, text
+        assert one.board.values["state"]["error"], text
     assert play(server, seed=0, count=300) > 100
     assert (caplog.records, capfd.readouterr().err) == ([], "")
 
