@@ -76,16 +76,16 @@ class Course:
                     _execute(cell.source.replace('device = "auto"', 'device = "cpu"'), scope)
 
     def judge(self, variant: Variant) -> None:
-        """Run a variant and its check; if it is right, also the rest of the notebook's tasks, which build on it."""
+        """Run a variant and its checks; if it is right, also the rest of the notebook's tasks, which build on it."""
         scope = dict(self.before[variant.notebook, variant.task])
         cells = _cells(self.sources[variant.notebook])
         task, *others = cells[[_about(cell).get("grade_id") for cell in cells].index(variant.task) :]
         _execute(task.source, scope)  # of its functions, a variant may leave some as they are
         _execute(variant.written(task.source), scope)
         for cell in others:
-            _execute(cell.source, scope)
-            if variant.kind != "right" and _about(cell).get("locked"):
+            if variant.kind != "right" and _about(cell).get("solution"):
                 break
+            _execute(cell.source, scope)
 
 
 def _about(cell: NotebookNode) -> dict:
