@@ -2,6 +2,7 @@
 # make check: style, types and the core's tests, in a minute. make lint: style and types alone.
 # make report: runs the five notebooks and builds one report from them.
 # make assignment: writes assignment/: the notebooks as students get them, the solution, the teacher's guide.
+# make test-cluster: schedulers and workers on this machine, some of which are killed.
 # make test-browser: tests explorer and sliders in the Chromium on this machine (or the one that EX5_CHROMIUM names).
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +18,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 CORE := $(addprefix tests/test_,ops.py networks.py degradations.py losses.py latents.py adam.py recipes.py projector.py \
 	loop.py unknown.py tuning.py repository.py package.py)
 
-.PHONY: demo test check report assignment test-browser lint clean
+.PHONY: demo test check report assignment test-browser test-cluster lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch
@@ -40,6 +41,10 @@ test-browser: $(VENV)/installed
 	$(BIN)/python -m pip install --disable-pip-version-check "playwright>=1.40"
 	$(BIN)/python -m ex5lib fetch
 	$(BIN)/python -m pytest tests/browser
+
+test-cluster: $(VENV)/installed
+	$(BIN)/python -m ex5lib fetch
+	$(BIN)/python -m pytest tests/cluster
 
 check: lint
 	$(BIN)/python -m ex5lib fetch

@@ -46,6 +46,7 @@ SYSTEMS = {
 _MAX_LOST = 3  # workers that a photo may end before it counts as failed
 _GIBIBYTES = 4  # of memory for a worker of this machine: a search takes 3
 _FETCH_SECONDS = {False: 5, True: 60}  # that an outcome may take; if it is sent with its result, some 10 MB
+_CONNECT_SECONDS = 10  # after which no scheduler is there
 _LOOK_SECONDS = 2  # after which it looks for workers that have come meanwhile
 _LOST = "The scheduler is gone: start it and run the same command again; what is done is not done again."
 _PACKAGES = ("ex5lib", "stylegan2_ada")
@@ -146,7 +147,7 @@ def _client(options: SearchOptions) -> Iterator[distributed.Client]:
         raise SettingError(f"A cluster is {', '.join(SYSTEMS)} or a scheduler's address, not {where}.")
     with cluster as address:
         try:
-            client = distributed.Client(address)
+            client = distributed.Client(address, timeout=_CONNECT_SECONDS)
         except OSError:
             raise ClusterError(f"No scheduler answers at {where}: start one with dask scheduler.") from None
         try:

@@ -161,7 +161,7 @@ def demo(
 ):
     """Align a photo; invert, deblur, colourise and inpaint it; draw a gallery of the results."""
     from ex5lib import figures
-    from ex5lib.cli.jobs import tell
+    from ex5lib.cli.telling import tell
     from ex5lib.devices import keep_freed_memory
     from ex5lib.faces.alignment import load_face
     from ex5lib.images.loading import load_image

@@ -14,6 +14,7 @@ from ex5lib import weights
 from ex5lib.cli.album import output_folders, photos_in, skipped
 from ex5lib.cli.options import SearchOptions, say
 from ex5lib.cli.summary import Outcome, sum_up
+from ex5lib.cli.telling import tell
 from ex5lib.course.handin import load_latent
 from ex5lib.degradations.known import Identity, Inpaint
 from ex5lib.degradations.unknown import with_found
@@ -31,7 +32,6 @@ from ex5lib.inversion.projection import Projection
 from ex5lib.inversion.recipes import pick_recipe
 from ex5lib.restoration import results
 from ex5lib.restoration.diagnosis import diagnosed
-from ex5lib.restoration.metrics import likeness
 from ex5lib.restoration.paste import paste
 from ex5lib.restoration.pipeline import Restoration, check_counts, crop_size, restore_faces
 
@@ -338,31 +338,3 @@ class Film:
 
 def _frame(image: Tensor) -> Tensor:
     return resize(resize_area(image.clamp(-1, 1), 256), 256)
-
-
-# The picture to look at first, and what it is.
-_FIRST = {
-    "photo.png": "the photo with its face restored",
-    "composite.png": "what the photo tells, and the rest from the generator",
-    "result.png": "the face found",
-}
-
-
-def tell(restoration: Restoration, folder: Path, written: Sequence[Path]) -> None:
-    """Say where a result was written, what to look at first, and how good it is."""
-    run, names = restoration.run, {path.name for path in written}
-    if run.stopped:
-        say(f"stopped after {run.num_steps} of {run.settings['num_steps']} steps")
-    first = next(name for name in _FIRST if name in names)
-    say(f"written to {folder}: look at {first} first, {_FIRST[first]}")
-    if restoration.note:
-        say(f"  {restoration.note}")
-    if run.settings["found"]:
-        unknown = [part for part in restoration.degradation.modules() if getattr(part, "unknown", False)]
-        say(f"  found with it: {'; '.join(getattr(part, 'words', str(part)) for part in unknown)}")
-    if tuning := run.settings.get("tune"):
-        say(f"  tuned for {tuning['done']} of {tuning['num_steps']} steps")
-    for name, values in restoration.metrics.items():
-        say(f"  {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
-        if "identity_distance" in values and name.startswith("result"):
-            say(f"  same person as in the original: {likeness(values['identity_distance'])}")

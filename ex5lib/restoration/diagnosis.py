@@ -1,5 +1,6 @@
 """What is wrong with a photo, judged by the photo alone: a proposal, with reasons, that the user may overrule."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ex5lib.degradations.jpeg import Jpeg
-from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, Grayscale, Inpaint
+from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, GaussianBlur, Grayscale, Inpaint
 from ex5lib.degradations.probe import hidden_region, visible_resolution
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.faces.alignment import AlignedFace
@@ -120,6 +121,21 @@ def less_blurred(photo: Tensor, degradation: nn.Module) -> tuple[float, float] |
         return None
     found = blur_sigma(resize(resize_area(photo, REFERENCE_SIZE), REFERENCE_SIZE))
     return (found, sigma) if sigma > _TOO_STRONG * found else None
+
+
+def as_blurred(target: Tensor, degradation: nn.Module) -> tuple[Tensor, str]:
+    """A photo [1, 3, S, S] as blurred as D would leave it, and a note if it was less blurred than that."""
+    if (found := less_blurred(target, degradation)) is None:
+        return target, ""
+    own, assumed = found
+    missing = math.sqrt(assumed**2 - own**2)
+    measured = f"blurred by about σ = {own:.1f} px" if own > 1 else "not blurred"
+    note = (
+        f"The photo is sharper than a blur of about σ = {assumed:.1f} px would leave it: it is {measured}. It was "
+        f"blurred by another {missing:.1f} px before the search, which could not match it otherwise. Better name the "
+        "smaller blur."
+    )
+    return GaussianBlur(2 * math.ceil(3 * missing) + 1, missing)(target), note
 
 
 def _typical_picture() -> Tensor:

@@ -3,7 +3,6 @@
 The command line, the notebooks and the explorer all use it.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from ex5lib.inversion.projection import Projection
 from ex5lib.inversion.projector import project
 from ex5lib.inversion.recipes import Recipe, Start, pick_recipe
 from ex5lib.restoration import results
-from ex5lib.restoration.diagnosis import diagnosed, less_blurred
+from ex5lib.restoration.diagnosis import as_blurred, diagnosed
 from ex5lib.restoration.metrics import compare_all
 from ex5lib.restoration.paste import paste
 from stylegan2_ada.generator import Generator
@@ -317,7 +316,7 @@ def restore_faces(
         targets = [degrade(face.image) for face in faces]
     notes = [""] * len(faces)
     if already_degraded or degraded_by not in (None, degradation):
-        checked = [_as_blurred(target, degradation) for target in targets]
+        checked = [as_blurred(target, degradation) for target in targets]
         targets, notes = [target for target, _ in checked], [note for _, note in checked]
     statistics = statistics or latent_statistics(G, num_samples=recipe.w_avg_samples, seed=seed)
 
@@ -356,21 +355,6 @@ def another_face(G: Generator, statistics: LatentStatistics, seed: int) -> tuple
     chosen = statistics.origin.get("class_index")
     w = sample_ws(G, seed, truncation_psi=ANSWERS_PSI, class_index=chosen)[:, 0]
     return replace(statistics, w_avg=w[0]), w
-
-
-def _as_blurred(target: Tensor, degradation: nn.Module) -> tuple[Tensor, str]:
-    """A photo [1, 3, S, S] as blurred as D would leave it, and a note if it was less blurred than that."""
-    if (found := less_blurred(target, degradation)) is None:
-        return target, ""
-    own, assumed = found
-    missing = math.sqrt(assumed**2 - own**2)
-    measured = f"blurred by about σ = {own:.1f} px" if own > 1 else "not blurred"
-    note = (
-        f"The photo is sharper than a blur of about σ = {assumed:.1f} px would leave it: it is {measured}. It was "
-        f"blurred by another {missing:.1f} px before the search, which could not match it otherwise. Better name the "
-        "smaller blur."
-    )
-    return GaussianBlur(2 * math.ceil(3 * missing) + 1, missing)(target), note
 
 
 def _known_damage(degradation: nn.Module) -> nn.Module:
