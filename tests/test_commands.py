@@ -285,6 +285,7 @@ def test_ctrl_c_says_what_it_does_and_keeps_the_best_image(root, photo, quick, t
     environment = os.environ | {"PYTHONPATH": str(root)}
     process = subprocess.Popen(
         [str(part) for part in command], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background a shell has it ignored
     )  # fmt: skip
     told = b""
     while b"px=" not in told:  # the progress bar's: it is searching

@@ -33,6 +33,7 @@ def processes(root, tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
         environment = os.environ | {"PYTHONPATH": str(path), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", *map(str, arguments)]
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": tmp_path} | options
+        options.setdefault("preexec_fn", _heed_ctrl_c)
         running.append(subprocess.Popen(command, env=environment, start_new_session=True, **options))
         return running[-1]
 
@@ -41,6 +42,11 @@ def processes(root, tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def _heed_ctrl_c() -> None:
+    """What a shell starts in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
