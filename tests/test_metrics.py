@@ -28,6 +28,13 @@ def test_psnr_of_a_constant_difference_is_known():
     assert metrics.psnr(a, a) == math.inf
 
 
+@pytest.mark.parametrize(
+    ("distance", "words"), [(0.31, "likely (0.31)"), (0.5, "perhaps (0.50)"), (0.6, "hardly (0.60)")]
+)
+def test_an_identity_distance_is_put_into_words(distance, words):
+    assert metrics.likeness(distance) == words
+
+
 def test_ssim_is_the_papers_formula():
     random = np.random.default_rng(0)
     a, b = (random.uniform(-1, 1, (3, 40, 40)) for _ in range(2))

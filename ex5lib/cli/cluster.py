@@ -45,7 +45,7 @@ SYSTEMS = {
 }
 _MAX_LOST = 3  # workers that a photo may end before it counts as failed
 _GIBIBYTES = 4  # of memory for a worker of this machine: a search takes 3
-_FETCH_SECONDS = {False: 5, True: 60}  # that an outcome may take; if it is sent with its result, some 10 MB
+_FETCH_SECONDS = {False: 5, True: 60}  # that an outcome may take; if it is sent with its result, some 24 MB
 _CONNECT_SECONDS = 10  # after which no scheduler is there
 _LOOK_SECONDS = 2  # after which it looks for workers that have come meanwhile
 _LOST = "The scheduler is gone: start it and run the same command again; what is done is not done again."
@@ -96,7 +96,7 @@ def search(job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
                             waiting.appendleft(work)
                         else:
                             bar.update(len(work.task))
-                            yield work.failed()
+                            yield work.failed(work.lost)
                 except KeyboardInterrupt:
                     if stopped:
                         break
@@ -280,9 +280,9 @@ class _Work:
             (_search_sent, name, [_Sent.of(photo) for photo, _ in self.task]) if is_sent else (_search, name, self.task)
         )
 
-    def failed(self) -> Outcome:
-        """The outcome of a task that ends its workers."""
-        reason = f"It ended {_MAX_LOST} workers, the last {self.worker}: look at its log, it may need more memory."
+    def failed(self, ended: int) -> Outcome:
+        """The outcome of a task that has ended so many workers."""
+        reason = f"It ended {ended} workers, the last {self.worker}: look at its log, it may need more memory."
         return Outcome({photo: "failed" for photo, _ in self.task}, {photo: reason for photo, _ in self.task})
 
     def outcome(self, future: distributed.Future, is_sent: bool) -> Outcome | None:
@@ -291,8 +291,8 @@ class _Work:
             result = future.result(timeout=_FETCH_SECONDS[is_sent])
         except TimeoutError:  # the worker died with it, or the network is slow
             return None
-        except distributed.KilledWorker:  # workers that came back at the same address
-            return self.failed()
+        except distributed.KilledWorker as error:  # workers that came back at the same address
+            return self.failed(error.allowed_failures + 1)
         if not is_sent:
             return result
         outcome, found = result
