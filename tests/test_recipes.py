@@ -139,6 +139,13 @@ def test_stepping_scales_with_the_stages():
     assert [stage.num_steps for stage in scaled(stages, 50)] == [30, 15, 5]
     assert [stage.num_steps for stage in scaled(stages, 3)] == [1, 1, 1]
     assert sum(stage.num_steps for stage in scaled(stages, 77)) == 77
+    slower = [replace(stage, shortened=0.5) for stage in stages]
+    assert [stage.learning_rate for stage in scaled(stages, 50)] == [stage.learning_rate for stage in stages]
+    quarter = scaled(slower, sum(stage.num_steps for stage in stages) // 4)
+    for before, after in zip(stages, quarter, strict=True):
+        assert after.learning_rate == pytest.approx(before.learning_rate * (after.num_steps / before.num_steps) ** 0.5)
+    longer = scaled(slower, 2 * sum(stage.num_steps for stage in stages))
+    assert [stage.learning_rate for stage in longer] == [stage.learning_rate for stage in stages]
 
 
 def test_a_space_for_all_stages_or_for_the_last():

@@ -113,7 +113,7 @@ FAST = Recipe(
     stages=(
         Stage(30, 128, "w", learning_rate=0.1, rampdown=1.0),
         Stage(15, 256, "w+", learning_rate=0.05, rampdown=0.5),
-        Stage(110, None, "w+", learning_rate=0.15, rampdown=1.0, face_every=2, face_from=0.25),
+        Stage(110, None, "w+", learning_rate=0.15, rampdown=1.0, face_every=2, face_from=0.25, shortened=0.75),
     ),
     start="warm",
     color_weight=1.0,
@@ -134,7 +134,7 @@ BEST = replace(
     stages=(
         Stage(40, 128, "w", learning_rate=0.1, rampdown=1.0),
         Stage(60, 256, "w+", learning_rate=0.05, rampdown=0.5),
-        Stage(360, None, "w+", learning_rate=0.15, rampdown=1.0, face_every=2, face_from=0.25),
+        Stage(360, None, "w+", learning_rate=0.15, rampdown=1.0, face_every=2, face_from=0.25, shortened=0.75),
     ),
 )
 

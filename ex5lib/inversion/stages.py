@@ -25,6 +25,8 @@ class Stage:
         face_every: every so many steps, one compares the face alone, in twice the detail (``losses.FACE_SIZE``); None
             compares the whole image at every step. It needs a full-size stage.
         face_from: the share of the stage after which that begins.
+        shortened: the power of the remaining share of its steps with which the peak rate falls if the stage is given
+            fewer steps than these (``scaled``); 0 keeps the rate.
 
     Raises:
         SettingError: if a value is out of range.
@@ -40,12 +42,13 @@ class Stage:
     noise_ramp: float = 0.75
     face_every: int | None = None
     face_from: float = 0.0
+    shortened: float = 0.0
 
     def __post_init__(self):
         check_count(self.num_steps)
         if self.space not in SPACES:
             raise unknown_name("latent space", self.space, SPACES)
-        check_not_negative(self, ("learning_rate", "rampup", "rampdown", "initial_noise", "face_from"))
+        check_not_negative(self, ("learning_rate", "rampup", "rampdown", "initial_noise", "face_from", "shortened"))
         if self.face_every is not None:
             check_count(self.face_every, "face_every")
             if self.size is not None:
@@ -71,7 +74,7 @@ class Stage:
 
 
 def scaled(stages: Sequence[Stage], num_steps: int) -> tuple[Stage, ...]:
-    """The same stages scaled to ``num_steps`` steps in total, at least one each.
+    """The same stages scaled to ``num_steps`` steps in total, at least one each, and slower where they say so.
 
     Raises:
         SettingError: if there are fewer steps than stages.
@@ -83,7 +86,13 @@ def scaled(stages: Sequence[Stage], num_steps: int) -> tuple[Stage, ...]:
     total = sum(stage.num_steps for stage in stages)
     shares = [max(1, round(stage.num_steps * num_steps / total)) for stage in stages]
     shares[shares.index(max(shares))] += num_steps - sum(shares)
-    return tuple(replace(stage, num_steps=share) for stage, share in zip(stages, shares, strict=True))
+    return tuple(
+        replace(
+            stage, num_steps=share,
+            learning_rate=stage.learning_rate * min(1.0, share / stage.num_steps) ** stage.shortened,
+        )
+        for stage, share in zip(stages, shares, strict=True)
+    )  # fmt: skip
 
 
 def in_space(stages: Sequence[Stage], space: str) -> tuple[Stage, ...]:
