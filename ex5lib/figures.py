@@ -148,7 +148,7 @@ def plot_losses(run) -> Figure:
         for ax in panels.flatten() if first else ():
             ax.axvline(first - 0.5, color="#9aa5b1", linewidth=1, linestyle=":")
         top.annotate(
-            f"{sizes[first]:.0f} px", (first, 1), (3, -3), ("data", "axes fraction"), "offset points", va="top",
+            f"{sizes[first]:.0f} px", (first, 1), (0, 3), ("data", "axes fraction"), "offset points", va="bottom",
             fontsize=8, color=INK,
         )  # fmt: skip
     for ax in panels.flatten():

@@ -24,6 +24,15 @@ def test_a_claim_shows_whether_it_holds_and_the_numbers(capsys):
     assert [re.search(r"border-left:6px (\w+)", box)[1] for box in boxes] == ["solid", "dashed"]  # not only a colour
 
 
+def test_where_seeds_disagree_chance_decides():
+    same, apart = check_claim("a < b", [True, True], a=[1, 2]), check_claim("a < b", [True, False, True], a=[1, 2, 3.5])
+    assert (same.holds, apart.holds) == (True, None)
+    assert str(same) == "holds: a < b (a 1 / 2)"
+    assert str(apart) == "chance decides: a < b (a 1 / 2 / 3.5)"
+    assert check_claim("a < b", [False, False]).holds is False
+    assert "~ chance decides" in apart._repr_html_()
+
+
 def test_a_check_says_in_one_sentence_what_is_missing_or_wrong():
     def fails(code) -> str:
         with pytest.raises(CheckFailed) as caught, check("blur: a convolution"):

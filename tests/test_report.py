@@ -29,6 +29,7 @@ CELLS = [
         "section.show('one', figures.plot_images([section.face.image], ['the face']), 'A <face>.')\n"
         "section.table([{'n': 1.5}], 'Numbers.')\n"
         "section.check_claim('water is wet', True, wetness=1)\nsection.check_claim('pigs fly', False)\n"
+        "section.check_claim('heads come up', [True, False], tosses=[1, 0])\n"
         "sweep_html([1, 2], [section.face.image] * 2, label='nothing')",
         None,
     ),
@@ -86,7 +87,8 @@ def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(not
     text = re.sub(r"\s+", " ", " ".join(seen.texts))
     for words in (
         "The report has this.", "Figure 3.9.1. A <face>.", "✓ holds : water is wet wetness 1",
-        "✗ does not hold : pigs fly", "1 of 2 claims hold", "A trial run", "Numbers.", "recipe smoke",
+        "✗ does not hold : pigs fly", "1 of 3 claims hold; on 1 chance decides", "~ chance decides : heads come up",
+        "A trial run", "Numbers.", "recipe smoke",
     ):  # fmt: skip
         assert words in text
     assert re.search(r"inpainting, 2 steps 2 \d+ \d+\.\d{3} \d+\.\d 0\.\d\d 0\.\d{3} \d+\.\d ", text)  # the searches

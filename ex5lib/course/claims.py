@@ -1,7 +1,7 @@
-"""What a notebook shows in boxes: whether a claim of the report holds by this run's numbers, and passed checks."""
+"""What a notebook shows in boxes: whether a claim of the course's report holds by these numbers, and passed checks."""
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,16 +9,18 @@ from IPython.display import display
 
 from ex5lib.errors import CheckFailed, Ex5Error
 
+# {holds: (mark, words)}
+VERDICTS = {True: ("✓", "holds"), False: ("✗", "does not hold"), None: ("~", "chance decides")}
 PROVES_NOTHING = "So few steps show that everything runs, and prove nothing."
 
 
 @dataclass(frozen=True, repr=False)
 class Claim:
-    """A statement of the report, and whether it holds here."""
+    """A statement of the course's report, and whether it holds here."""
 
     statement: str  # with the measure and the threshold that decide it
-    holds: bool
-    numbers: Mapping[str, float]  # that decide it, by name
+    holds: bool | None  # None: with some seeds it does, with others not
+    numbers: Mapping[str, float | Sequence[float]]  # that decide it, by name; several, if there are several seeds
     doubt: str = ""  # why the numbers decide nothing
 
     def __repr__(self) -> str:
@@ -30,11 +32,16 @@ class Claim:
 
     @property
     def _verdict(self) -> str:
-        return "holds" if self.holds else "does not hold"
+        return VERDICTS[self.holds][1]
 
     @property
     def _listed(self) -> str:
-        return ", ".join(f"{name} {value:.4g}" for name, value in self.numbers.items())
+        return ", ".join(f"{name} {in_words(values)}" for name, values in self.numbers.items())
+
+
+def in_words(values: float | Sequence[float]) -> str:
+    """A claim's number, or one for each seed."""
+    return " / ".join(f"{value:.4g}" for value in (values if isinstance(values, Sequence) else [values]))
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,9 +57,10 @@ class _Passed:
         return _box(True, "passed", self.task)
 
 
-def _box(good: bool, verdict: str, statement: str, *notes: str) -> str:
+def _box(good: bool | None, verdict: str, statement: str, *notes: str) -> str:
     """A framed line for a notebook, light or dark: a mark, the verdict as a word, a sentence, and notes if any."""
-    mark, colour, style = ("✓", "#009e73", "solid") if good else ("✗", "#d55e00", "dashed")
+    colour, style = {True: ("#009e73", "solid"), False: ("#d55e00", "dashed"), None: ("#8a6d00", "dotted")}[good]
+    mark, _ = VERDICTS[good]
     small = "".join(f'<div style="font-size:0.9em;opacity:0.8">{html.escape(note)}</div>' for note in notes if note)
     return (
         f'<div data-claim style="border:1px {style} {colour};border-left:6px {style} {colour};border-radius:4px;'
@@ -61,17 +69,24 @@ def _box(good: bool, verdict: str, statement: str, *notes: str) -> str:
     )
 
 
-def check_claim(statement: str, holds: bool, *, doubt: str = "", **numbers: float) -> Claim:
+def check_claim(
+    statement: str, holds: bool | Sequence[bool], *, doubt: str = "", **numbers: float | Sequence[float]
+) -> Claim:
     """Show whether a statement holds and the numbers that decide it, and return both.
 
-    A claim that does not hold is a finding about this generator, not an error.
+    A claim that does not hold is a finding about this generator, not an error. If it was tried with several seeds, give
+    an answer and a number for each: where they disagree, chance decides.
 
     Example:
         >>> _ = check_claim("blur lowers the gradient energy", 0.8 < 2.1, blurred=0.8, original=2.1)
         holds: blur lowers the gradient energy (blurred 0.8, original 2.1)
     """
-    named = {name.replace("_", " "): float(value) for name, value in numbers.items()}
-    claim = Claim(statement, bool(holds), named, doubt)
+    named = {
+        name.replace("_", " "): [float(v) for v in value] if isinstance(value, Sequence) else float(value)
+        for name, value in numbers.items()
+    }
+    answers = {bool(each) for each in holds} if isinstance(holds, Sequence) else {bool(holds)}
+    claim = Claim(statement, answers.pop() if len(answers) == 1 else None, named, doubt)
     display(claim)
     return claim
 

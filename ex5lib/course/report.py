@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ex5lib import errors
+from ex5lib.course.claims import VERDICTS, in_words
 from ex5lib.course.handin import task_folder
 from ex5lib.course.printing import print_page
 from ex5lib.course.section import METADATA, notebook_recipe, proves_nothing
@@ -204,6 +205,8 @@ def render(
         claims=claims,
         gallery=gallery,
         proves_nothing=proves_nothing(recipe.name),
+        verdicts=VERDICTS,
+        in_words=in_words,
         **about | {"recipe": recipe},
     )
 

@@ -186,7 +186,7 @@ class Section:
             for suffix in (".png", ".pdf"):
                 save_figure(figure, self.out / "figures" / f"{self.number}-{name}{suffix}", dpi=_FILE_DPI)
 
-    def check_claim(self, statement: str, holds: bool, **numbers: float) -> Claim:
+    def check_claim(self, statement: str, holds: bool | Sequence[bool], **numbers: float | Sequence[float]) -> Claim:
         """Like ``claims.check_claim``, and recorded for the report."""
         doubt = PROVES_NOTHING if proves_nothing(self.recipe) else ""
         claim = check_claim(statement, holds, doubt=doubt, **numbers)
