@@ -7,11 +7,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 from torch import Tensor
 
 from ex5lib.figures import COLOURS, EYES, INK, SIDE, STYLES, empty_figure, part_of, show_image
 from ex5lib.images.tensors import resize_area, to_uint8
+
+_OUTLINE = [withStroke(linewidth=2, foreground="black")]  # readable on any photo
 
 
 def plot_gan(generated: Tensor, photo: Tensor) -> Figure:
@@ -123,4 +126,44 @@ def plot_map(values: Tensor, title: str, image: Tensor, image_title: str) -> Fig
     right.set_title(title, fontsize=10, color=INK)
     right.set_axis_off()
     figure.colorbar(drawn, ax=right, shrink=0.85)
+    return figure
+
+
+def plot_landmarks(photo: Tensor, landmarks: np.ndarray, quad: np.ndarray) -> Figure:
+    """A photo [1, 3, H, W] with its 68 landmarks by number, e and m between eyes and mouth, and the square's x and y.
+
+    Args:
+        landmarks: [68, 2], (x, y) in px.
+        quad: the square's corners [4, 2]: upper left, lower left, lower right, upper right.
+    """
+    figure = empty_figure(7.6, 7.6)
+    ax = figure.subplots()
+    ax.imshow(to_uint8(photo))
+    counted = {*range(36, 48), 48, 54}  # those that fix the square
+    for number, point in enumerate(landmarks):
+        ax.plot(*point, ".", color=COLOURS[6 if number in counted else 1], markersize=4)
+        ax.annotate(
+            str(number), point, (2, 2), textcoords="offset points", fontsize=6.5, color="white", path_effects=_OUTLINE,
+            weight="bold" if number in counted else "normal",
+        )  # fmt: skip
+    left, right = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
+    middle, mouth, centre = (left + right) / 2, landmarks[[48, 54]].mean(axis=0), quad.mean(axis=0)
+    x, y = (quad[3] - quad[0]) / 2, (quad[1] - quad[0]) / 2
+    arrows = {"e": (left, right), "m": (middle, mouth), "x": (centre, centre + x), "y": (centre, centre + y)}
+    for name, (start, end) in arrows.items():
+        colour = COLOURS[5] if name in "em" else "white"
+        ax.annotate(
+            "", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2, "shrinkA": 0, "shrinkB": 0}
+        )
+        place = start + 0.65 * (end - start)
+        ax.annotate(
+            name, place, (5, 5), textcoords="offset points", fontsize=15, style="italic", color=colour,
+            path_effects=_OUTLINE,
+        )  # fmt: skip
+    ax.plot(*np.vstack([quad, quad[:1]]).T, color=COLOURS[3], linewidth=2)
+    edge = 0.06 * np.linalg.norm(x)
+    ax.set(
+        xlim=(quad[:, 0].min() - edge, quad[:, 0].max() + edge), ylim=(quad[:, 1].max() + edge, quad[:, 1].min() - edge)
+    )
+    ax.set_axis_off()
     return figure

@@ -246,6 +246,10 @@ def _in_words(name: str, value: object) -> str:
             return f"λ_i = {value:.3g}"
         case "latent_weight", _:
             return f"λ_w = {value:.3g}"
+        case "noise_weight", _:
+            return f"λ_n = {value:.3g}"
+        case "optimize_noise", True:
+            return "noise searched"
         case "space", str():
             return f"in {value.upper()}"
         case "start", str():
