@@ -5,7 +5,8 @@
 
 The notebooks in notebooks/ are the only source, with nbgrader's markers and metadata: students write what is between
 ``### BEGIN SOLUTION`` and ``### END SOLUTION``, and do not see what is between ``### BEGIN HIDDEN TESTS`` and
-``### END HIDDEN TESTS``. ``python -m scripts.marking`` marks what they hand in.
+``### END HIDDEN TESTS``. A text cell tagged "seen" asks what a figure shows, and answers it between the same markers;
+students answer it themselves, for their report. ``python -m scripts.marking`` marks what they hand in.
 """
 
 import copy
@@ -42,10 +43,13 @@ def student_copy(source: NotebookNode) -> NotebookNode:
     """A notebook without solutions, hidden checks and outputs."""
     notebook = nbgrader_source(source)
     for cell in notebook.cells:
-        stub = CODE_STUB if cell.cell_type == "code" else NO_ANSWER
-        cell.source = _SOLUTION.sub(lambda match, stub=stub: textwrap.indent(stub, match[1]), cell.source)
-        cell.source = _HIDDEN.sub("", cell.source).rstrip("\n")
+        cell.source = _HIDDEN.sub("", _unsolved(cell)).rstrip("\n")
     return notebook
+
+
+def _unsolved(cell: NotebookNode) -> str:
+    stub = CODE_STUB if cell.cell_type == "code" else NO_ANSWER
+    return _SOLUTION.sub(lambda match: textwrap.indent(stub, match[1]), cell.source)
 
 
 def nbgrader_source(source: NotebookNode) -> NotebookNode:
@@ -53,6 +57,8 @@ def nbgrader_source(source: NotebookNode) -> NotebookNode:
     notebook = copy.deepcopy(source)
     notebook.cells[0].source = _BADGE.sub("", notebook.cells[0].source)  # it would lead to the solution
     for cell in notebook.cells:
+        if "seen" in cell.metadata.get("tags", ()):  # nbgrader knows no answers without points
+            cell.source, cell.metadata.tags = _unsolved(cell), ["report"]
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             cell.source = _OF_TESTS.sub("", cell.source)
@@ -75,24 +81,22 @@ def _about(cell: NotebookNode) -> dict:
 
 def teachers_guide(notebooks: dict[str, NotebookNode]) -> str:
     """The guide as Markdown: a fixed text, and the marking scheme from the notebooks' metadata."""
-    rows, sums = [], {True: 0, False: 0}
+    rows, sums = [], {"checked": 0, "read": 0, "bonus": 0}
     for name, notebook in notebooks.items():
         for cell in notebook.cells:
             about = _about(cell)
             if about.get("grade"):
-                automatic = cell.cell_type == "code"
-                sums[automatic] += about["points"]
+                answered = "bonus" if "bonus" in cell.metadata.get("tags", ()) else "read"
+                how = "checked" if cell.cell_type == "code" else answered
+                sums[how] += about["points"]
                 asked = re.findall(r'with check\("(.*?)"\)', cell.source) or [_first_sentence(cell.source)]
-                how = "checked" if automatic else "read"
                 rows.append(f"| {name} | {asked[0]} | {about['points']} | {how} |")
     text = (Path(__file__).with_name("teacher.md")).read_text(encoding="utf-8")
-    return text.format(
-        rows="\n".join(rows), automatic=sums[True], read=sums[False], report=100 - sum(sums.values()), total=100
-    )
+    return text.format(rows="\n".join(rows), report=100 - sums["checked"] - sums["read"], total=100, **sums)
 
 
 def _first_sentence(exercise: str) -> str:
-    number, question = re.match(r"\*\*(\d+)\.\*\* (.*?)(?=<!--|$)", exercise, re.S).groups()
+    number, question = re.match(r"\*\*(\d+)\.\*\* (?:\*\(bonus\)\* )?(.*?)(?=<!--|$)", exercise, re.S).groups()
     question = " ".join(question.split()).replace("|", "\\|")
     return f"exercise {number}: " + re.split(r"(?<=[.?])\s+(?=[A-Z`])", question)[0]
 

@@ -64,7 +64,8 @@ def test_every_task_of_code_is_checked_and_every_name_is_used_once(sources):
         waiting = False
         for cell in source.cells:
             about = cell.metadata.get("nbgrader", {})
-            assert ("BEGIN SOLUTION" in cell.source) == bool(about.get("solution"))
+            seen = "seen" in cell.metadata.get("tags", ())
+            assert ("BEGIN SOLUTION" in cell.source) == bool(about.get("solution") or seen)
             if about and cell.cell_type == "code":
                 assert about.grade or not waiting  # one check or more follow the task right away
                 waiting = about.solution
@@ -140,9 +141,10 @@ def test_making_the_assignment_writes_both_copies_and_a_guide_whose_points_add_u
             kind != "source"
         )  # where notebooks look for it
     guide = (tmp_path / "teacher.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| 3\.\S+ \| .+ \| (\d+) \| (checked|read) \|$", guide, re.M)
+    rows = re.findall(r"^\| 3\.\S+ \| .+ \| (\d+) \| (checked|read|bonus) \|$", guide, re.M)
     graded = [about for source in sources.values() for about in _about(source).values() if about["grade"]]
     assert len(rows) == len(graded)
+    assert [how for _, how in rows].count("read") == 8  # the core; the rest is a bonus
     sums = [sum(int(points) for points, how in rows if how == kind) for kind in ("checked", "read")]
     report = int(re.search(r"(\d+) for the report", guide)[1])
     assert sum(sums) + report == 100

@@ -55,10 +55,21 @@ def test_parameters_come_first_and_need_no_input(notebook):
 def test_solutions_of_exercises_are_folded_and_python(notebook):
     exercises = [cell.source for cell in notebook.cells if "exercise" in cell.metadata.get("tags", ())]
     assert all(text.count("<details>") == text.count("</details>") == 1 for text in exercises)
+    assert all(re.search(r"\*Points\.\* \*\*2\*\*: .+ \*\*1\*\*: .+ \*\*0\*\*: ", text) for text in exercises)
     solutions = re.findall(r"```python\n(.*?)```", "".join(exercises), re.S)
     assert solutions
     for solution in solutions:
         ast.parse(solution)
+
+
+def test_what_a_figure_shows_is_asked_before_it_is_told(notebook):
+    seen = [cell.source for cell in notebook.cells if "seen" in cell.metadata.get("tags", ())]
+    assert len(seen) >= 3
+    for text in seen:
+        question, _, rest = text.partition("\n\n<!-- ### BEGIN SOLUTION -->\n")
+        assert re.fullmatch(r"\*\*Look\.\*\* .+[?.]", question, re.S)
+        assert "?" in question
+        assert rest.endswith("\n<!-- ### END SOLUTION -->")
 
 
 def test_the_badge_opens_this_notebook(name, notebook, root):

@@ -17,6 +17,7 @@ from ex5lib.errors import FileError, ReportError
 from scripts import notebooks as script
 
 LOADING = {"src", "href", "srcset", "data"}
+SEEN = "**Look.** Which colour?\n\n<!-- ### BEGIN SOLUTION -->\nHer eyes are brown.\n<!-- ### END SOLUTION -->"
 CELLS = [
     ("markdown", "# 3.9 A small section\n\nNot in the report.", None),
     ("code", "photo = ''\ngenerator = ''\nrecipe = ''\ndevice = ''\nout = ''", "parameters"),
@@ -33,7 +34,7 @@ CELLS = [
         "sweep_html([1, 2], [section.face.image] * 2, label='nothing')",
         None,
     ),
-    ("markdown", "Her eyes are brown.", "seen"),
+    ("markdown", SEEN, "seen"),
     ("code", "section.finish()", None),
 ]
 
@@ -134,7 +135,7 @@ def test_a_page_is_printed_by_the_browser_of_the_machine(tmp_path):
 
 
 def rendered(recipe: str = "fast", *, with_what_was_seen: bool = False) -> str:
-    cells = [("# 3.9 Small", ()), ("Her eyes are brown.", ("seen",))]
+    cells = [("# 3.9 Small", ()), (SEEN, ("seen",))]
     cells = [nbformat.v4.new_markdown_cell(text, metadata={"tags": list(tags)}) for text, tags in cells]
     section = {"section": "3.9", "claims": [], "searches": []}
     about = {"photo": "me.png", "generator": "mobile-ffhq", "recipe": recipe}
@@ -144,7 +145,10 @@ def rendered(recipe: str = "fast", *, with_what_was_seen: bool = False) -> str:
 
 def test_what_was_seen_is_told_of_the_sample_photo_only():
     for seen in (True, False):
-        assert ("Her eyes are brown" in rendered(with_what_was_seen=seen)) == seen
+        page = rendered(with_what_was_seen=seen)
+        assert ("Her eyes are brown" in page) == seen
+        assert "Which colour" not in page
+        assert "SOLUTION" not in page
 
 
 def test_of_the_explorer_a_picture_stays_where_its_widget_cannot():

@@ -70,6 +70,7 @@ def tensor_like(found: object, like: Tensor) -> Tensor:
 
 def number(found: Any) -> float:
     """What a student's function returned, if it is a single number."""
+    assert found is not None, "it must return a number, and returns nothing: is there a `return`?"
     if torch.is_tensor(found):
         found = found.detach().cpu().numpy()
     assert np.size(found) == 1, f"it must return a single number, not {list(np.shape(found))} of them."

@@ -1,7 +1,8 @@
 """The whole report: run the five notebooks, and make one page of what they show.
 
 From the notebooks, in their order, the page takes the paragraphs tagged "report", the figures, tables and sliders, and
-the claims. Paragraphs tagged "seen" describe the sample photo's figures, so they are taken only for that photo.
+the claims. A paragraph tagged "seen" asks what a figure shows, and says it of the sample photo: that answer is taken,
+for that photo alone.
 """
 
 import hashlib
@@ -39,6 +40,7 @@ except ModuleNotFoundError as error:
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 _PAGE, _PDF = "report.html", "report.pdf"
+_QUESTION = re.compile(r"\A\*\*Look\.\*\*.*?### BEGIN SOLUTION -->\n|\n<!-- ### END SOLUTION -->\Z", re.S)
 _SHOWN = ("original_degraded_image.png", "final_inverted_image.png")
 
 
@@ -215,7 +217,8 @@ def _parts(cell: nbformat.NotebookNode, tags: set[str]) -> list[dict[str, Any]]:
     """What the report takes from a cell: {"kind": "text", "figure", "table" or "sweep", …}."""
     if cell.cell_type == "markdown":
         taken = tags & set(cell.metadata.get("tags", ()))
-        lower = re.sub(r"^## ", "### ", cell.source, flags=re.M)  # a notebook's section is a subsection here
+        text = _QUESTION.sub("", cell.source)
+        lower = re.sub(r"^## ", "### ", text, flags=re.M)  # a notebook's section is a subsection here
         return [{"kind": "text", "html": mistune.html(lower)}] if taken else []
     parts: list[dict[str, Any]] = []
     for output in cell.get("outputs", ()):
