@@ -9,7 +9,7 @@ from nbformat import NotebookNode
 _KEPT_BACK = re.compile(r"### BEGIN (SOLUTION|HIDDEN TESTS)[^\n]*\n(.*?)^[^\n]*### END \1", re.M | re.S)
 _COMMENT = re.compile(r"  # .*")
 _TAG = re.compile(r"<[^>]+>")
-_ENOUGH = 20  # letters, digits and _ in a line; shorter ones, such as `return x`, occur anywhere by chance
+_ENOUGH = 14  # letters, digits and _ in a line; shorter ones, such as `return x`, occur anywhere by chance
 
 
 def leaks(folder: Path, notebooks: dict[str, NotebookNode]) -> list[str]:
@@ -23,7 +23,7 @@ def leaks(folder: Path, notebooks: dict[str, NotebookNode]) -> list[str]:
         for cell in notebook.cells:
             given += _letters(_KEPT_BACK.sub("", cell.source)) + "\n"
             lines = [line for _, block in _KEPT_BACK.findall(cell.source) for line in block.splitlines()]
-            hidden |= {_letters(_COMMENT.sub("", _plain(line))): line.strip() for line in lines}
+            hidden |= {_letters(_COMMENT.sub("", line)): line.strip() for line in lines}
     secrets = {letters: line for letters, line in hidden.items() if len(letters) >= _ENOUGH and letters not in given}
     found = []
     for path in sorted(folder.rglob("*")):
@@ -34,13 +34,10 @@ def leaks(folder: Path, notebooks: dict[str, NotebookNode]) -> list[str]:
 
 def _text(path: Path) -> str:
     try:
-        return _letters(_plain(path.read_text(encoding="utf-8"))) if path.is_file() else ""
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
     except UnicodeDecodeError:  # an image
         return ""
-
-
-def _plain(text: str) -> str:
-    return html.unescape(_TAG.sub("", text))
+    return _letters(html.unescape(_TAG.sub("", text)) if path.suffix == ".html" else text)
 
 
 def _letters(text: str) -> str:

@@ -9,6 +9,7 @@ not kept.
 
 import re
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -16,7 +17,6 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 from bs4 import BeautifulSoup
-from sphinx.cmd.build import main as sphinx
 
 import ex5lib
 from scripts.assignment import ROOT, shown_copy, sources
@@ -109,14 +109,17 @@ def broken(site: Path) -> list[str]:
 def main() -> None:
     shutil.rmtree(BUILD, ignore_errors=True)
     gather(BUILD / "pages")
-    if sphinx(["-W", "--keep-going", "-q", "-c", str(HERE), "-d", str(BUILD / "doctrees"), str(BUILD / "pages"), str(BUILD / "html")]):
+    html = BUILD / "html"
+    strict = ("--fail-on-warning", "--keep-going", "--quiet")
+    command = [sys.executable, "-m", "sphinx", *strict, "-c", HERE, "-d", BUILD / "doctrees", BUILD / "pages", html]
+    if subprocess.run(command, cwd=ROOT).returncode:
         sys.exit("The site was not built: see the warnings above.")
-    if wrong := [f"a link leads nowhere: {each}" for each in broken(BUILD / "html")]:
-        sys.exit("\n".join(wrong))
-    if wrong := [f"a solution is shown: {each}" for each in leaks(BUILD / "html", sources())]:
+    wrong = [f"A link leads nowhere. {each}" for each in broken(html)]
+    wrong += [f"A solution is shown. {each}" for each in leaks(html, sources())]
+    if wrong:
         sys.exit("\n".join(wrong))
     shutil.rmtree(SITE, ignore_errors=True)
-    shutil.move(BUILD / "html", SITE)
+    shutil.move(html, SITE)
     print(f"written to site/: open {SITE / 'index.html'}")
 
 
