@@ -7,7 +7,6 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 _KEPT_BACK = re.compile(r"### BEGIN (SOLUTION|HIDDEN TESTS)[^\n]*\n(.*?)^[^\n]*### END \1", re.M | re.S)
-_COMMENT = re.compile(r"  # .*")
 _TAG = re.compile(r"<[^>]+>")
 _ENOUGH = 14  # letters, digits and _ in a line; shorter ones, such as `return x`, occur anywhere by chance
 
@@ -23,7 +22,7 @@ def leaks(folder: Path, notebooks: dict[str, NotebookNode]) -> list[str]:
         for cell in notebook.cells:
             given += _letters(_KEPT_BACK.sub("", cell.source)) + "\n"
             lines = [line for _, block in _KEPT_BACK.findall(cell.source) for line in block.splitlines()]
-            hidden |= {_letters(_COMMENT.sub("", line)): line.strip() for line in lines}
+            hidden |= {_letters(line): line.strip() for line in lines}
     secrets = {letters: line for letters, line in hidden.items() if len(letters) >= _ENOUGH and letters not in given}
     found = []
     for path in sorted(folder.rglob("*")):

@@ -40,7 +40,9 @@ def test_a_line_of_code_or_of_an_answer_is_found_in_a_page_however_it_is_marked_
     ):
         words = [f"<span class='x'>{html.escape(word)}</span>" for word in planted.split()]
         page.write_text("<p>Nothing.\n" + "\n".join(words) + "</p>")
-        assert leaks(tmp_path, assignment.sources()) == [f"page.html: {planted}"]
+        (found,) = leaks(tmp_path, assignment.sources())
+        assert found.startswith("page.html: ")
+        assert found.endswith(planted)
     page.write_text("<pre>def square(landmarks):\n    # YOUR CODE HERE\n    raise NotImplementedError()</pre>")
     assert leaks(tmp_path, assignment.sources()) == []
 
