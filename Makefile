@@ -2,6 +2,7 @@
 # make check: style, types and the core's tests, in a minute. make lint: style and types alone.
 # make report: runs the five notebooks and builds one report from them.
 # make assignment: writes assignment/: the notebooks as students get them, the solution, the teacher's guide.
+# make site: writes site/: the assignment, the notebooks without solutions, the documents, a reference of the library.
 # make test-cluster: schedulers and workers on this machine, some of which are killed.
 # make test-browser: tests explorer and sliders in the Chromium on this machine (or the one that EX5_CHROMIUM names).
 PYTHON ?= python3
@@ -18,7 +19,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 CORE := $(addprefix tests/test_,ops.py networks.py degradations.py losses.py latents.py adam.py recipes.py projector.py \
 	loop.py unknown.py tuning.py repository.py package.py)
 
-.PHONY: demo test check report assignment test-browser test-cluster lint clean
+.PHONY: demo test check report assignment site test-browser test-cluster lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m ex5lib fetch
@@ -35,6 +36,10 @@ report: $(VENV)/installed
 
 assignment: $(VENV)/installed
 	$(BIN)/python scripts/assignment.py make
+
+site: $(VENV)/installed
+	$(BIN)/python -m pip install --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -r requirements-site.txt
+	$(BIN)/python -m scripts.website
 
 # Playwright is not in the requirements: only this target uses it, and nobody else should have to download its 50 MB.
 test-browser: $(VENV)/installed
@@ -63,4 +68,4 @@ $(VENV)/installed: requirements.txt requirements-dev.txt pyproject.toml $(CONSTR
 	touch $@
 
 clean:
-	rm -rf $(VENV) results assignment
+	rm -rf $(VENV) results assignment build site

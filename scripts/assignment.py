@@ -52,6 +52,16 @@ def _unsolved(cell: NotebookNode) -> str:
     return _SOLUTION.sub(lambda match: textwrap.indent(stub, match[1]), cell.source)
 
 
+def shown_copy(source: NotebookNode) -> NotebookNode:
+    """A student's copy with the outputs of a real run, but for those of checks: they name the hidden ones."""
+    notebook = student_copy(source)
+    outputs = {cell.id: cell.get("outputs") for cell in source.cells if not _about(cell)}
+    for cell in notebook.cells:
+        if outputs.get(cell.id):
+            cell.outputs = outputs[cell.id]
+    return notebook
+
+
 def nbgrader_source(source: NotebookNode) -> NotebookNode:
     """A notebook from which nbgrader makes the students' copy: with solutions, hidden checks and their markers."""
     notebook = copy.deepcopy(source)

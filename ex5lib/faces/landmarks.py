@@ -97,8 +97,8 @@ def ffhq_quad(landmarks: np.ndarray) -> np.ndarray:
     """The oriented square that FFHQ crops: [4, 2] corners, upper left, lower left, lower right, upper right.
 
     Let e be the vector from the left eye's centre to the right one's, m the vector from the midpoint of the eyes to
-    the midpoint of the mouth, and i a quarter turn. The half-axis is x ∝ e − i m, of length max(2 |e|, 1.8 |m|); the
-    centre is the midpoint of the eyes plus 0.1 m.
+    the midpoint of the mouth, and i a quarter turn. The half-axis is x ∝ e − i m, of length ``max(2 |e|, 1.8 |m|)``;
+    the centre is the midpoint of the eyes plus 0.1 m.
 
     Args:
         landmarks: [68, 2] (x, y), in the iBUG order, or [5, 2]: left eye, right eye, nose tip, left and right corner
