@@ -13,7 +13,7 @@ from pypdf import PdfReader
 from scripts.assignment import student_copy
 
 _SECRET = re.compile(r"### BEGIN (SOLUTION|HIDDEN TESTS)[^\n]*\n(.*?)\n[^\n]*### END", re.S)
-_TELLING = 30  # characters. A shorter line, such as `return mask`, counts together with its neighbours
+_TELLING = 30  # characters besides spaces. A shorter line, such as `return mask`, counts together with the next ones
 _COMMON = 2  # notebooks: a line of code that so many give to students anyway tells nothing
 
 # The library's own ways to do what students write. They may share lines with a solution: a call of them is told by the
@@ -24,8 +24,8 @@ _READY_MADE = re.compile(r"\.whl/ex5lib/(degradations|faces|inversion|restoratio
 def leaks(folder: Path, notebooks: Mapping[str, NotebookNode], *more: str) -> list[str]:
     """Every passage that must not be in a folder but is, in words: where it is, whence, and what.
 
-    Lines are compared without their indentation, wherever they stand: in the sources, outputs and metadata of
-    notebooks, in text files, in PDFs, and in the files of zips and wheels.
+    Lines are compared without spaces, wherever they stand: in the sources, outputs and metadata of notebooks, in text
+    files, in PDFs, and in the files of zips and wheels.
 
     Args:
         notebooks: the sources, by name.
@@ -33,12 +33,12 @@ def leaks(folder: Path, notebooks: Mapping[str, NotebookNode], *more: str) -> li
     """
     passages = [(name, kind, passage) for name, source in notebooks.items() for kind, passage in _passages(source)]
     given = [_plain("\n".join(cell.source for cell in student_copy(each).cells)) for each in notebooks.values()]
-    passages = [each for each in passages if sum(each[2] in text for text in given) < _COMMON]
-    passages += [("the project", "address", _plain(words)) for words in more]
+    passages = [each for each in passages if sum(_plain(each[2]) in text for text in given) < _COMMON]
+    passages += [("the project", "address", words) for words in more]
     found = []
     for place, text in _texts(folder):
         for name, kind, passage in passages:
-            if passage in text and not (kind == "solution" and _READY_MADE.search(place)):
+            if _plain(passage) in text and not (kind == "solution" and _READY_MADE.search(place)):
                 found.append(f"{place}: {kind} of {name}: {passage}")
     return found
 
@@ -48,21 +48,21 @@ def _passages(source: NotebookNode) -> Iterator[tuple[str, str]]:
     for cell in source.cells:
         for marker, block in _SECRET.findall(cell.source):
             kind = "hidden test" if marker == "HIDDEN TESTS" else "solution" if cell.cell_type == "code" else "answer"
-            lines = [line for line in map(_plain, block.splitlines()) if line]
+            lines = [line for line in map(str.strip, block.splitlines()) if line]
             for first in range(len(lines)):
                 last = first + 1
-                while len(passage := " ".join(lines[first:last])) < _TELLING and last < len(lines):
+                while len(_plain(passage := " ".join(lines[first:last]))) < _TELLING and last < len(lines):
                     last += 1
-                if len(passage) >= _TELLING or first == 0:  # or the whole block
+                if len(_plain(passage)) >= _TELLING or first == 0:  # or the whole block
                     yield kind, passage
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split())
+    return "".join(text.split())  # a PDF breaks lines also where there is no space
 
 
 def _texts(folder: Path) -> Iterator[tuple[str, str]]:
-    """The files in a folder, and those in the archives there: path, and text without line breaks."""
+    """The files in a folder, and those in the archives there: path, and text without spaces."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             yield from _text(path.relative_to(folder).as_posix(), path.read_bytes())

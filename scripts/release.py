@@ -66,7 +66,9 @@ def build_wheel(folder: Path) -> Path:
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *_OF_WHEEL]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     with tempfile.TemporaryDirectory() as temporary:
-        source = Path(temporary)  # a copy, because setuptools would put stale files from an earlier build/ into the wheel
+        source = Path(
+            temporary
+        )  # a copy, because setuptools would put stale files from an earlier build/ into the wheel
         for name in filter(None, listed.split("\0")):
             if (ROOT / name).is_file():
                 (source / name).parent.mkdir(parents=True, exist_ok=True)
