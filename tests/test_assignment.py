@@ -216,7 +216,7 @@ def test_the_check_finds_nothing_as_it_is_but_every_line_that_is_planted_anywher
     }
 
     def zipped(path: str, content: str | bytes) -> bytes:
-        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(path, content)
         return (tmp_path / "a.zip").read_bytes()
 
