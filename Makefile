@@ -1,7 +1,7 @@
 # make demo: from a bare clone to a gallery of restorations. make test: the same set-up, then the tests.
 # make check: style, types and the core's tests, in a minute. make lint: style and types alone.
 # make report: runs the five notebooks and builds one report from them.
-# make assignment: writes assignment/: the notebooks as students get them, the solution, the teacher's guide.
+# make assignment: writes assignment/: student/, all that students need, without solutions; teacher/, the rest.
 # make site: writes site/: the assignment, the notebooks without solutions, the documents, a reference of the library.
 # make test-cluster: schedulers and workers on this machine, some of which are killed.
 # make test-browser: tests explorer and sliders in the Chromium on this machine (or the one that EX5_CHROMIUM names).

@@ -1,7 +1,7 @@
 """Make the assignment from the notebooks.
 
-    python scripts/assignment.py make        write assignment/: the students' copy, the solution, the guide, and the
-                                             source for nbgrader
+    python scripts/assignment.py make        write assignment/: student/, all that students need, and teacher/, the rest
+    python scripts/assignment.py check       prove that nothing of a solution is in assignment/student/
 
 The notebooks in notebooks/ are the only source, with nbgrader's markers and metadata: students write what is between
 ``### BEGIN SOLUTION`` and ``### END SOLUTION``, and do not see what is between ``### BEGIN HIDDEN TESTS`` and
@@ -11,7 +11,6 @@ students answer it themselves, for their report. ``python -m scripts.marking`` m
 
 import copy
 import re
-import shutil
 import sys
 import textwrap
 from pathlib import Path
@@ -22,7 +21,8 @@ from nbformat import NotebookNode
 from ex5lib.course.handin import NO_ANSWER
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ROOT / "notebooks"
+# Without the project, in teacher/, there is nbgrader's source of them.
+SOURCES = next(filter(Path.is_dir, (ROOT / "notebooks", ROOT / "source" / "notebooks")))
 _FOLDER = 'out = "../results/report"  # for figures, numbers and what is handed in'
 CODE_STUB = "# YOUR CODE HERE\nraise NotImplementedError()"  # as nbgrader's
 
@@ -32,6 +32,7 @@ _MARKERS = re.compile(r"^[^\n]*### (?:BEGIN|END) (?:SOLUTION|HIDDEN TESTS)[^\n]*
 _OF_TESTS = re.compile(r"^# NBVAL_CHECK_OUTPUT\n", re.M)  # for the project's own tests
 _BADGE = re.compile(r"^.*colab-badge\.svg.*\n+", re.M)
 _NO_FOLDER = re.compile(r"^out = None.*$", re.M)
+_COLAB = re.compile(r"\A# @title On Colab this fetches the project.*", re.S)  # which has the solutions
 
 
 def sources() -> dict[str, NotebookNode]:
@@ -71,10 +72,15 @@ def nbgrader_source(source: NotebookNode) -> NotebookNode:
             cell.source, cell.metadata.tags = _unsolved(cell), ["report"]
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            cell.source = _OF_TESTS.sub("", cell.source)
+            cell.source = _COLAB.sub(lambda _: _students_colab(), _OF_TESTS.sub("", cell.source))
             if "parameters" in cell.metadata.get("tags", ()):
                 cell.source = _NO_FOLDER.sub(_FOLDER, cell.source)
     return notebook
+
+
+def _students_colab() -> str:
+    """The first cell of a students' notebook."""
+    return Path(__file__).with_name("colab_cell.py").read_text(encoding="utf-8").strip()
 
 
 def solution_copy(source: NotebookNode) -> NotebookNode:
@@ -111,23 +117,14 @@ def _first_sentence(exercise: str) -> str:
     return f"exercise {number}: " + re.split(r"(?<=[.?])\s+(?=[A-Z`])", question)[0]
 
 
-def make(folder: Path) -> None:
-    """Write the students' copy, the solution, nbgrader's source and the teacher's guide."""
-    notebooks = sources()
-    for name, made in (("student", student_copy), ("solution", solution_copy), ("source", nbgrader_source)):
-        place = folder / name / "notebooks"
-        shutil.rmtree(folder / name, ignore_errors=True)
-        place.mkdir(parents=True)
-        for stem, source in notebooks.items():
-            nbformat.write(made(source), place / f"{stem}.ipynb")
-    for name in ("student", "solution"):
-        shutil.copytree(ROOT / "data", folder / name / "data", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(Path(__file__).with_name("student.md"), folder / "student" / "README.md")
-    (folder / "teacher.md").write_text(teachers_guide(notebooks), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    if sys.argv[1:] != ["make"]:
-        sys.exit(__doc__)
-    make(ROOT / "assignment")
-    print("written to assignment: student/, solution/, source/ for nbgrader, teacher.md")
+    sys.path.insert(0, str(ROOT))  # where this folder is found as the package that it is
+    from scripts.release import PLACE, check, make
+
+    match sys.argv[1:]:
+        case ["make"]:
+            make(PLACE)
+        case ["check"]:
+            check(PLACE / "student")
+        case _:
+            sys.exit(__doc__)

@@ -1,27 +1,36 @@
 """Install what the project needs and Colab does not have, and look for a GPU. The notebooks' first cell runs this.
 
-Colab has its own compiled dlib, which dlib-bin would hide. Packages that are installed and new enough stay.
+It lies in scripts/ of the project, or beside the library's wheel in the students' folder. Colab has its own compiled
+dlib, which dlib-bin would hide. Packages that are installed and new enough stay.
 """
 
+import importlib.metadata
 import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
-REQUIREMENTS = Path(__file__).parents[1] / "requirements.txt"
+HERE = Path(__file__).parent
 
 
-def wanted(text: str, has_dlib: bool) -> list[str]:
-    """The lines of a requirements file that have to be installed."""
+def wanted(required: list[str], has_dlib: bool) -> list[str]:
+    """What has to be installed of a requirements file's lines, or of a package's metadata."""
     unwanted = ("#", "dlib-bin") if has_dlib else ("#",)
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith(unwanted)]
+    lines = (line.strip() for line in required)
+    return [line for line in lines if line and not line.startswith(unwanted) and "extra ==" not in line]
+
+
+def install(*arguments: str | Path) -> None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *arguments], check=True)
 
 
 def main() -> None:
-    has_dlib = importlib.util.find_spec("dlib") is not None
-    packages = wanted(REQUIREMENTS.read_text(encoding="utf-8"), has_dlib)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *packages], check=True)
+    if wheels := sorted(HERE.glob("ex5lib-*.whl")):
+        install("--no-deps", wheels[-1])
+        required = importlib.metadata.requires("ex5lib") or []
+    else:
+        required = (HERE.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    install(*wanted(required, has_dlib=importlib.util.find_spec("dlib") is not None))
     import torch
 
     if torch.cuda.is_available():

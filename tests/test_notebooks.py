@@ -156,8 +156,8 @@ def test_on_colab_the_first_cell_fetches_the_project_once_and_leaves_torch_alone
 
 
 def test_colab_keeps_its_own_dlib_and_what_it_preinstalls(root):
-    text = (root / "requirements.txt").read_text()
-    everything, without = colab_script.wanted(text, has_dlib=False), colab_script.wanted(text, has_dlib=True)
+    lines = (root / "requirements.txt").read_text().splitlines()
+    everything, without = (colab_script.wanted(lines, has_dlib) for has_dlib in (False, True))
     assert {line.split(">")[0] for line in set(everything) - set(without)} == {"dlib-bin"}
     assert not any(line.startswith("#") for line in everything)
     has = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (root / ".ci" / "colab-constraints.txt").read_text(), re.M))

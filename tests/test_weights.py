@@ -209,7 +209,9 @@ def test_a_file_without_a_generator_is_a_weights_error_in_the_readers_words(tmp_
 
 def test_sample_photos_are_found(root):
     names = ["astronaut.png", "officer.jpg", "portrait.jpg"]
-    assert [sample_photo(name) for name in names] == [root / "data" / name for name in names]  # .ci/wheel installs them
+    assert [sample_photo(name) for name in names] == [
+        root / "data" / name for name in names
+    ]  # .ci/student installs them
     assert sample_photo() == sample_photo("astronaut.png")
 
 

@@ -7,14 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 from torch import Tensor
 
+from ex5lib.faces.alignment import AlignedFace
 from ex5lib.figures import COLOURS, EYES, INK, SIDE, STYLES, empty_figure, part_of, show_image
 from ex5lib.images.tensors import resize_area, to_uint8
-
-_OUTLINE = [withStroke(linewidth=2, foreground="black")]  # readable on any photo
 
 
 def plot_gan(generated: Tensor, photo: Tensor) -> Figure:
@@ -129,41 +127,64 @@ def plot_map(values: Tensor, title: str, image: Tensor, image_title: str) -> Fig
     return figure
 
 
-def plot_landmarks(photo: Tensor, landmarks: np.ndarray, quad: np.ndarray) -> Figure:
-    """A photo [1, 3, H, W] with its 68 landmarks by number, e and m between eyes and mouth, and the square's x and y.
-
-    Args:
-        landmarks: [68, 2], (x, y) in px.
-        quad: the square's corners [4, 2]: upper left, lower left, lower right, upper right.
-    """
-    figure = empty_figure(7.6, 7.6)
-    ax = figure.subplots()
-    ax.imshow(to_uint8(photo))
-    counted = {*range(36, 48), 48, 54}  # those that fix the square
+def plot_landmarks(face: AlignedFace) -> Figure:
+    """A face's numbered landmarks; and FFHQ's square with the vectors that make it."""
+    landmarks = np.asarray(face.landmarks)
+    figure = empty_figure(7.1, 3.55)
+    left, right = figure.subplots(1, 2)
+    for ax in (left, right):
+        ax.imshow(to_uint8(face.photo), interpolation="lanczos", alpha=0.5)
+        ax.set_axis_off()
+    used = {*range(36, 48), 48, 54}
     for number, point in enumerate(landmarks):
-        ax.plot(*point, ".", color=COLOURS[6 if number in counted else 1], markersize=4)
-        ax.annotate(
-            str(number), point, (2, 2), textcoords="offset points", fontsize=6.5, color="white", path_effects=_OUTLINE,
-            weight="bold" if number in counted else "normal",
+        colour = COLOURS[1] if number in used else INK
+        left.scatter(*point, s=5, color=colour, linewidths=0)
+        left.annotate(
+            str(number), point, _beside(landmarks, number), textcoords="offset points", color=colour,
+            fontsize=6 if number in used else 5, ha="center", va="center",
         )  # fmt: skip
-    left, right = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
-    middle, mouth, centre = (left + right) / 2, landmarks[[48, 54]].mean(axis=0), quad.mean(axis=0)
-    x, y = (quad[3] - quad[0]) / 2, (quad[1] - quad[0]) / 2
-    arrows = {"e": (left, right), "m": (middle, mouth), "x": (centre, centre + x), "y": (centre, centre + y)}
-    for name, (start, end) in arrows.items():
-        colour = COLOURS[5] if name in "em" else "white"
-        ax.annotate(
-            "", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2, "shrinkA": 0, "shrinkB": 0}
-        )
-        place = start + 0.65 * (end - start)
-        ax.annotate(
-            name, place, (5, 5), textcoords="offset points", fontsize=15, style="italic", color=colour,
-            path_effects=_OUTLINE,
+    _frame(left, landmarks, 0.06)
+
+    eyes = landmarks[36:48].reshape(2, 6, 2).mean(axis=1)
+    middle, mouth, centre = eyes.mean(axis=0), landmarks[[48, 54]].mean(axis=0), face.quad.mean(axis=0)
+    right.fill(*face.quad.T, fill=False, edgecolor=COLOURS[3], linewidth=1.2)
+    right.scatter(*landmarks[sorted(used)].T, s=2, color=INK, linewidths=0)
+    arrows = [  # name, start, end, colour, where the name goes, width
+        ("x", centre, face.quad[2:].mean(axis=0), COLOURS[3], (14, 6), 1.2),
+        ("y", centre, face.quad[1:3].mean(axis=0), COLOURS[4], (7, -14), 1.2),
+        ("e", eyes[0], eyes[1], COLOURS[1], (0, 7), 2.2),
+        ("m", middle, mouth, COLOURS[2], (-7, -4), 2.2),
+    ]
+    for name, start, end, colour, offset, width in arrows:
+        style = {"arrowstyle": "-|>", "color": colour, "linewidth": width, "shrinkA": 0, "shrinkB": 0}
+        right.annotate("", end, start, arrowprops=style)
+        right.annotate(
+            f"${name}$", (start + end) / 2, offset, textcoords="offset points", color=colour, fontsize=12, ha="center",
+            va="center",
         )  # fmt: skip
-    ax.plot(*np.vstack([quad, quad[:1]]).T, color=COLOURS[3], linewidth=2)
-    edge = 0.06 * np.linalg.norm(x)
-    ax.set(
-        xlim=(quad[:, 0].min() - edge, quad[:, 0].max() + edge), ylim=(quad[:, 1].max() + edge, quad[:, 1].min() - edge)
-    )
-    ax.set_axis_off()
+    right.scatter(*centre, s=14, color=INK, zorder=3)
+    _frame(right, face.quad, 0.03)
     return figure
+
+
+# Landmarks: first, end, and where their numbers go: into a direction, or away from their middle.
+_PARTS = [
+    (0, 17, None), (17, 22, None), (22, 27, None), (27, 31, (1, 0)), (31, 36, (0, 1)), (36, 42, None), (42, 48, None),
+    (48, 60, None), (60, 61, (1, 0)), (61, 64, (0, -1)), (64, 65, (-1, 0)), (65, 68, (0, -1)),
+]  # fmt: skip
+
+
+def _beside(landmarks: np.ndarray, number: int) -> np.ndarray:
+    """Where a landmark's number goes, in points from it."""
+    first, end, direction = next(part for part in _PARTS if part[0] <= number < part[1])
+    away = direction or (landmarks[number] - landmarks[first:end].mean(axis=0)) * (1, -1)  # an image's y points down
+    return 6 * np.array(away) / np.linalg.norm(away)
+
+
+def _frame(ax: Axes, points: np.ndarray, margin: float) -> None:
+    """Show a square around points, and a margin as a share of its side."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    half = (0.5 + margin) * (high - low).max()
+    x, y = (low + high) / 2
+    ax.set_xlim(x - half, x + half)
+    ax.set_ylim(y + half, y - half)

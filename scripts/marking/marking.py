@@ -45,7 +45,7 @@ def mark_class(
         raise FileError(f"There are no hand-ins in {folder}: it must hold a zip or a folder for each student.")
     results: dict[str, dict[str, Marked]] = {hand_in.name: {} for hand_in in hand_ins}
     here = Path.cwd()
-    os.chdir(notebooks)  # where the set-up looks for the photos
+    os.chdir(data)  # from where it is ../data, as the set-up expects
     try:
         for scheme in schemes:
             began, count = time.perf_counter(), 0
