@@ -30,9 +30,6 @@ class Damage:
     degradation: nn.Module
     reason: str
 
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.degradation}"
-
 
 def examine(face: AlignedFace) -> list[Damage]:
     """All damage that is found in an aligned face, in the order in which it would have happened to an intact one."""
