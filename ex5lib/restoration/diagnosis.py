@@ -44,12 +44,12 @@ def examine(face: AlignedFace) -> list[Damage]:
         if sigma > 1.2 * max(REFERENCE_SIZE / side, 1):  # less does not show at the face's own size
             found.append(Damage(UnknownBlur(sigma), f"it lacks fine detail, as if blurred by σ = {sigma:.1f} px"))
     if factor > 1:
-        found.append(Damage(Downsample(factor), f"the face is only {side:.0f} px wide, forehead to chin and beyond"))
+        found.append(Damage(Downsample(factor), f"the face is small: with its hair it is only {side:.0f} px wide"))
     chroma, left = _chroma(small, hole)
     if chroma < 3:
         found.append(Damage(Grayscale(), f"it is grey, to within about {max(chroma, 1):.0f} of 255 levels"))
     elif left < 2.6:
-        reason = f"it has one tint: its colours follow from the luminance to within {left:.0f} levels"
+        reason = f"it has one tint: its colours follow from the brightness, to within {left:.0f} of 255 levels"
         found.append(Damage(UnknownColors(), reason))
     if hole is not None:
         found.append(Damage(Inpaint(mask=hole), f"{100 * hole.mean().item():.1f} % of it is painted in one colour"))
