@@ -286,7 +286,10 @@ def test_all_faces_of_a_photo_are_searched_each_in_its_folder(call, head, quick,
     result = call(*command)
     assert result.exit_code == 0, result.output
     found = ex5lib.align_face("album/a.png", every=True)
-    assert files_in("out/a") == {"metrics.json", "photo.png", "face0", "face1"}
+    assert files_in("out/a") == {"metrics.json", "photo.png", "before.jpg", "after.jpg", "face0", "face1"}
+    for preview, whole in (("before", "album/a.png"), ("after", "out/a/photo.png")):
+        small, large = (np.asarray(Image.open(path), float) for path in (f"out/a/{preview}.jpg", whole))
+        assert np.abs(small - large).mean() < 4
     whole, photo = (np.asarray(Image.open(path)).astype(int) for path in ("out/a/photo.png", "album/a.png"))
     for i in (0, 1):
         x, y = found.detections[i].landmarks.mean(axis=0).astype(int)
