@@ -15,6 +15,7 @@ _FEATHER, _AWAY = 0.18, 0.21  # in which a head becomes unlikely; farther out it
 _LEVELS, _ROUNDS = 20, 4  # of the histograms' axes; of estimating colours and head in turn
 _CONTRAST, _LEAST = 60, 1e-3  # an edge weighs exp(−60 times its squared contrast), and at least so much
 _PRIOR, _PINNED = 0.04, 10  # weights of what colour and place say, and of what is sure
+_LOW, _HIGH = 0.45, 0.85  # of x, where the share rises from 0 to 1: hair left grey shows less than a halo
 
 
 def smoothstep(x: np.ndarray) -> np.ndarray:
@@ -79,9 +80,9 @@ def head_share(crop: Tensor, result: Tensor) -> np.ndarray:
         p = as_head * likely / (as_head * likely + as_other * (1 - likely))
         x = solve((pull * np.where(sure, 1, p)).ravel()).reshape(n, n)
         head, other = np.maximum(hair, x > 0.6), (x < 0.4).astype(float)
-    parts, _ = label(x > 0.35)
+    parts, _ = label(x > _LOW)
     x[~np.isin(parts, np.unique(parts[face]))] = 0  # of the same colour, but elsewhere
-    share = torch.from_numpy(smoothstep((x - 0.35) / 0.4)).float()[None, None]
+    share = torch.from_numpy(smoothstep((x - _LOW) / (_HIGH - _LOW))).float()[None, None]
     return resize(share, size).clamp(0, 1)[0, 0].numpy()
 
 
