@@ -201,7 +201,9 @@ def _strokes(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
         number_inside += (part & inside[place]).sum() > 0.2 * part.sum()
     if number_inside < 3 or (strokes & inside).sum() < 0.01 * size**2:
         return np.zeros_like(bright)
-    return binary_dilation(strokes, np.ones((3, 3)), iterations=round(size / 170))
+    whole = binary_dilation(strokes, np.ones((3, 3)), iterations=round(size / 170))
+    clipped = _is_clipped(pixels, np.quantile(pixels[strokes], 0.8, axis=0), strokes, inside & ~whole)
+    return np.zeros_like(bright) if clipped else whole
 
 
 def _is_clipped(pixels: np.ndarray, colour: np.ndarray, region: np.ndarray, speckles: np.ndarray) -> bool:
