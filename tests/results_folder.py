@@ -3,7 +3,8 @@
 from pathlib import Path
 
 RUN_FILES = {
-    "comparison.png", "iterations.png", "losses.png", "metrics.json", "original.png", "projection.npz", "result.png",
+    "after.jpg", "before.jpg", "comparison.png", "iterations.png", "losses.png", "metrics.json", "original.png",
+    "projection.npz", "result.png",
 }  # fmt: skip
 
 

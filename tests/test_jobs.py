@@ -61,7 +61,7 @@ def test_a_folder_is_searched_past_a_bad_file_and_the_table_says_what_became_of_
     assert odd in html.unescape(page)
     assert not re.search("<(b|script|link|iframe)[ >]", page)
     links = re.findall('(?:src|href)="([^"]+)"', page)
-    assert len(links) == 6
+    assert len(links) == 12
     assert all((out / unquote(link)).exists() for link in links)
     (album / "broken.png").unlink()
     again = call(*command)
@@ -73,6 +73,23 @@ def test_names_that_are_not_in_unicode_get_into_the_table_too(tmp_path):
     page = write_summary(tmp_path, [Row(name, "done", "caf\udce9")])
     assert b"caf\xe9.png" in (tmp_path / "summary.csv").read_bytes()
     assert 'src="caf%E9/comparison.png"' in page.read_text(encoding="utf-8")
+
+
+def test_the_page_shows_whole_photos_before_and_after_the_least_sure_first(tmp_path):
+    rows = [Row("sure.png", "done", "sure", numbers={"distance": 0.5, "seconds": 61.2})]
+    rows += [Row("group.png", "done", f"group/face{i}", i, {"distance": d}) for i, d in enumerate((0.4, 2.0))]
+    rows += [Row("unsure.png", "done", "unsure", numbers={"distance": 1.5}), Row("bad.png", "failed", message="Why.")]
+    for name in ("sure", "group", "unsure"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "after.jpg").touch()
+    page = write_summary(tmp_path, rows).read_text(encoding="utf-8")
+    assert re.findall("<h2>(.+)</h2>", page) == ["bad.png", "group.png", "unsure.png", "sure.png"]
+    pictures = [f"{name}/{what}.jpg" for name in ("group", "unsure", "sure") for what in ("before", "after")]
+    assert re.findall('src="(.+?)"', page) == pictures  # of a group, the one in which all are restored
+    assert "least sure" in page
+    for told in ("distance from the photo 0.50 · time 61 s", "face 1 · distance from the photo 2.00", "Why."):
+        assert told in " ".join(page.split())
+    assert "PSNR" not in page  # there are none
 
 
 def test_what_is_replaced_under_its_name_is_searched_again_and_what_is_renamed_is_not(call, album, faces, quick, small):
@@ -269,7 +286,10 @@ def test_all_faces_of_a_photo_are_searched_each_in_its_folder(call, head, quick,
     result = call(*command)
     assert result.exit_code == 0, result.output
     found = ex5lib.align_face("album/a.png", every=True)
-    assert files_in("out/a") == {"metrics.json", "photo.png", "face0", "face1"}
+    assert files_in("out/a") == {"metrics.json", "photo.png", "before.jpg", "after.jpg", "face0", "face1"}
+    for preview, whole in (("before", "album/a.png"), ("after", "out/a/photo.png")):
+        small, large = (np.asarray(Image.open(path), float) for path in (f"out/a/{preview}.jpg", whole))
+        assert np.abs(small - large).mean() < 4
     whole, photo = (np.asarray(Image.open(path)).astype(int) for path in ("out/a/photo.png", "album/a.png"))
     for i in (0, 1):
         x, y = found.detections[i].landmarks.mean(axis=0).astype(int)

@@ -150,6 +150,35 @@ def test_a_grey_photo_gets_colours_and_keeps_its_luma(face):
     assert _same_beyond_the_crop(done, grey)
 
 
+# Left, top, right and bottom of patches, in px: of the head, and of the curtains beside it.
+@pytest.mark.parametrize(
+    ("name", "head", "curtains"),
+    [
+        (
+            "vice-president.jpg",
+            [(142, 310, 160, 340), (445, 375, 455, 395), (200, 420, 240, 460)],
+            [(130, 400, 160, 440), (480, 450, 510, 490)],
+        ),
+        (
+            "president.jpg",
+            [(78, 205, 90, 235), (190, 70, 260, 95), (110, 240, 140, 280)],
+            [(45, 250, 62, 290), (375, 250, 395, 290)],
+        ),
+    ],
+)
+def test_the_head_of_a_grey_photo_gets_its_colours_and_the_background_beside_it_none(root, name, head, curtains):
+    found = align_face(_picture(root, name), size=256)
+    grey = replace(found, photo=GREY(found.photo), image=GREY(found.image))
+    done = paste(grey.photo, [(grey, found.image, GREY)])
+    for left, top, right, bottom in [*head, *curtains]:
+        here = np.s_[..., top:bottom, left:right]
+        chroma = [(image - GREY(image))[here].norm(dim=1).mean() for image in (found.photo, done)]
+        if (left, top, right, bottom) in head:
+            assert chroma[1] > 0.9 * chroma[0]
+        else:
+            assert chroma[1] < 0.12 * chroma[0]
+
+
 @pytest.mark.parametrize("more", [[], [Inpaint(64, 64, 40, 60)]], ids=["alone", "with a hole"])
 def test_a_faded_photo_gets_its_colours_and_its_contrast_back_on_the_head(face, more):
     fading = UnknownColors()

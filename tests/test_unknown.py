@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import nn
 
 import ex5lib
@@ -22,7 +22,7 @@ from ex5lib.inversion.plan import latent_weights, tied_layers
 from ex5lib.inversion.recipes import FAST, Recipe
 from ex5lib.inversion.stages import Stage
 from ex5lib.restoration.diagnosis import blur_sigma, diagnosed, examine, less_blurred
-from ex5lib.restoration.metrics import psnr
+from ex5lib.restoration.metrics import face_mask, psnr
 
 MOUTH = Inpaint(top=164, left=84, height=44, width=88)
 SEPIA = torch.tensor([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])  # of colours in [0, 1]
@@ -270,6 +270,29 @@ def test_a_thin_scratch_is_seen(root):
     found = hole.degradation.mask_for(face.image)[0, 0] > 0.5
     assert found[painted].float().mean() > 0.98
     assert found.float().mean() < 1.8 * painted.float().mean()
+
+
+@pytest.mark.parametrize("what", ["scratches", "letters"])
+def test_white_scratches_and_letters_are_seen(astronaut, what):
+    painted = Image.new("L", (512, 512))
+    draw = ImageDraw.Draw(painted)
+    if what == "scratches":
+        for x in (200, 225, 250):
+            draw.line([(x, 40), (x + 6, 110), (x - 4, 210)], fill=255, width=3)
+    else:
+        draw.text((160, 100), "SAMPLE", font=ImageFont.load_default(28), fill=255, stroke_width=1)
+    white = from_uint8(np.asarray(painted.convert("RGB"))) > 0
+    photo = torch.where(white, torch.tensor(0.97), astronaut.photo)
+    (hole,) = (
+        damage.degradation
+        for damage in examine(replace(astronaut, photo=photo, image=astronaut.crop(photo)))
+        if isinstance(damage.degradation, Inpaint)
+    )
+    inside = face_mask(astronaut.image, 1024)[0, 0] > 0.5
+    true = (astronaut.crop(white.float() * 2 - 1)[0, 0] > 0) & inside
+    found = (hole.mask_for(astronaut.image)[0, 0] > 0.5) & inside
+    assert found[true].float().mean() > 0.95
+    assert found.float().mean() < 3 * true.float().mean()
 
 
 @pytest.mark.slow

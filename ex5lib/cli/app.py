@@ -3,23 +3,21 @@
 import contextlib
 import io
 import json
-import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup
 
 from ex5lib.cli import options as o
+from ex5lib.cli.aligning import align
 from ex5lib.cli.commands import convert, demo, explore, fetch, report, sample, submit, weights
 from ex5lib.cli.doctor import doctor
-from ex5lib.errors import Ex5Error, SettingError, UnsureFaceError, sentence, unknown_name
-from ex5lib.files import check_writable
+from ex5lib.errors import Ex5Error, SettingError, sentence, unknown_name
 
 if TYPE_CHECKING:  # imported where they are used: help does not wait for PyTorch
     from torch import nn
@@ -68,47 +66,6 @@ def options_of_all(
 
 
 @app.command()
-def align(
-    photo: o.Photo,
-    face: o.Face = None,
-    landmarks: o.Landmarks = None,
-    size: Annotated[int, typer.Option(help="Side in px.")] = 1024,
-    out: o.Out = None,
-):
-    """Find the face in a photo and crop it as FFHQ did.
-
-    If what was found may not be a face, only alignment.png is written, which shows it.
-    """
-    from ex5lib.cli.jobs import typed_landmarks
-    from ex5lib.faces.alignment import align_face
-    from ex5lib.figures import plot_alignment, save_figure
-    from ex5lib.images.loading import save_image
-    from ex5lib.restoration.results import check_kept
-
-    if not 64 <= size <= 4096:
-        raise SettingError(f"The side of an aligned face must be 64 to 4096 px, not {size}.")
-    out = out or Path("results", f"{photo.stem}-align")
-    check_writable(out)
-    check_kept(out, [photo], names := ("aligned.png", "alignment.png"))
-    try:
-        found = align_face(photo, face=face, landmarks=typed_landmarks(landmarks, photo), size=size)
-    except UnsureFaceError as error:
-        _remove(out, names)
-        save_figure(plot_alignment(error.guess), out / "alignment.png")
-        o.say(f"written to {out}: alignment.png, which shows what was found")
-        raise
-    _remove(out, names)  # an earlier crop must not stay if this is interrupted
-    save_image(found.image, out / "aligned.png")
-    save_figure(plot_alignment(found), out / "alignment.png")
-    typer.echo(f"written to {out}: aligned.png, alignment.png")
-    if found.detections:
-        chosen = found.detections[found.index]
-        typer.echo(f"  score {chosen.score:.2f} ({chosen.detector})")
-    if found.choice:
-        typer.echo(f"  {found.choice}")
-
-
-@app.command()
 @o.with_options
 def invert(options: o.SearchOptions) -> None:
     """Find the latent code whose image looks like the photo, or like each photo of a folder.
@@ -146,8 +103,8 @@ def restore(options: o.RestoreOptions) -> None:
             raise SettingError(f"--{option} says where a hole is: use it with --degradation inpaint.")
     if options.sigma is not None and (name != "blur" or options.kernel_size == "auto"):
         raise SettingError("--sigma only works with --degradation blur and a known kernel size: leave it out.")
-    if options.mask_on and not options.mask:
-        raise SettingError("--mask-on says what a mask was painted on: add --mask.")
+    if (options.mask_on or options.invert_mask) and not options.mask:
+        raise SettingError("--mask-on and --invert-mask say how a mask was painted: add --mask.")
     if options.mask and any(value is not None for value in rectangle.values()):
         raise SettingError("Specify the hole by a mask or by a rectangle, not by both.")
     if options.mask_on not in (None, *PLACES):
@@ -171,7 +128,10 @@ def restore(options: o.RestoreOptions) -> None:
     if options.batch > 1 and (has_unknowns or D is None):
         what = "A mask is fitted to each face" if options.mask else "Damage is examined face by face"
         raise SettingError(f"{what}, so such photos are searched one by one: set --batch 1.")
-    job = Job(options, D, already_degraded=already_degraded, mask=options.mask, mask_on=options.mask_on)
+    job = Job(
+        options, D, already_degraded=already_degraded, mask=options.mask, mask_on=options.mask_on,
+        invert_mask=options.invert_mask,
+    )  # fmt: skip
     _run(job, name)
 
 
@@ -188,9 +148,8 @@ def _run(job: "Job", task: str) -> None:
             return
         share = cluster.search
     keep_freed_memory()
-    photo, out = job.options.photo, job.options.out
-    path = Path(os.path.abspath(photo))  # "." has no name of its own
-    out = out or Path("results", f"{path.name if photo.is_dir() else path.stem}-{task}")
+    photo = job.options.photo
+    out = job.options.out or o.results_folder(photo, task)
     with (
         contextlib.redirect_stdout(sys.stderr) if job.options.json else contextlib.nullcontext(),
         contextlib.nullcontext() if share else _told_of_ctrl_c(),
@@ -225,18 +184,13 @@ def _told_of_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _remove(folder: Path, names: Iterable[str]) -> None:
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
-
-
 def _taps(text: str) -> int:
     if not text.isdecimal():
         raise SettingError(f"A blur's kernel size must be 0, an odd number or auto, not {text}.")
     return int(text)
 
 
-for command in (explore, sample, fetch, weights, convert, demo, report, submit, doctor):
+for command in (align, explore, sample, fetch, weights, convert, demo, report, submit, doctor):
     app.command()(command)
 
 

@@ -1,8 +1,7 @@
 """The searches of the command line: one photo, or a folder whose finished photos are skipped."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +17,12 @@ from ex5lib.cli.telling import tell
 from ex5lib.course.handin import load_latent
 from ex5lib.degradations.known import Identity, Inpaint
 from ex5lib.degradations.unknown import with_found
-from ex5lib.errors import Ex5Error, SettingError, sentence
+from ex5lib.errors import SettingError
 from ex5lib.faces.alignment import AlignedFace, load_face
 from ex5lib.faces.landmarks import read_landmarks
 from ex5lib.faces.masks import fitted_mask, mask_on_photo
 from ex5lib.files import check_writable
-from ex5lib.images.loading import load_image, save_image
+from ex5lib.images.loading import load_image, save_image, save_preview
 from ex5lib.images.masks import load_mask
 from ex5lib.images.tensors import resize, resize_area
 from ex5lib.inversion.latents import latent_statistics
@@ -67,6 +66,7 @@ class Job:
         degradation: D for every face; None is the hole that the mask marks or, without a mask, the damage found.
         already_degraded: as in ``restore``.
         mask, mask_on: a file, and as in ``faces.masks.fitted_mask``; the detector ignores what is marked on the photo.
+        invert_mask: whether black is filled in, not white.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Job:
         already_degraded: bool = False,
         mask: Path | None = None,
         mask_on: str | None = None,
+        invert_mask: bool = False,
     ) -> None:
         check_counts(options.tune, options.answers)
         if options.batch < 1:
@@ -100,6 +101,8 @@ class Job:
             latent_weight=options.latent_weight,
         )  # fmt: skip
         self.mask, self.mask_on = load_mask(mask) if mask else None, mask_on
+        if self.mask is not None and invert_mask:
+            self.mask = 1 - self.mask
         self._is_loaded = False
 
     def run(self, out: Path, share: Share | None = None) -> Outcome:
@@ -171,23 +174,14 @@ class Job:
         total = Outcome()
         searches: list[Search] = []
         for photo, folder in task:
-            with self._noting_failure(total, [photo]):
+            with total.noting_failure([photo]):
                 say(f"{photo.name}:")
                 results.check_kept(folder, [photo, *self.inputs])  # no result may replace an input
                 searches += self._searches(photo, folder, self._find(photo))
         if searches:
-            with self._noting_failure(total, [search.photo for search in searches]):
+            with total.noting_failure([search.photo for search in searches]):
                 self._search(searches, total)
         return total
-
-    @contextmanager
-    def _noting_failure(self, total: Outcome, photos: Sequence[Path]) -> Iterator[None]:
-        try:
-            yield
-        except (Ex5Error, OSError) as error:
-            total.outcomes |= dict.fromkeys(photos, "failed")
-            total.messages |= dict.fromkeys(photos, sentence(error))
-            say(f"  {sentence(error)}", error=True)
 
     def _is_done(self, photo: Path, folder: Path) -> bool:
         known = results.finished_request(folder)
@@ -248,10 +242,10 @@ class Job:
         degradation, damages = diagnosed(face)
         who = f"face {face.index}: " if self.options.all_faces else ""
         for damage in damages:
-            say(f"  {who}{damage}")
+            say(f"  {who}{damage.reason}")
         if degradation is None:
-            so = "it is left alone" if self.options.all_faces else "the face is inverted as it is"
-            say(f"  {who}no damage was found, so {so}: name it by --degradation if you see some")
+            so = "it is left alone" if self.options.all_faces else "the face is searched for as it is"
+            say(f"  {who}no damage was found, so {so}: if you see some, name it (--degradation) or paint it (--mask)")
         return degradation
 
     def _search(self, searches: Sequence[Search], total: Outcome) -> None:
@@ -291,7 +285,7 @@ class Job:
         """When all faces are done, write what belongs to the whole photo."""
         folder, faces = searches[0].folder.parent, [search.face.index for search in searches]
         is_crop = searches[0].face.landmarks is None  # then there is nothing around the face to put it back into
-        names = [] if is_crop else ["photo.png"]
+        names = [] if is_crop else ["photo.png", "before.jpg", "after.jpg"]
         results.begin(folder, names, faces)
         if not is_crop:
             found = []
@@ -299,7 +293,10 @@ class Job:
                 run = Projection.load(search.folder)
                 found.append((search.face, run.image, with_found(search.degradation, run.settings["found"])))
             first = searches[0].face
-            save_image(paste(first.photo, found), folder / "photo.png", first.extras)
+            whole = paste(first.photo, found)
+            save_image(whole, folder / "photo.png", first.extras)
+            for name, image in (("before.jpg", first.photo), ("after.jpg", whole)):
+                save_preview(image, folder / name)
         request = searches[0].request | {"face": None}
         results.finish(folder, names, {"faces": faces, "request": request})
         say(f"  {'the face is' if len(faces) == 1 else f'all {len(faces)} faces are'} done, in {folder}")

@@ -1,6 +1,7 @@
 """What the commands share: printing, arguments and options, and how a typed path is read."""
 
 import inspect
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +50,12 @@ def user_path(text: str | Path) -> Path:
         raise FileError(f"There is no home directory for {text}: write the full path.") from None
 
 
+def results_folder(photo: Path, task: str) -> Path:
+    """Where results go by default: a folder named after a photo, or after a folder of photos, and the task."""
+    path = Path(os.path.abspath(photo))  # "." has no name of its own
+    return Path("results", f"{path.name if photo.is_dir() else path.stem}-{task}")
+
+
 def generator_name(text: str) -> str:
     """A generator's name, or a path as in ``user_path``."""
     return str(user_path(text))
@@ -63,7 +70,7 @@ _MACHINE = {"rich_help_panel": "The machine"}
 _FOLDER = {"rich_help_panel": "A folder of photos"}
 _OUTPUT = {"rich_help_panel": "The results"}
 
-Photo = Annotated[Path, typer.Argument(help="Image file.", show_default=False, **_PATH)]
+Photos = Annotated[Path, typer.Argument(help="Image file, or a folder of them.", show_default=False, **_PATH)]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="results/…", **_PATH, **_OUTPUT)]
 OutFolder = Annotated[Path, typer.Option(help="Folder to write to.", **_PATH)]
 SamplePhoto = Annotated[Path, typer.Argument(help="Image file.", **_PATH)]
@@ -134,7 +141,7 @@ ClassIndex = Annotated[int | None, typer.Option("--class", help="Class of a clas
 class SearchOptions:
     """The options of every search."""
 
-    photo: Annotated[Path, typer.Argument(help="Image file, or a folder of them.", show_default=False, **_PATH)]
+    photo: Photos
     recipe: RecipeName = "fast"
     num_steps: NumSteps = None
     latent_weight: Annotated[
@@ -262,6 +269,9 @@ class DamageOptions:
             **_DAMAGE,
         ),
     ] = None
+    invert_mask: Annotated[
+        bool, typer.Option("--invert-mask", help="Inpainting: in the mask, black is filled in.", **_DAMAGE)
+    ] = False
     already_degraded: Annotated[
         bool, typer.Option("--already-degraded", help="The photo itself is blurred, grey or damaged.", **_DAMAGE)
     ] = False

@@ -2,17 +2,27 @@
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote
 
 from ex5lib.cli.options import say
+from ex5lib.errors import Ex5Error, sentence
 from ex5lib.files import replacing
 from ex5lib.restoration.results import read_record
 
 NUMBERS = ("distance", "psnr", "ssim", "identity_distance", "seconds")
+_WORDS = {  # what the page says of each, and how
+    "distance": ("distance from the photo", "{:.2f}"),
+    "identity_distance": ("difference of the persons", "{:.2f}"),
+    "psnr": ("PSNR", "{:.1f} dB"),
+    "ssim": ("SSIM", "{:.2f}"),
+    "seconds": ("time", "{:.0f} s"),
+}
 _TEMPLATE = Path(__file__).with_name("summary.html.j2")
 
 
@@ -45,6 +55,25 @@ class Outcome:
                 rows.append(Row(photo.name, outcome, message=self.messages.get(photo, "")))
         return rows
 
+    @contextmanager
+    def noting_failure(self, photos: Sequence[Path], *, quietly: bool = False) -> Iterator[None]:
+        """Note an error that the user can fix as the outcome of photos, and tell it at once, unless quietly."""
+        try:
+            yield
+        except (Ex5Error, OSError) as error:
+            self.outcomes |= dict.fromkeys(photos, "failed")
+            self.messages |= dict.fromkeys(photos, sentence(error))
+            if not quietly:
+                say(f"  {sentence(error)}", error=True)
+
+    def tell(self, out: Path, *always: str) -> None:
+        """Print how many photos have which outcome, those of some also if there are none, and why photos failed."""
+        outcomes = Counter(self.outcomes.get(photo, "not done") for photo in self.folders)
+        counts = dict.fromkeys(always, 0) | outcomes
+        say(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) + f", in {out}")
+        for photo, reason in self.messages.items():
+            say(f"  {photo.name}: {reason}")
+
     def add(self, other: "Outcome") -> None:
         """Add the outcome of other photos."""
         for name in ("outcomes", "messages", "distances"):
@@ -61,6 +90,7 @@ class Row:
         outcome: as in ``Outcome``, or "not done".
         folder: of the result, relative to the summary's; empty if there is none.
         face: index of the face, if every face was searched.
+        degradation: D, as the search recorded it.
         message: why there is none, or what speaks against how it was made.
     """
 
@@ -70,17 +100,14 @@ class Row:
     face: int | None = None
     numbers: dict[str, float] = field(default_factory=dict)
     message: str = ""
+    degradation: str = ""
 
 
 def sum_up(out: Path, total: Outcome) -> None:
     """Print the outcome of a folder of photos, and write the table to ``out``."""
-    outcomes = Counter(total.outcomes.get(photo, "not done") for photo in total.folders)
-    counts = dict.fromkeys(("done", "done before", "failed"), 0) | outcomes
-    say(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) + f", in {out}")
+    total.tell(out, "done", "done before", "failed")
     for title, distance in total.distances.items():
         say(f"  {title}: perceptual distance {distance:.3f}")
-    for photo, reason in total.messages.items():
-        say(f"  {photo.name}: {reason}")
     say(f"summary in {write_summary(out, total.rows(out))}")
 
 
@@ -89,7 +116,15 @@ def rows_of(photo: Path, outcome: str, folder: Path, out: Path) -> list[Row]:
     faces = read_record(folder).get("faces")
     folders = {None: folder} if faces is None else {face: folder / f"face{face}" for face in faces}
     return [
-        Row(photo.name, outcome, place.relative_to(out).as_posix(), face, _numbers(record), record.get("note", ""))
+        Row(
+            photo.name,
+            outcome,
+            place.relative_to(out).as_posix(),
+            face,
+            _numbers(record),
+            record.get("note", ""),
+            record.get("settings", {}).get("degradation", ""),
+        )
         for face, place in folders.items()
         for record in [read_record(place)]
     ]
@@ -112,13 +147,37 @@ def write_summary(out: Path, rows: Sequence[Row]) -> Path:
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         table = csv.writer(file)
-        table.writerow(["photo", "face", "outcome", *NUMBERS, "folder", "message"])
+        table.writerow(["photo", "face", "outcome", *NUMBERS, "folder", "message", "degradation"])
         for row in rows:
             numbers = [f"{row.numbers[n]:.6g}" if n in row.numbers else "" for n in NUMBERS]
-            table.writerow([row.photo, row.face, row.outcome, *numbers, row.folder, row.message])
+            table.writerow([row.photo, row.face, row.outcome, *numbers, row.folder, row.message, row.degradation])
     with replacing(out / "summary.html") as temporary:
         temporary.write_text(_page(out, rows), encoding="utf-8", errors="replace")
     return out / "summary.html"
+
+
+@dataclass(frozen=True)
+class _Card:
+    """A photo on the page: its rows, one for each face, and the pictures to show, relative to the page."""
+
+    rows: list[Row]
+    pictures: dict[str, str]  # by what they show
+
+    @property
+    def distance(self) -> float:
+        """d of the face that fits worst; infinite if there is no result."""
+        return max(row.numbers.get("distance", float("inf")) for row in self.rows)
+
+
+def _card(out: Path, rows: list[Row]) -> _Card:
+    if not rows[0].folder:
+        return _Card(rows, {})
+    own = Path(rows[0].folder)
+    folder = own.parent if rows[0].face is not None and (out / own.parent / "after.jpg").exists() else own
+    names = {"before": "before.jpg", "after": "after.jpg"}
+    if not (out / folder / "after.jpg").exists():  # a result of an earlier version
+        names = {"comparison": "comparison.png"}
+    return _Card(rows, {title: (folder / name).as_posix() for title, name in names.items()})
 
 
 def _page(out: Path, rows: Sequence[Row]) -> str:
@@ -127,9 +186,10 @@ def _page(out: Path, rows: Sequence[Row]) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["address"] = partial(quote, errors="surrogateescape")
     counts = Counter(row.outcome for row in rows)
+    cards = [_card(out, list(same)) for _, same in groupby(rows, key=lambda row: row.photo)]
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         title=out.absolute().name,
         counts=", ".join(f"{count} {outcome}" for outcome, count in counts.items()),
-        numbers=NUMBERS,
-        rows=rows,
+        numbers=_WORDS,
+        cards=sorted(cards, key=lambda card: card.distance, reverse=True),
     )

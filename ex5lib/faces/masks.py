@@ -35,8 +35,8 @@ def fitted_mask(mask: Tensor, face: AlignedFace, on: str | None = None) -> Tenso
     hidden = fitted[:, :, rows, columns].mean().item()
     if hidden > _TOO_MUCH and mask.mean() > _TOO_MUCH:
         raise SettingError(
-            f"The mask is white on {100 * hidden:.0f} % of the face, and white is what is filled in: invert it if the "
-            "damage is painted black, or leave more of the face."
+            f"The mask is white on {100 * hidden:.0f} % of the face, and white is what is filled in: invert it "
+            "(--invert-mask) if the damage is painted black, or leave more of the face."
         )
     return fitted
 

@@ -14,6 +14,7 @@ from ex5lib.images.extras import Extras, extras_of
 from ex5lib.images.tensors import from_uint8, to_uint8
 
 MIN_SIZE = 32
+_PREVIEW = 960  # px of the longer side: sharp on a phone, and small enough for a page of hundreds
 
 IMAGE_SUFFIXES = frozenset(  # which files of a folder count as photos; load_image itself looks inside
     f".{suffix}"
@@ -86,3 +87,12 @@ def save_image(image: Tensor, path: str | Path, extras: Extras | None = None) ->
         # The first option is for JPEG; the second makes PNG twice as fast.
         picture.save(temporary, quality=95, compress_level=3, **extras.options)
     return Path(path)
+
+
+def save_preview(image: Tensor, path: Path) -> Path:
+    """Write an image [1, 3, H, W] as a small JPEG, for a page that shows many; returns the path."""
+    picture = Image.fromarray(to_uint8(image))
+    picture.thumbnail((_PREVIEW, _PREVIEW))
+    with replacing(path) as temporary:
+        picture.save(temporary, quality=85)
+    return path

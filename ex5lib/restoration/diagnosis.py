@@ -30,9 +30,6 @@ class Damage:
     degradation: nn.Module
     reason: str
 
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.degradation}"
-
 
 def examine(face: AlignedFace) -> list[Damage]:
     """All damage that is found in an aligned face, in the order in which it would have happened to an intact one."""
@@ -47,12 +44,12 @@ def examine(face: AlignedFace) -> list[Damage]:
         if sigma > 1.2 * max(REFERENCE_SIZE / side, 1):  # less does not show at the face's own size
             found.append(Damage(UnknownBlur(sigma), f"it lacks fine detail, as if blurred by σ = {sigma:.1f} px"))
     if factor > 1:
-        found.append(Damage(Downsample(factor), f"the face is only {side:.0f} px wide, forehead to chin and beyond"))
+        found.append(Damage(Downsample(factor), f"the face is small: with its hair it is only {side:.0f} px wide"))
     chroma, left = _chroma(small, hole)
     if chroma < 3:
         found.append(Damage(Grayscale(), f"it is grey, to within about {max(chroma, 1):.0f} of 255 levels"))
     elif left < 2.6:
-        reason = f"it has one tint: its colours follow from the luminance to within {left:.0f} levels"
+        reason = f"it has one tint: its colours follow from the brightness, to within {left:.0f} of 255 levels"
         found.append(Damage(UnknownColors(), reason))
     if hole is not None:
         found.append(Damage(Inpaint(mask=hole), f"{100 * hole.mean().item():.1f} % of it is painted in one colour"))
@@ -152,7 +149,7 @@ def painted_region(face: Tensor) -> Tensor | None:
 
     In a photo of a face, an area of a few hundred pixels that is constant to within a level and ends abruptly is a
     white or black background, clipped light or shadow (``_is_clipped``), or paint. Only areas that reach into the face
-    count.
+    count. Scratches and letters are told otherwise (``_strokes``).
     """
     from scipy.ndimage import binary_dilation, binary_fill_holes, label, maximum_filter, minimum_filter
 
@@ -162,7 +159,7 @@ def painted_region(face: Tensor) -> Tensor | None:
     inside = face_mask(face, pixels.shape[0])[0, 0].numpy() > 0.5
     large = np.append(False, np.bincount(regions.ravel())[1:] >= 1.5e-3 * regions.size)  # by number
     speckles = inside & ~binary_dilation(large[regions], iterations=6)
-    mask = np.zeros(regions.shape, bool)
+    mask = _strokes(pixels, inside)
     for number in np.flatnonzero(large):
         region = regions == number
         if (region & inside).sum() < 0.2 * region.sum():
@@ -174,6 +171,39 @@ def painted_region(face: Tensor) -> Tensor | None:
         if constant and abrupt and not _is_clipped(pixels, colour, alike, speckles):
             mask |= binary_fill_holes(binary_dilation(alike, iterations=2))
     return torch.from_numpy(mask).float()[None, None] if mask.any() else None
+
+
+def _strokes(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """White scratches and letters [S, S] on a face, with the soft edges around them.
+
+    They are brighter than what lies on both sides, of one colour, and long. So is a row of teeth, but that is one, and
+    covers less than 0.6 % of the crop.
+
+    Args:
+        pixels: [S, S, 3].
+        inside: the face [S, S].
+    """
+    from scipy.ndimage import binary_dilation, find_objects, grey_opening, label
+
+    size = len(pixels)
+    white = pixels.min(axis=2)
+    bright = (white > 185) & (white - grey_opening(white, (size // 24, size // 24)) > 50)
+    parts, _ = label(bright, np.ones((3, 3)))
+    strokes, number_inside = np.zeros_like(bright), 0
+    for number, place in enumerate(find_objects(parts), start=1):
+        part = parts[place] == number
+        if max(part.shape) < 0.08 * size:
+            continue
+        core = pixels[place][part & (white[place] >= np.median(white[place][part]))]
+        if np.quantile(np.abs(core - np.median(core, axis=0)).max(axis=1), 0.8) > 16:
+            continue
+        strokes[place] |= part
+        number_inside += (part & inside[place]).sum() > 0.2 * part.sum()
+    if number_inside < 3 or (strokes & inside).sum() < 0.01 * size**2:
+        return np.zeros_like(bright)
+    whole = binary_dilation(strokes, np.ones((3, 3)), iterations=round(size / 170))
+    clipped = _is_clipped(pixels, np.quantile(pixels[strokes], 0.8, axis=0), strokes, inside & ~whole)
+    return np.zeros_like(bright) if clipped else whole
 
 
 def _is_clipped(pixels: np.ndarray, colour: np.ndarray, region: np.ndarray, speckles: np.ndarray) -> bool:

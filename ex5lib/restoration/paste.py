@@ -17,14 +17,13 @@ from ex5lib.degradations.known import Grayscale, compositor
 from ex5lib.degradations.probe import hidden_region, hides_color
 from ex5lib.errors import SettingError
 from ex5lib.faces.alignment import AlignedFace
-from ex5lib.faces.landmarks import aligned_landmarks
 from ex5lib.images.tensors import check_image, resize, resize_area
+from ex5lib.restoration.outlines import face_outline, head_share, smoothstep
 
 # Lengths are shares of the crop's side; a face is about half as wide as its crop. Around a face come a margin, for the
-# jaw's dark edge, which must not be seen twice, or for hair and ears; a feather; and a fade towards the crop's border,
-# because a long chin comes close to it.
-_FACE, _HEAD = (0.015, 0.07, 0.03), (0.12, 0.18, 0.06)
-_FOREHEAD = 0.8  # how far the outline reaches above the brows; 1 is from the brows to the base of the nose
+# jaw's dark edge, which must not be seen twice; a feather; and a fade towards the crop's border, because a long chin
+# comes close to it. Hair and neck reach beyond the crop: their colours fade, too.
+_MARGIN, _FEATHER, _FADE, _COLORS_FADE = 0.015, 0.07, 0.03, 0.06
 _HOLE_MARGIN, _HOLE_FEATHER = 0.004, 0.012
 _HOLE_MARGIN_PX, _HOLE_FEATHER_PX = 1.5, 3  # at least, in px of the photo: cropping blurs a hole's edge
 _RING = 0.03  # width of the ring around what is replaced; the colours are compared there, too
@@ -97,34 +96,20 @@ def replaced_share(face: AlignedFace, result: Tensor, degradation: nn.Module) ->
     if missing.any():
         margin = max(_HOLE_MARGIN, _HOLE_MARGIN_PX / side) + 1 / size  # between two pixels the share is interpolated
         feather = max(_HOLE_FEATHER, _HOLE_FEATHER_PX / side)
-        share = _smoothstep(1 - (distance_transform_edt(~missing) / size - margin) / feather)
+        share = smoothstep(1 - (distance_transform_edt(~missing) / size - margin) / feather)
     if not exact or not (missing.any() or hides_color(degradation)):
-        share = np.maximum(share, _around_face(face, result, *_FACE))
+        share = np.maximum(share, _around_face(face, result))
     return torch.from_numpy(share)[None, None].float()
 
 
-def _around_face(face: AlignedFace, result: Tensor, margin: float, feather: float, fade: float) -> np.ndarray:
+def _around_face(face: AlignedFace, result: Tensor) -> np.ndarray:
     """A share [S, S]: 1 in the face and a margin around it, falling over the feather, 0 at the crop's border."""
     from scipy.ndimage import distance_transform_edt
 
     size = result.shape[-1]
-    inside = _outline(face.image, size) | _outline(result, size)  # or one chin would show beside the other
-    share = _smoothstep(1 - (distance_transform_edt(~inside) / size - margin) / feather)
-    return share * _smoothstep(_inward(size) / fade)
-
-
-def _outline(face: Tensor, size: int) -> np.ndarray:
-    """The pixels [size, size] of a crop [1, 3, S, S] between the jaw and a hairline estimated from brows and nose."""
-    from skimage.draw import polygon2mask
-
-    points = aligned_landmarks(resize(face, 512)) * size
-    jaw = points[:17]
-    between = np.linspace(jaw[0], jaw[-1], len(jaw))  # on the line from temple to temple
-    brows, nose = points[17:27, 1].mean(), points[33, 1]
-    height = between[:, 1].mean() - (brows - _FOREHEAD * (nose - brows))
-    depth = jaw[:, 1] - between[:, 1]
-    forehead = between - np.column_stack([np.zeros(len(jaw)), depth / depth.max() * height])  # the jaw, turned up
-    return polygon2mask((size, size), np.concatenate([jaw, forehead[::-1]])[:, ::-1])
+    inside = face_outline(face.image, size) | face_outline(result, size)  # or one chin would show beside the other
+    share = smoothstep(1 - (distance_transform_edt(~inside) / size - _MARGIN) / _FEATHER)
+    return share * smoothstep(_inward(size) / _FADE)
 
 
 def _matched(result: Tensor, known: Tensor, share: Tensor) -> Tensor:
@@ -183,11 +168,12 @@ def _colored(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, Tensor]])
     total = torch.zeros_like(photo[:, :1])
     for face, result, recolored in faces:
         rows, columns = window = _window(face)
-        head = torch.from_numpy(_around_face(face, result, *_HEAD))[None, None].float()
-        weight = _to_photo(torch.from_numpy(_inward(result.shape[-1]))[None, None].float() ** 4, face, window)
+        crop, inward = resize(face.image, result.shape[-1]), _inward(result.shape[-1])
+        head = torch.from_numpy(head_share(crop, result) * smoothstep(inward / _COLORS_FADE))[None, None].float()
+        weight = _to_photo(torch.from_numpy(inward)[None, None].float() ** 4, face, window)
         total[:, :, rows, columns] += weight
         share = weight * _to_photo(head, face, window)
-        change = recolored - resize(face.image, result.shape[-1])
+        change = recolored - crop
         parts.append((rows, columns, share, _to_photo(change, face, window)))
     for rows, columns, share, change in parts:
         here = photo[:, :, rows, columns]
@@ -200,11 +186,6 @@ def _inward(size: int) -> np.ndarray:
     """How far each pixel of a crop is from its border, as a share of the side: [size, size]."""
     line = np.minimum(np.arange(size), np.arange(size)[::-1]) / size
     return np.minimum(line[:, None], line)
-
-
-def _smoothstep(x: np.ndarray) -> np.ndarray:
-    x = x.clip(0, 1)
-    return x * x * (3 - 2 * x)
 
 
 def _window(face: AlignedFace) -> tuple[slice, slice]:

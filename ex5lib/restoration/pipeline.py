@@ -19,7 +19,7 @@ from ex5lib.degradations.unknown import unknown_parameters, with_found
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.faces.alignment import AlignedFace, Photo, load_face
 from ex5lib.files import replacing
-from ex5lib.images.loading import save_image
+from ex5lib.images.loading import save_image, save_preview
 from ex5lib.inversion import tuning
 from ex5lib.inversion.latents import LatentStatistics, latent_statistics, sample_ws
 from ex5lib.inversion.losses import PerceptualDistance
@@ -170,7 +170,8 @@ class Restoration:
             plots = self.figures()
             if self.photo is not None:
                 images["photo"] = self.photo
-            names = ["projection.npz", *(f"{name}.png" for name in (*images, *plots))]
+            previews = {"before.jpg": self.face.photo, "after.jpg": images.get("photo", self.best_image)}
+            names = ["projection.npz", *previews, *(f"{name}.png" for name in (*images, *plots))]
             names += ["generator.safetensors"] * (self.tuned is not None) + ["search.webp"] * (frames is not None)
             report = {
                 "metrics": metrics.result(), "settings": self.run.settings, "request": request or {},
@@ -183,6 +184,7 @@ class Restoration:
                 for name, image in images.items()
                 if name != "result"
             ]
+            writing += [beside.submit(save_preview, image, folder / name) for name, image in previews.items()]
             for name, plot in plots.items():
                 figures.save_figure(plot, folder / f"{name}.png")
             if self.tuned is not None:

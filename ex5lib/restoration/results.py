@@ -22,6 +22,7 @@ OWN_FILES = frozenset(
     {
         "projection.npz", "generator.safetensors", "search.webp",
         "original.png", "aligned.png", "photo.png", "degraded.png", "result.png", "composite.png",
+        "before.jpg", "after.jpg",
         *(f"answer{i}.png" for i in range(2, 9)),
         "answers.png", "alignment.png", "comparison.png", "iterations.png", "losses.png",
     }
