@@ -41,9 +41,10 @@ site: $(VENV)/installed
 	$(BIN)/python -m pip install --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -r requirements-site.txt
 	$(BIN)/python -m scripts.website
 
-# Playwright is not in the requirements: only this target uses it, and nobody else should have to download its 50 MB.
+# Playwright and axe, which looks for what hinders people with disabilities, are not in the requirements: only this
+# target uses them, and nobody else should have to download their 50 MB. Another axe would find other things.
 test-browser: $(VENV)/installed
-	$(BIN)/python -m pip install --disable-pip-version-check "playwright>=1.40"
+	$(BIN)/python -m pip install --disable-pip-version-check "playwright>=1.40" axe-playwright-python==0.1.8
 	$(BIN)/python -m ex5lib fetch
 	$(BIN)/python -m pytest tests/browser
 

@@ -9,7 +9,7 @@ _SECONDS_AT_REST = 0.15  # a dragged slider sends a value every few milliseconds
 
 # What an explorer's page shows at first.
 EMPTY: dict[str, Any] = {
-    **dict.fromkeys(("photo", "target", "result", "composite", "previous", "mask", "lens"), b""),
+    **dict.fromkeys(("photo", "target", "result", "composite", "previous", "mask"), b""),
     **{name: [] for name in ("history", "faces", "numbers")},
     **{name: {} for name in ("progress", "curve")},
 }

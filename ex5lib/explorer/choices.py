@@ -27,19 +27,32 @@ DEGRADATIONS: dict[str, tuple[str, ...]] = {
     "jpeg": ("quality",),
     "noise": ("noise_sigma",),
 }
+# What a page calls them, and what each means.
+WORDS = {
+    "none": ("nothing", "The search looks for the face as it is."),
+    "blur": ("blurred, strength known", "The search is told how strong the blur is."),
+    "unknown blur": ("blurred, strength to be found", "As in a real photo: the search must also find the strength."),
+    "grayscale": ("without colours", "The search finds colours that fit."),
+    "faded colours": ("faded colours", "The search must also find how the colours have changed."),
+    "inpaint": ("a part is missing", "Paint over what is to be replaced: the search fills it in."),
+    "downsample": ("too few pixels", "The search adds the detail that is missing."),
+    "jpeg": ("compressed too much", "What JPEG leaves of the photo at a low quality."),
+    "noise": ("grain", "Noise, new in each picture."),
+}
 # In these, D differs from what was done to the photo: the search finds its parameters.
 UNKNOWN = {"unknown blur": UnknownBlur, "faded colours": UnknownColors}
 # What ``examine`` may find in a photo.
 _KINDS: dict[type[nn.Module], str] = {kind: name for name, kind in UNKNOWN.items()} | {
     Grayscale: "grayscale", Inpaint: "inpaint", Downsample: "downsample", Jpeg: "jpeg",
 }  # fmt: skip
+PAINT = "Nothing is painted yet: paint over what is to be replaced."
 Rectangle = tuple[int, int, int, int]  # top, left, height, width, px at 256 px
 
 
-def _hole(value: Any) -> Rectangle | bytes:
-    """A rectangle inside the face, or painted pixels as ``packed`` returns them."""
+def _hole(value: Any) -> Rectangle | bytes | None:
+    """A rectangle inside the face, or painted pixels as ``packed`` returns them; None if none is painted."""
     if isinstance(value, bytes) and len(value) == REFERENCE_SIZE**2 // 8:
-        return value
+        return value if any(value) else None
     if not isinstance(value, list | tuple) or len(value) != 4:
         raise SettingError("A hole needs four numbers: top, left, height and width.")
     side = Number("each side of the hole", 0, REFERENCE_SIZE, whole=True)
@@ -50,14 +63,15 @@ def _hole(value: Any) -> Rectangle | bytes:
 
 # What the degradations read: the sliders of the page. A typed value may go beyond its slider.
 RANGES = {
-    "kernel_size": Number("kernel size", 0, 255, (1, 63, 2), "px", whole=True, odd=True),
-    "sigma": Number("σ", 0.01, 1000, (0.3, 15, 0.05), "px", optional=True),
-    "fading": Number("fading", 0, 1, (0.1, 1, 0.05)),
-    "factor": Number("factor", 1, 64, (2, 32, 1), "×", whole=True),
+    "kernel_size": Number("width of the blur", 0, 255, (1, 63, 2), "px", whole=True, odd=True),
+    "sigma": Number("its σ", 0.01, 1000, (0.3, 15, 0.05), "px", optional=True),
+    "fading": Number("how faded", 0, 1, (0.1, 1, 0.05)),
+    "factor": Number("times smaller", 1, 64, (2, 32, 1), "×", whole=True),
     "quality": Number("quality", 1, 100, (1, 60, 1), whole=True),
-    "noise_sigma": Number("σ of the noise", 0, 100, (0.05, 1, 0.05)),
+    "noise_sigma": Number("amount of grain", 0, 100, (0.05, 1, 0.05)),
 }
-WEIGHT = Number("weight λ_w", 0, 10, (1e-7, 10, 0.1), optional=True)  # four decades on either side of the default
+# Its slider has four decades on either side of the default.
+WEIGHT = Number("pull to the average face", 0, 10, (1e-7, 10, 0.1), optional=True)
 # {name: field} of everything that a page can choose.
 CHOSEN: dict[str, Field] = {
     **RANGES, "latent_weight": WEIGHT, "hole": _hole, "damaged": flag, "recipe": text,
@@ -66,7 +80,7 @@ CHOSEN: dict[str, Field] = {
 
 # What a page needs to know of all this.
 OFFERED = {
-    "degradations": list(DEGRADATIONS), "weight": WEIGHT.as_json(),
+    "degradations": [[name, *words] for name, words in WORDS.items()], "weight": WEIGHT.as_json(),
     "ranges": {name: number.as_json() for name, number in RANGES.items()},
 }  # fmt: skip
 
@@ -81,7 +95,7 @@ class Choice:
         degradation: a name in ``DEGRADATIONS``.
         more: further degradations that a damaged photo has suffered, after that one.
         kernel_size, sigma: of a blur, px at 256 px; a sigma of None follows the kernel size.
-        hole: what is removed: a rectangle, or painted pixels as ``packed`` returns them.
+        hole: what is removed: a rectangle, or painted pixels as ``packed`` returns them; None is still to be painted.
         fading: of the colours, from 0 to 1.
         factor, quality, noise_sigma: of ``Downsample``, ``Jpeg`` and ``Noise``.
         recipe: its name.
@@ -96,7 +110,7 @@ class Choice:
     more: tuple[str, ...] = ()
     kernel_size: int = 25
     sigma: float | None = None
-    hole: Rectangle | bytes = (164, 84, 44, 88)
+    hole: Rectangle | bytes | None = None
     fading: float = 0.7
     factor: int = 8
     quality: int = 10
@@ -144,7 +158,7 @@ class Choice:
         """The same for another photo, without what was said of this one: its mask, its damage, its answers."""
         if photo == self.photo:
             return self
-        hole = Choice.hole if isinstance(self.hole, bytes) else self.hole
+        hole = None if isinstance(self.hole, bytes) else self.hole
         return replace(self, photo=photo, hole=hole, damaged=False, more=(), answer=0)
 
     @property
@@ -157,6 +171,11 @@ class Choice:
         """The fields that say what is done to the photo; none if the search finds what was done to it already."""
         kinds = [kind for kind in self.kinds if not (self.damaged and kind in UNKNOWN)]
         return tuple(name for kind in kinds for name in DEGRADATIONS[kind])
+
+    @property
+    def unpainted(self) -> bool:
+        """Whether a search must wait until something is painted."""
+        return self.hole is None and "hole" in self.reads
 
     def searched(self) -> "Choice":
         """The same without what its degradation does not read: equal for choices that mean the same search."""
@@ -199,7 +218,9 @@ class Choice:
         return Identity()
 
     def applied(self, photo: Tensor) -> tuple[Tensor, bytes]:
-        """The target for a photo's preview [1, 3, S, S], and the mask as 256 × 256 bytes, empty without a hole."""
+        """The target for a photo's preview [1, 3, S, S], and the mask as 256 × 256 bytes, b"" without a hole."""
+        if self.unpainted:
+            return photo, bytes(REFERENCE_SIZE**2)
         degraded_by, D = self.modules()
         if hole := next((member for member in D.modules() if isinstance(member, Inpaint)), None):
             return hole(photo), (hole.mask > 0.5).numpy().tobytes()
@@ -212,9 +233,11 @@ class Choice:
         words = [" and ".join(self.kinds)]
         for name in self.reads:
             value = getattr(self, name)
-            if name == "hole":
+            if value is None:
+                words += ["nothing painted yet"] * (name == "hole")
+            elif name == "hole":
                 words.append("painted" if isinstance(value, bytes) else "{2} × {3} px at {0}, {1}".format(*value))
-            elif value is not None:
+            else:
                 words.append(f"{RANGES[name].label} {value:g} {RANGES[name].unit}".strip())
         return ", ".join(words) + (" (the photo's own)" if self.damaged else "")
 
@@ -233,11 +256,11 @@ class Choice:
         return "; ".join([self.in_words(), weight, self.recipe, *self.variant()])
 
 
-def _inpaint(hole: Rectangle | bytes) -> Inpaint:
+def _inpaint(hole: Rectangle | bytes | None) -> Inpaint:
+    if hole is None:
+        raise SettingError(PAINT)
     if not isinstance(hole, bytes):
         return Inpaint(*hole)
-    if not any(hole):
-        raise SettingError("Nothing is painted: paint over what is to be filled in, or drag a rectangle.")
     if all(byte == 255 for byte in hole):
         raise SettingError("Everything is painted, so nothing of the photo is left: erase what to keep.")
     return Inpaint(mask=unpacked(hole))
@@ -261,12 +284,17 @@ def values_of(damage: Damage) -> dict[str, Any]:
     """The values of a choice for a photo with that damage."""
     match damage.degradation:
         case Inpaint() as hole:
-            return {"hole": packed(hole.mask_for(torch.zeros(1, 3, REFERENCE_SIZE, REFERENCE_SIZE)))}
+            return {"hole": hole_of(hole)}
         case Downsample() as shrunk:
             return {"factor": shrunk.factor}
         case Jpeg() as codec:
             return {"quality": codec.quality}
     return {}
+
+
+def hole_of(inpaint: Inpaint) -> bytes:
+    """What it removes, as a ``Choice`` holds it."""
+    return packed(inpaint.mask_for(torch.zeros(1, 3, REFERENCE_SIZE, REFERENCE_SIZE)))
 
 
 def packed(mask: Tensor | bytes) -> bytes:
@@ -287,5 +315,5 @@ def own_weight(weights: Sequence[float]) -> tuple[float, str]:
     """The λ_w to show for a task, given those of its layers, and a note on it."""
     coarse, fine = weights[0], weights[-1]
     if coarse == fine:
-        return fine, f"the task's own: {fine:g}"
-    return fine, f"the task's own: {fine:g} for the colours' layers, {coarse:g} for all other layers"
+        return fine, f"recommended here: {fine:g}"
+    return fine, f"recommended here: {fine:g} for the layers of the colours, {coarse:g} for all others"

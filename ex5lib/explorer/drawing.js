@@ -15,6 +15,30 @@ function button(text, title, onclick, more = {}) {
     return h("button", { type: "button", textContent: text, title, onclick, ...more });
 }
 
+// What a word means, behind a "?" that opens by click, touch and key.
+function help(what, ...words) {
+    const mark = h("summary", { "aria-label": `what is this: ${what}` }, "?");
+    const box = h("details", { className: "ex5-help", name: "ex5-help" }, mark, h("div", {}, ...words)); // one at a time
+    const close = () => (box.open = false);
+    box.addEventListener("keydown", (event) => event.key === "Escape" && close());
+    box.addEventListener("focusout", (event) => event.relatedTarget && !box.contains(event.relatedTarget) && close());
+    return box;
+}
+
+// The same for several words, each with what it means.
+function explained(what, words) {
+    const lines = words.flatMap(([word, meaning]) => [h("dt", {}, word), h("dd", {}, meaning)]);
+    const mark = h("summary", {}, h("span", { "aria-hidden": "true" }, "?"), what);
+    return h("details", { className: "ex5-explained" }, mark, h("dl", {}, ...lines));
+}
+
+// Give the user a file.
+function offer(content, name) {
+    const href = URL.createObjectURL(content);
+    h("a", { href, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 60_000);
+}
+
 function thumbnail(source, title, onclick, more = {}) {
     const card = button("", title, onclick, { className: "ex5-thumb", "aria-label": title, ...more });
     card.append(h("img", source ? { src: source, alt: "" } : { alt: "" }));
@@ -48,26 +72,34 @@ function curveSvg(points, steps) {
 }
 
 const ROWS = [
-    ["to the target: d", "target", 3, "What the search minimises; comparable only for the same task"],
-    ["to the original: d", "distance", 3, "Perceptual distance to the undegraded photo: lower is closer"],
-    ["to the original: PSNR (dB)", "psnr", 1, "Higher is closer"],
-    ["to the original: SSIM", "ssim", 3, "Structural similarity; 1 means identical"],
-    ["identity distance", "identity_distance", 2, "Between dlib's face descriptors; below 0.6, the same person"],
+    ["unlike the damaged photo (d)", "target", 3],
+    ["unlike the original (d)", "distance", 3],
+    ["pixels like the original (PSNR, dB)", "psnr", 1],
+    ["structure like the original (SSIM)", "ssim", 3],
+    ["same person", "person", null],
+];
+const NUMBERS = [
+    ["unlike (d)", "The perceptual distance: how different two pictures look to a network. The search makes it small. "
+        + "Lower is more alike; compare it only for the same damage and the same size in px."],
+    ["pixels (PSNR)", "How near the values of the pixels are, in decibels: higher is nearer."],
+    ["structure (SSIM)", "How alike edges and textures are: 1 means identical."],
+    ["same person", "The identity distance, between two faces as a network that recognises people sees them: it takes "
+        + "those below 0.6 for the same person."],
 ];
 
 // The table of numbers, with a column each for result, composite and previous result.
 function numbersTable(columns) {
     const cell = (column, key, digits) => {
         if (column.pending && key !== "target") return "…";
-        return typeof column[key] === "number" ? column[key].toFixed(digits) : "–";
+        const value = column[key] ?? "–";
+        return typeof value === "number" ? value.toFixed(digits) : value;
     };
-    const head = columns.map((column) => h("th", { scope: "col", textContent: column.name }));
-    const isThere = ([, key]) => columns.some((column) => column.pending || typeof column[key] === "number");
-    const rows = ROWS.filter(isThere).map(([label, key, digits, title]) =>
-        h("tr", {}, h("th", { scope: "row", title, textContent: label }),
+    const head = columns.map((column) => h("th", { scope: "col", textContent: PICTURES[column.name][0] }));
+    const isThere = ([, key]) => columns.some((column) => column.pending || (column[key] ?? null) !== null);
+    const rows = ROWS.filter(isThere).map(([label, key, digits]) =>
+        h("tr", {}, h("th", { scope: "row", textContent: label }),
             ...columns.map((column) => h("td", { textContent: cell(column, key, digits) }))));
-    const notes = [columns[0].original ? "Identity distance below 0.6: dlib takes them for the same person."
-        : "For a damaged photo there is no original to compare with."];
+    const notes = columns[0].original ? [] : ["For a damaged photo there is no original to compare with."];
     const [first, ...more] = columns[0].found;
     if (first) notes.unshift([`Found: ${first}`, ...more].join("\n"));
     const table = h("table", {}, h("tr", {}, h("td"), ...head), ...rows);

@@ -3,17 +3,19 @@
 
 const SILENCE = 10_000; // ms without an answer after which something must be wrong
 const NOBODY = "There is no answer: another cell is running, or the kernel was restarted. If so, run this cell again.";
+const PART = 500_000; // bytes of a file per message
 const HINTS = [
     "Choose a photo of a face, or keep this one.",
-    "Choose what is done to it: blur it, remove its colours, paint a hole. The target shows the effect.",
-    "Press Run: this searches for a face of the generator that looks like the target when the same is done to it.",
-    "Drag over the picture to compare, and move λ_w: each change starts a new search, until Stop.",
+    "Choose its damage: blur it, remove its colours, paint over a part. The picture shows the effect.",
+    "Press Run: this searches for a face of the generator that looks like the damaged photo when it is damaged alike.",
+    "Drag over the picture to compare. Change what you like: while the tick beside Run is set, it starts a new search.",
 ];
 const OFTEN = 80; // ms between two values from a dragged slider
 
 function render({ model, el }) {
     const root = h("div", { className: "ex5" });
     const view = { left: "photo", right: "target", chosen: false, at: 0.5, tool: "compare", touched: {}, problem: "" };
+    view.invited = false; // to paint
     const state = () => model.get("state");
 
     let waiting = null; // for an answer
@@ -45,12 +47,23 @@ function render({ model, el }) {
         view.problem = text;
         drawState();
     }
+    async function upload(file, action) {
+        if (file.size > about.max_upload) {
+            const most = about.max_upload / 1e6;
+            return problem(`${file.name} is larger than ${most} MB: scale it down or save it as JPEG.`);
+        }
+        for (let at = 0; at < Math.max(file.size, 1); at += PART) {
+            const part = await file.slice(at, at + PART).arrayBuffer();
+            send({ do: action, name: file.name, size: file.size, at }, part);
+        }
+    }
     function answered() {
         clearTimeout(waiting);
         view.problem = "";
     }
 
-    const page = { model, about: model.get("about"), view, send, change, problem, state };
+    const about = model.get("about");
+    const page = { model, about, view, send, upload, change, state };
     const controls = makeControls(page);
     const picture = makePicture(page);
     const run = () => {
@@ -68,13 +81,18 @@ function render({ model, el }) {
         download: button("Download", "Download the saved folder as a ZIP file", () => ask("download")),
         reset: button("Reset", "Put all controls back to where they started; results are kept", reset),
     };
+    const follows = h("input", { type: "checkbox" });
+    follows.onchange = () => ask("follow", { on: follows.checked });
+    const followWords = h("span", {});
+    const followBox = h("label", { className: "ex5-tick" }, follows, followWords);
     const status = h("div", { className: "ex5-status", role: "status" });
     const bar = h("progress", { max: 1, value: 0, "aria-label": "time" });
     const words = h("div", { className: "ex5-words" });
     const progress = h("div", { className: "ex5-progress" }, bar, words);
     const curve = h("div", { className: "ex5-curve" });
     const curveNote = h("div", { className: "ex5-note" },
-        "Perceptual distance d to the target. Values at different sizes are not comparable.");
+        "How unlike the damaged photo the image is (d). Values at different sizes are not comparable.");
+    const meanings = explained("What these numbers mean", NUMBERS);
     const hints = h("ol", { className: "ex5-hints" }, ...HINTS.map((hint) => h("li", {}, hint)));
     const table = h("div", { className: "ex5-numbers" });
     const past = h("div", { className: "ex5-strip", role: "group", "aria-label": "earlier results" });
@@ -82,16 +100,20 @@ function render({ model, el }) {
     pastBox.className = "ex5-past";
     root.append(h("div", { className: "ex5-grid" },
         h("div", { className: "ex5-top" },
-            h("div", { className: "ex5-buttons" }, ...Object.values(buttons)), status, progress),
-        controls.box, picture.box, h("div", { className: "ex5-side" }, hints, curve, curveNote, table), pastBox));
+            h("div", { className: "ex5-buttons" }, ...Object.values(buttons), followBox), status, progress),
+        controls.box, picture.box,
+        h("div", { className: "ex5-side" }, hints, curve, curveNote, table, meanings), pastBox));
     el.append(root);
 
     function drawState() {
         const now = state();
         const searching = ["starting", "searching"].includes(now.phase);
         controls.set(now);
-        buttons.run.disabled = searching || now.phase === "aligning";
-        buttons.stop.disabled = !searching && !(now.live && now.phase === "idle"); // then changes wait for Run again
+        buttons.run.disabled = searching || now.phase === "aligning" || now.unpainted;
+        buttons.stop.disabled = !searching;
+        follows.checked = now.follows;
+        const after = now.live || !now.follows ? "" : "after Run, ";
+        followWords.textContent = `${after}each change starts a search`;
         buttons.save.disabled = now.shown === null || searching || now.phase === "finishing";
         buttons.download.hidden = !now.saved;
         status.textContent = view.problem || now.status;
@@ -111,7 +133,7 @@ function render({ model, el }) {
     function drawCurve() {
         const { points = [], steps } = model.get("curve");
         curve.innerHTML = points.length ? curveSvg(points, steps) : "";
-        curveNote.hidden = !points.length;
+        curveNote.hidden = meanings.hidden = !points.length;
         hints.hidden = Boolean(points.length);
     }
     function drawNumbers() {
@@ -136,10 +158,7 @@ function render({ model, el }) {
     function receive(message, buffers) {
         answered();
         if (message.problem) problem(message.problem);
-        if (!message.archive) return;
-        const href = URL.createObjectURL(new Blob([buffers[0]], { type: "application/zip" }));
-        h("a", { href, download: message.archive }).click();
-        setTimeout(() => URL.revokeObjectURL(href), 60_000);
+        if (message.file) offer(new Blob([buffers[0]]), message.file);
     }
     const drawn = {
         "change:state": () => { answered(); drawState(); },
@@ -152,8 +171,7 @@ function render({ model, el }) {
             drawState();
         },
         "change:mask": picture.drawMask,
-        "change:lens": picture.drawLens,
-        ...Object.fromEntries(PICTURES.map((name) => [`change:${name}`, () => picture.load(name)])),
+        ...Object.fromEntries(Object.keys(PICTURES).map((name) => [`change:${name}`, () => picture.load(name)])),
     };
     const heard = { ...drawn, "msg:custom": receive };
     for (const [event, handler] of Object.entries(heard)) model.on(event, handler);
@@ -171,7 +189,7 @@ function render({ model, el }) {
     scheme.addEventListener("change", theme);
     theme();
     Object.values(drawn).forEach((draw) => draw());
-    send({ do: "look", x: null, y: null }); // no magnifier yet, whatever the page before this one had
+    send({ do: "look", x: 0.5, y: 0.5, side: 1 }); // no zoom yet, whatever the page before this one had
     const settled = setInterval(() => queued || drawState(), 1000); // the kernel's values, once the user lets go
     return () => {
         for (const [event, handler] of Object.entries(heard)) model.off(event, handler);

@@ -7,7 +7,8 @@ from ex5lib.explorer.choices import CHOSEN
 from ex5lib.explorer.fields import Field, Number, checked, flag, text
 
 _COUNT = Number("a number that the page sends", 0, 2**53 - 1, whole=True)
-_SHARE = Number("a place in the picture", -1e6, 1e6, optional=True)  # a pointer may leave the picture
+_SHARE = Number("a place in the picture", 0, 1)
+_FILE: dict[str, Field] = {"name": text, "size": _COUNT, "at": _COUNT, "data": bytes}  # one of its parts
 
 # {action: its fields}. Of a change any, of the others all must be there; "data" comes beside the message.
 MESSAGES: dict[str, dict[str, Field]] = {
@@ -16,9 +17,11 @@ MESSAGES: dict[str, dict[str, Field]] = {
     "accept": {"damage": _COUNT, "on": flag},
     "restore": {"number": _COUNT},
     "choose": {"name": text},
-    "upload": {"name": text, "size": _COUNT, "at": _COUNT, "data": bytes},
+    "upload": _FILE,
+    "mask": _FILE,
     "pick": {"face": _COUNT},
-    "look": {"x": _SHARE, "y": _SHARE},
+    "look": {"x": _SHARE, "y": _SHARE, "side": _SHARE},
+    "follow": {"on": flag},
     "run": {},
     "stop": {},
     "another": {},

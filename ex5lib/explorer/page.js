@@ -56,7 +56,8 @@ function connect(token) {
                 posted = posted.then(() => post(message, buffers[0]));
                 return;
             }
-            Object.assign(document.createElement("a"), { href: query("archive"), download: "" }).click();
+            const href = query("archive", message.picture ? { picture: message.picture } : {});
+            Object.assign(document.createElement("a"), { href, download: "" }).click();
             fire("msg:custom", {}); // an answer: the browser does the rest
         },
         async ready() {

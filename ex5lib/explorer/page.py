@@ -24,7 +24,7 @@ from ex5lib.explorer.exploration import Exploration
 
 _HERE = Path(__file__).parent
 # A widget's script must be one module, so these are joined; page.js is for this server only.
-_PARTS = ("drawing", "brush", "controls", "picture", "explorer")
+_PARTS = ("drawing", "brush", "zoom", "controls", "picture", "explorer")
 SCRIPT = "\n".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in _PARTS)
 STYLE = (_HERE / "explorer.css").read_text(encoding="utf-8")
 _LONGEST_WAIT = 10.0  # seconds that a request may wait for a change
@@ -46,7 +46,7 @@ _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
 <link rel="stylesheet" href="explorer.css?token={token}"></head>
-<body class="ex5-page"><h1>Explore the search</h1><main data-token="{token}"></main>
+<body class="ex5-page"><header><h1>Explore the search</h1></header><main data-token="{token}"></main>
 <script type="module" src="page.js?token={token}"></script></body></html>
 """
 
@@ -156,11 +156,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(json.dumps({"version": version, "values": values}, default=_base64).encode())
         elif path == "/archive":
             try:
-                name, content = exploration.shelf.archive()
+                name, content = exploration.download(asked.get("picture"))
             except (Ex5Error, OSError) as error:
                 self._refuse(sentence(error), HTTPStatus.NOT_FOUND)
                 return
-            self._answer(content, "application/zip", name=name)
+            self._answer(content, "application/octet-stream", name=name)
         else:
             self._refuse("There is no such page.", HTTPStatus.NOT_FOUND)
 

@@ -1,41 +1,75 @@
-// The picture: a wipe between any two, or the photo with the painted mask; below it, the tools and the strip.
+// The picture: a wipe between any two, or the photo with the painted mask; below it, the tools.
 
-const PICTURES = ["photo", "target", "result", "composite", "previous"];
-const SIDES = { left: "◧", right: "◨" };
-const TOOLS = {
-    compare: "◧ compare", magnify: "⌕ magnify", brush: "● brush", rectangle: "▬ rectangle", eraser: "○ eraser",
+// What the pages call them, and what they are.
+const PICTURES = {
+    photo: ["photo", "The face as it was cut out of the photo."],
+    target: ["damaged", "The target: the photo after the damage, which the search tries to match."],
+    result: ["face found", "The result: a face of the generator that looks like the target when it is damaged alike."],
+    composite: ["restored", "The composite: the face found where something was missing, and the photo everywhere else."],
+    previous: ["last result", "What was shown before this result, to compare with."],
 };
+const HOW = [
+    ["closer", "With two fingers, the wheel, + and −; 0 shows the whole. Drag beside the line, or press Shift and the "
+        + "arrows, to move."],
+    ["painting", "[ and ] change the brush. Ctrl+Z takes a stroke back, Ctrl+Shift+Z paints it again. Without a mouse, the "
+        + "arrows move the brush, and the space bar paints."],
+];
+const TOOLS = { compare: "◧ compare", brush: "● brush", rectangle: "▬ rectangle", eraser: "○ eraser" };
 const PAINTING = ["brush", "rectangle", "eraser"];
 
 function stopPainting(view) {
-    if (PAINTING.includes(view.tool)) view.tool = "compare";
+    view.tool = "compare";
 }
 
-function makePicture({ view, send, state, model }) {
+function makePicture({ view, send, upload, state, model }) {
     const urls = {};
+    const seen = { x: 0, y: 0, side: 1 }; // the part of the picture on the stage
     const under = h("img", { alt: "" });
     const over = h("img", { alt: "" });
-    const tags = ["left", "right"].map((side) => h("span", { className: `ex5-tag ex5-tag-${side}` }));
+    const tags = ["left", "right"].map((side) => {
+        const options = Object.entries(PICTURES).map(([name, [words]]) => new Option(words, name));
+        const tag = h("select", { className: `ex5-tag ex5-tag-${side}` }, ...options);
+        tag.ariaLabel = `picture on the ${side}`;
+        tag.onchange = () => {
+            Object.assign(view, { chosen: true, [side]: tag.value });
+            draw();
+        };
+        return tag;
+    });
     const busy = h("div", { className: "ex5-busy" });
     const handle = h("div", {
         className: "ex5-handle", role: "slider", tabIndex: 0, "aria-label": "wipe between two pictures",
         "aria-valuemin": 0, "aria-valuemax": 100,
     });
+    const painting = () => PAINTING.includes(view.tool);
     let strokes = 0; // a mask from before the last stroke is not drawn: it would undo that stroke
-    const brush = makeBrush(() => view.tool, (mask) => {
+    const brush = makeBrush(() => view.tool, seen, (mask) => {
         strokes = Math.max(strokes, state().stroke) + 1;
         send({ do: "paint", stroke: strokes }, mask);
+        draw();
     });
-    const closeUp = h("img", { alt: "a part of the result at full resolution" });
-    const lens = h("div", { className: "ex5-lens", hidden: true, tabIndex: 0 }, closeUp);
-    lens.setAttribute("aria-label", "magnifier: move it with the arrow keys");
-    const stage = h("div", { className: "ex5-stage" },
-        under, over, brush.canvas, brush.cross, ...tags, handle, lens, busy);
+    const layer = h("div", { className: "ex5-layer" }, under, over, brush.canvas);
+    const stage = h("div", { className: "ex5-stage" }, layer, brush.outline, handle, ...tags, busy);
+    let later = null;
+    const zoom = makeZoom(stage, layer, seen, () => {
+        wipe(view.at);
+        brush.follow();
+        draw();
+        later ??= setTimeout(() => { // no more often than the kernel can draw it
+            later = null;
+            const half = seen.side / 2;
+            send({ do: "look", x: seen.x + half, y: seen.y + half, side: seen.side });
+        }, OFTEN);
+    }, () => {
+        brush.abandon();
+        stage.onpointermove = null;
+    });
 
     function wipe(at) {
         view.at = Math.min(1, Math.max(0, at));
-        over.style.clipPath = `inset(0 ${100 * (1 - view.at)}% 0 0)`;
-        under.style.clipPath = PAINTING.includes(view.tool) ? "" : `inset(0 0 0 ${100 * view.at}%)`;
+        const share = 100 * (seen.x + view.at * seen.side); // of the whole picture
+        over.style.clipPath = `inset(0 ${100 - share}% 0 0)`;
+        under.style.clipPath = painting() ? "" : `inset(0 0 0 ${share}%)`;
         handle.style.left = `${100 * view.at}%`;
         handle.setAttribute("aria-valuenow", Math.round(100 * view.at));
     }
@@ -43,48 +77,29 @@ function makePicture({ view, send, state, model }) {
         const box = stage.getBoundingClientRect();
         wipe((event.clientX - box.left) / box.width);
     }
-    const looked = { x: 0.5, y: 0.5, later: null, fresh: false }; // where; the timer of a message; whether just begun
-    function look(x, y) {
-        Object.assign(looked, { x: Math.min(1, Math.max(0, x)), y: Math.min(1, Math.max(0, y)) });
-        lens.style.left = `${100 * looked.x}%`;
-        lens.style.top = `${100 * looked.y}%`;
-        if (looked.later) return;
-        looked.later = setTimeout(() => { // no more often than the kernel can draw it
-            looked.later = null;
-            if (view.tool === "magnify") send({ do: "look", x: looked.x, y: looked.y });
-        }, OFTEN);
-    }
-    function lookTo(event) {
-        const box = stage.getBoundingClientRect();
-        look((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
-    }
-    lens.onkeydown = (event) => {
-        const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-        if (!moves[event.key]) return;
-        const [right, down] = moves[event.key];
-        look(looked.x + 0.02 * right, looked.y + 0.02 * down);
-        event.preventDefault();
-        event.stopPropagation();
-    };
-    stage.addEventListener("pointermove", (event) => view.tool === "magnify" && lookTo(event));
     stage.onpointerdown = (event) => {
-        if (view.tool === "magnify") {
-            stage.setPointerCapture(event.pointerId); // a finger would otherwise let go of it
-            return lookTo(event);
-        }
-        if (view.tool !== "compare" || event.button) return;
+        if (painting() || event.button || event.target.closest("select")) return;
         stage.setPointerCapture(event.pointerId);
+        handle.focus({ preventScroll: true });
+        event.preventDefault();
+        if (seen.side < 1 && event.target !== handle) { // there, the handle wipes, and everything else moves
+            let last = event;
+            stage.onpointermove = (moved) => {
+                const { width } = stage.getBoundingClientRect();
+                zoom.pan((moved.clientX - last.clientX) / width, (moved.clientY - last.clientY) / width);
+                last = moved;
+            };
+            return;
+        }
         let scrolling = event.pointerType === "touch"; // perhaps: until the finger moves sideways, or is lifted
         if (!scrolling) wipeTo(event);
         stage.onpointermove = (moved) => {
-            scrolling &&= Math.abs(moved.clientX - event.clientX) < 8;
+            scrolling &&= moved.type === "pointermove" && Math.abs(moved.clientX - event.clientX) < 8;
             if (!scrolling) wipeTo(moved);
         };
-        handle.focus({ preventScroll: true });
-        event.preventDefault();
     };
     stage.onpointerup = (event) => {
-        if (stage.onpointermove) wipeTo(event);
+        stage.onpointermove?.(event);
         stage.onpointermove = null;
     };
     stage.onpointercancel = () => (stage.onpointermove = null);
@@ -97,61 +112,66 @@ function makePicture({ view, send, state, model }) {
     };
 
     function pick(tool) {
-        if (view.tool === "magnify" && tool !== "magnify") send({ do: "look", x: null, y: null });
         view.tool = tool;
         draw();
-        if (tool !== "magnify") return;
-        looked.fresh = true;
-        look(looked.x, looked.y);
     }
     const tools = Object.entries(TOOLS).map(([tool, words]) => {
-        const title = {
-            compare: "Compare two pictures",
-            magnify: "Point at a part of the result to see it at full resolution",
-        }[tool] ?? `Paint what to fill in: ${tool}`;
+        const title = tool === "compare" ? "Compare two pictures" : `Paint what is to be replaced: ${tool}`;
         return button(words, title, () => pick(tool), { value: tool });
     });
-    const undo = button("undo", "Undo the last stroke", brush.undo);
-    const clear = button("clear", "Erase the whole mask", () => {
-        if (!PAINTING.includes(view.tool)) pick("brush");
-        brush.clear();
-    });
+    const [compare, paint, ...others] = tools;
+    const undo = button("undo", "Take the last stroke back: Ctrl+Z", brush.undo);
+    const redo = button("redo", "Paint it again: Ctrl+Shift+Z", brush.redo);
+    const clear = button("clear", "Erase the whole mask", brush.clear);
     const size = h("label", { className: "ex5-size" }, "size", brush.width);
-    const toPaint = [...tools.filter((each) => PAINTING.includes(each.value)), undo, clear, size];
-    const toolbar = h("div", { className: "ex5-tools" }, ...tools, undo, clear, size);
+    const file = h("input", { type: "file", accept: "image/*", hidden: true, "aria-label": "mask file" });
+    file.onchange = () => {
+        if (file.files[0]) upload(file.files[0], "mask");
+        file.value = "";
+    };
+    const open = button("open mask …", "Take a mask from a file: white is removed, black is kept", () => file.click());
+    const save = button("save mask", "Save the mask as a PNG file, white where the photo is removed",
+        () => brush.file((content) => offer(content, `${state().name.replace(/\.\w+$/, "")}-mask.png`)));
+    const whilePainting = [...others, undo, redo, clear, size, open, save];
+    const closer = button("+", "Zoom in: +, or the wheel", () => zoom.zoom(1.5), { "aria-label": "zoom in" });
+    const farther = button("−", "Zoom out: −, or the wheel", () => zoom.zoom(1 / 1.5), { "aria-label": "zoom out" });
+    const whole = button("whole", "Show the whole picture: 0", zoom.whole);
+    const download = button("⤓ PNG", "Download the picture on the right at full size",
+        () => send({ do: "download", picture: painting() ? "photo" : view.right }));
+    const toolbar = h("div", { className: "ex5-tools" },
+        compare, paint, ...whilePainting, file, farther, closer, whole, download);
+    const meanings = explained("What these pictures are, and how to move and paint", [...Object.values(PICTURES), ...HOW]);
 
-    const strip = h("div", { className: "ex5-strip", role: "group", "aria-label": "pictures to compare" });
-    const cards = Object.fromEntries(PICTURES.map((name) => {
-        function show(side) {
-            view.chosen = true;
-            view[side] = name;
-            pick("compare");
-        }
-        const sides = Object.entries(SIDES).map(([side, sign]) => {
-            const words = `${name} on the ${side}`;
-            return button(sign, words, () => show(side), { value: side, "aria-label": words });
-        });
-        const face = thumbnail("", `Show: ${name}`, () => show("right"), { tabIndex: -1 });
-        const both = h("span", { className: "ex5-sides" }, ...sides);
-        const card = h("div", { className: "ex5-card", hidden: true }, face, h("span", {}, name), both);
-        strip.append(card);
-        return [name, { card, sides, image: face.firstChild }];
-    }));
+    const box = h("div", { className: "ex5-middle" }, stage, toolbar, meanings);
+    box.addEventListener("keydown", (event) => {
+        if (event.target.closest("select, summary")) return;
+        const key = event.key.toLowerCase();
+        const command = (event.ctrlKey || event.metaKey) && !event.altKey; // with Alt, some keyboards type a [
+        const again = key === "y" || event.shiftKey;
+        if (command && "zy".includes(key) && painting()) (again ? brush.redo : brush.undo)();
+        else if (command) return;
+        else if ("[]".includes(key) && painting()) brush.resize(key === "[" ? 0.8 : 1.25);
+        else if (!zoom.key(event)) return;
+        event.preventDefault();
+        event.stopPropagation(); // a notebook has other uses for these keys
+    }, { capture: true });
 
     const has = (name) => Boolean(urls[name]);
+    let painted = ""; // the face that the strokes belong to
     function load(name) {
         const bytes = model.get(name);
         const old = urls[name];
         urls[name] = bytes?.byteLength ? URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" })) : "";
-        cards[name].card.hidden = !urls[name];
-        if (urls[name]) cards[name].image.src = urls[name];
-        if (name === "photo") brush.forget(); // strokes belong to their photo
         if (old) setTimeout(() => URL.revokeObjectURL(old), 2000); // it may still be in use
         draw();
     }
     function draw() {
-        const { choice, reads, stale, phase } = state();
+        const { choice, reads, stale, phase, unpainted } = state();
         const paintable = reads.includes("hole");
+        if (choice.photo !== painted) {
+            painted = choice.photo;
+            brush.forget();
+        }
         if (!view.chosen) {
             view.right = ["composite", "result"].find(has) ?? "target";
             view.left = choice.degradation === "none" || view.right === "target" ? "photo" : "target";
@@ -159,43 +179,43 @@ function makePicture({ view, send, state, model }) {
         if (!has(view.left)) view.left = "photo";
         if (!has(view.right)) view.right = has("result") ? "result" : "target";
         if (!paintable) stopPainting(view);
-        const painting = PAINTING.includes(view.tool);
-        const magnifying = view.tool === "magnify";
-        stage.classList.toggle("ex5-painting", painting);
-        const shown = painting ? "photo" : view.right;
-        Object.assign(under, { src: urls[shown] ?? "", alt: shown });
-        Object.assign(over, { src: urls[view.left] ?? "", alt: view.left });
-        under.classList.toggle("ex5-stale", !painting && stale.includes(view.right));
+        else if (unpainted && !view.invited) view.tool = "brush";
+        view.invited = paintable && unpainted; // once: then it is up to the user
+        const now = painting();
+        stage.classList.toggle("ex5-painting", now);
+        stage.classList.toggle("ex5-zoomed", seen.side < 1);
+        const shown = now ? "photo" : view.right;
+        Object.assign(under, { src: urls[shown] ?? "", alt: PICTURES[shown][0] });
+        Object.assign(over, { src: urls[view.left] ?? "", alt: PICTURES[view.left][0] });
+        under.classList.toggle("ex5-stale", !now && stale.includes(view.right));
         over.classList.toggle("ex5-stale", stale.includes(view.left));
         wipe(view.at);
-        [view.left, view.right].forEach((name, i) => {
-            tags[i].textContent = stale.includes(name) ? `${name} (earlier)` : name;
+        tags.forEach((tag, i) => {
+            for (const option of tag.options) {
+                const [words] = PICTURES[option.value];
+                option.hidden = option.disabled = !has(option.value);
+                option.textContent = stale.includes(option.value) ? `${words} (earlier)` : words;
+            }
+            tag.value = [view.left, view.right][i];
         });
-        for (const each of [over, handle, ...tags]) each.hidden = painting;
+        for (const each of [over, handle, ...tags]) each.hidden = now;
+        if (!now) brush.rest();
+        const searching = phase === "starting" || phase === "searching";
         busy.textContent = phase === "aligning" ? "looking for a face…" : "searching…";
-        busy.hidden = painting || !["starting", "aligning"].includes(phase);
-        for (const each of toPaint) each.hidden = !paintable;
-        lens.hidden = !magnifying || !model.get("lens")?.byteLength;
-        stage.classList.toggle("ex5-magnifying", magnifying);
+        busy.hidden = now || !["starting", "aligning"].includes(phase);
+        paint.hidden = !paintable;
+        for (const each of whilePainting) each.hidden = !now;
+        undo.disabled = !brush.canUndo();
+        redo.disabled = !brush.canRedo();
+        save.disabled = unpainted;
+        farther.disabled = whole.disabled = seen.side === 1;
+        closer.disabled = seen.side <= 1 / MOST;
+        download.disabled = searching && !["photo", "target"].includes(shown); // not before it is whole
         for (const tool of tools) tool.setAttribute("aria-pressed", tool.value === view.tool);
-        for (const [name, { card, sides }] of Object.entries(cards)) {
-            for (const side of sides) side.setAttribute("aria-pressed", view[side.value] === name);
-            card.classList.toggle("ex5-stale", stale.includes(name));
-        }
     }
     wipe(0.5);
     return {
-        box: h("div", { className: "ex5-middle" }, stage, toolbar, strip),
-        load, draw,
-        drawLens() {
-            const bytes = model.get("lens");
-            const old = closeUp.src;
-            if (bytes?.byteLength) closeUp.src = URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
-            if (old) setTimeout(() => URL.revokeObjectURL(old), 2000);
-            draw();
-            if (looked.fresh && !lens.hidden) lens.focus({ preventScroll: true }); // for the arrow keys
-            looked.fresh &&= lens.hidden;
-        },
+        box, load, draw,
         drawMask: () => state().stroke >= strokes && brush.draw(model.get("mask")),
         forget: () => Object.values(urls).forEach((url) => url && URL.revokeObjectURL(url)),
     };

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from ex5lib.degradations.known import compositor
 from ex5lib.degradations.unknown import unknown_parameters
+from ex5lib.devices import pick_device
 from ex5lib.errors import SettingError, unknown_name
 from ex5lib.explorer.choices import Choice
 from ex5lib.faces.alignment import AlignedFace
+from ex5lib.images.frames import preview
 from ex5lib.images.tensors import resize, resize_area
 from ex5lib.inversion.latents import LatentStatistics, latent_statistics, to_ws
 from ex5lib.inversion.losses import PerceptualDistance
@@ -25,9 +27,12 @@ from ex5lib.restoration.pipeline import Restoration, another_face, restore_faces
 from stylegan2_ada.generator import Generator
 from stylegan2_ada.windows import Window
 
-LENS = 1 / 8  # of the image's side: the part of it that the magnifier shows
-LIVE_SIZE = 256  # px of images during a search: a composite at full size would take too long
+View = tuple[float, float, float]  # a part of an image: its centre and its side, in shares of the image's side
+LIVE_SIZE = 256  # px of images during a search, unless somebody looks closely: a composite at full size takes long
+_SHARPENED = 0.5  # the largest part of an image that is made at full resolution while previews are searched
 _POINTS = 300  # of a curve
+# Seconds of a step on two cores (docs/performance.md), by px: what is known before the first search.
+_ON_CPU = {128: 0.13, 256: 0.35, 1024: 0.48}
 _EARLY = (0, 0.1, 0.2, 0.4)  # shares of the steps whose images are kept
 
 
@@ -36,29 +41,26 @@ class Step:
     """The state of a search after a step."""
 
     image: Tensor  # [1, 3, S, S], at the size of the step's preview
-    compose: Callable[[Tensor], Tensor] | None  # puts the known part of the photo into an image [1, 3, 256, 256]
-    close_up: Callable[[float, float], Tensor]  # a part of the image at full resolution, as ``lens`` cuts it out
+    compose: Callable[[Tensor], Tensor] | None  # puts the known part of the photo into an image [1, 3, S, S]
+    close_up: Callable[[View], Tensor]  # the image at full size [1, 3, S, S], sharp in that part of it
     progress: dict  # for the page: the share of the time that has passed, and words
     curve: dict  # so far, as ``curve_of`` returns it
 
-    def images(self) -> tuple[Tensor, Tensor | None]:
-        """What to show: the image and, if part of the photo is known, its composite."""
-        image = resize_area(self.image.clamp(-1, 1), LIVE_SIZE).cpu()  # shrunk before it leaves a GPU
+    def images(self, view: View | None = None) -> tuple[Tensor, Tensor | None]:
+        """What to show: the image and, if part of the photo is known, its composite; at full size for a view."""
+        shown = resize_area(self.image.clamp(-1, 1), LIVE_SIZE) if view is None else self.close_up(view)
+        image = shown.cpu()  # not before it was shrunk
         if self.compose is None:
             return image, None
-        image = resize(image, LIVE_SIZE)
+        image = resize(image, max(image.shape[-1], LIVE_SIZE))
         return image, self.compose(image)
 
 
-def lens(image: Tensor, x: float, y: float) -> Tensor:
-    """The part of an image [1, 3, S, S] around (x, y), in shares of its side, that the magnifier shows."""
-    top, left, height, width = _window(image.shape[-1], x, y)
-    return image[:, :, top : top + height, left : left + width]
-
-
-def _window(size: int, x: float, y: float) -> Window:
-    side = max(1, round(LENS * size))
-    top, left = (min(max(round(share * size - side / 2), 0), size - side) for share in (y, x))
+def window_of(view: View, size: int) -> Window:
+    """The part of an image of ``size`` px that a view shows."""
+    x, y, share = view
+    side = min(max(1, round(share * size)), size)
+    top, left = (min(max(round(centre * size - side / 2), 0), size - side) for centre in (y, x))
     return top, left, side, side
 
 
@@ -105,6 +107,14 @@ class Searcher:
             raise unknown_name("recipe", choice.recipe, self.recipes)
         return self.recipes[choice.recipe]
 
+    def durations(self) -> dict[str, str]:
+        """{recipe: about how long it takes, in words}; empty if that is not known yet."""
+        known = self._learned or (_ON_CPU if pick_device(self._device).type == "cpu" else {})
+        if not known:
+            return {}
+        clocks = {name: Clock(each.stages, self.G.img_resolution, known) for name, each in self.recipes.items()}
+        return {name: time_in_words(clock.seconds_to_come()) for name, clock in clocks.items()}
+
     def plan(self, choice: Choice) -> Plan:
         """The plan of a choice's search, but with the task's own latent weight; SettingError if it makes no sense."""
         key = choice.recipe, choice.task()
@@ -124,10 +134,15 @@ class Searcher:
         recipe, plan = self.recipe(choice), self.plan(choice)
         clock = Clock(plan.stages, self.G.img_resolution, self._learned)
         marks = {round(plan.num_steps * share) for share in _EARLY}
-        compose = None
-        if (composite := compositor(D)) is not None and not unknown_parameters(D):
-            target, _ = choice.applied(resize(resize_area(face.image.cpu(), LIVE_SIZE), LIVE_SIZE))
-            compose = partial(composite, target)
+        composite = None if unknown_parameters(D) else compositor(D)
+        targets: dict[int, Tensor] = {}  # by px
+
+        def compose(composite: Callable[[Tensor, Tensor], Tensor], image: Tensor) -> Tensor:
+            size = image.shape[-1]
+            if size not in targets:
+                targets[size], _ = choice.applied(preview(face.image.cpu(), size))
+            return composite(targets[size], image)
+
         curve: list[tuple[int, float, int]] = []
         early: dict[int, Tensor] = {}
 
@@ -144,22 +159,27 @@ class Searcher:
             if report["step"] in marks:
                 early[report["step"]] = resize_area(report["image"], LIVE_SIZE).cpu()
 
-            def close_up(x: float, y: float) -> Tensor:
-                if report["size"] == self.G.img_resolution:
-                    return lens(report["image"], x, y)
+            def close_up(view: View) -> Tensor:
+                full = self.G.img_resolution
+                image = resize(report["image"].clamp(-1, 1), full)
+                if report["size"] == full or view[2] > _SHARPENED:
+                    return image
                 here = self.G.w_avg
                 latent = report["latent"].to(here)
                 noise = {name: buffer.to(here) for name, buffer in report["noise"].items()}
-                with torch.no_grad():  # a window takes less than a tenth of the time of the whole image
+                with torch.no_grad():  # a small window takes less than a tenth of the time of the whole image
                     ws = to_ws(self.G, latent, "z" if latent.ndim == 2 else "w+", label)
-                    window = _window(self.G.img_resolution, x, y)
-                    return self.G.synthesis(ws, noise, window=window).clamp(-1, 1)
+                    top, left, height, width = window = window_of(view, full)
+                    part = self.G.synthesis(ws, noise, window=window).clamp(-1, 1)
+                    image[:, :, top : top + height, left : left + width] = part
+                return image
 
             d = curve[-1][1] if curve else report["distance"]
             words = f"step {report['step'] + 1} of {report['num_steps']} at {report['size']} px, "
             words += f"d {d:.3f}, about {time_in_words(clock.seconds_left)} left"
             progress = {"share": clock.share, "words": words}
-            return after_step(Step(report["image"], compose, close_up, progress, curve_of(curve, report["num_steps"])))
+            shown = partial(compose, composite) if composite else None
+            return after_step(Step(report["image"], shown, close_up, progress, curve_of(curve, report["num_steps"])))
 
         start, seed = self._start, choice.seed + choice.answer
         if choice.answer:
@@ -214,8 +234,12 @@ class Clock:
             self._learned[size] = fmean(recent[-12:])  # some of them make the face alone
         self._last = seconds
         if self._learned:
-            left = sum(steps * self._cost(px) for px, steps in Counter(self._left).items())
+            left = self.seconds_to_come()
             self.share, self.seconds_left = max(self.share, seconds / (seconds + left or 1.0)), left
+
+    def seconds_to_come(self) -> float:
+        """The seconds of all steps that are left; something must have been learned."""
+        return sum(steps * self._cost(px) for px, steps in Counter(self._left).items())
 
     def _cost(self, size: int) -> float:
         nearest = min(self._learned, key=lambda known: abs(known - size))

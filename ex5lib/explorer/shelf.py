@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from ex5lib.degradations.known import GaussianBlur
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
 from ex5lib.errors import FileError, SettingError
-from ex5lib.explorer.choices import Choice, own_weight
+from ex5lib.explorer.choices import WORDS, Choice, own_weight
 from ex5lib.explorer.searching import curve_of, time_in_words
 from ex5lib.explorer.subjects import Subject
 from ex5lib.files import check_writable
-from ex5lib.images.frames import PICTURE_SIZE, data_uri, jpeg
+from ex5lib.images.frames import data_uri, jpeg
 from ex5lib.images.tensors import resize, resize_area
+from ex5lib.restoration.metrics import likeness
 from ex5lib.restoration.pipeline import Restoration
 
 THUMBNAIL_SIZE = 96
@@ -36,17 +37,24 @@ class Found:
     early: dict[int, Tensor] = field(default_factory=dict)  # {step: image [1, 3, S, S]}, as ``Searcher.search`` returns
     number: int = 0  # counts the results of an exploration, from 1
     quality: dict | None = None  # ``done.metrics``; None until they are computed, which takes seconds
+    _drawn: dict[int, dict[str, bytes]] = field(default_factory=dict)
 
     @property
     def best(self) -> str:
         """What shows it best: the composite if there is one."""
         return "result" if self.done.composite is None else "composite"
 
-    @cached_property
-    def pictures(self) -> dict[str, bytes]:
-        """JPEGs of result and composite; the latter is empty if there is none."""
-        made = {"result": self.done.result, "composite": self.done.composite}
-        return {name: b"" if image is None else jpeg(image, PICTURE_SIZE) for name, image in made.items()}
+    @property
+    def images(self) -> dict[str, Tensor | None]:
+        """Result and composite; the latter is None if there is none."""
+        return {"result": self.done.result, "composite": self.done.composite}
+
+    def pictures(self, size: int) -> dict[str, bytes]:
+        """JPEGs of these of at most ``size`` px, each empty if there is none."""
+        if size not in self._drawn:
+            images = self.images.items()
+            self._drawn[size] = {name: b"" if image is None else jpeg(image, size) for name, image in images}
+        return self._drawn[size]
 
     @cached_property
     def thumbnail(self) -> str:
@@ -77,7 +85,7 @@ class Found:
         words = f"{self.number}: {self.subject.name}, {self.choice}; d to the target {self.done.run.distance:.3f}"
         words += f", identity distance {identity:.2f}" if identity is not None else ""
         weight, _ = own_weight(self.done.run.settings["latent_weights"])
-        short = [" + ".join(self.choice.kinds), f"λ_w {weight:.2g}", *self.choice.variant()]
+        short = [" + ".join(WORDS[kind][0] for kind in self.choice.kinds), f"pull {weight:.2g}", *self.choice.variant()]
         short += ["stopped"] * self.done.run.stopped
         return {"number": self.number, "picture": self.thumbnail, "words": words, "short": short}
 
@@ -149,6 +157,7 @@ def _numbers(shown: Found, previous: Found | None) -> list[dict[str, Any]]:
                 "original": found.done.original is not None,
                 "found": found.found_in_words() if name == "result" else [],
                 "pending": found.quality is None,
+                "person": likeness(quality["identity_distance"]) if "identity_distance" in quality else None,
                 **{each: quality.get(each) for each in ("distance", "psnr", "ssim", "identity_distance")},
             }
         )
@@ -196,11 +205,17 @@ class Shelf:
             self.shown = self.previous = None
 
     @property
-    def pictures(self) -> dict[str, bytes]:
-        """For the page: what is shown, and the result before it."""
+    def images(self) -> dict[str, Tensor | None]:
+        """What is shown, and the result before it; without a result, nothing."""
+        previous = {"previous": self.previous.done.best_image if self.previous else None}
+        return self.shown.images | previous if self.shown else {}
+
+    def pictures(self, size: int) -> dict[str, bytes]:
+        """The same for the page, as JPEGs of at most ``size`` px."""
         if self.shown is None:
             return dict.fromkeys(("result", "composite", "previous"), b"")
-        return self.shown.pictures | {"previous": self.previous.pictures[self.previous.best] if self.previous else b""}
+        previous = self.previous.pictures(size)[self.previous.best] if self.previous else b""
+        return self.shown.pictures(size) | {"previous": previous}
 
     @property
     def numbers(self) -> dict[str, list]:

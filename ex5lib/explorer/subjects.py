@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +11,15 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 from torch import Tensor
 
+from ex5lib.degradations.known import REFERENCE_SIZE
 from ex5lib.errors import FaceError, FileError, UnsureFaceError
 from ex5lib.explorer.choices import Choice
 from ex5lib.faces.alignment import AlignedFace, load_face
 from ex5lib.faces.landmarks import quick_crop
+from ex5lib.faces.masks import fitted_mask
 from ex5lib.images.frames import data_uri, jpeg
 from ex5lib.images.loading import load_image
+from ex5lib.images.masks import load_mask
 from ex5lib.images.tensors import from_uint8, to_uint8
 from ex5lib.restoration.diagnosis import Damage, examine
 
@@ -99,7 +102,7 @@ def subjects_in(name: str, source: bytes | Path, size: int) -> list[Subject]:
         FileError, FaceError: if it is not a photo, or there is no face in it.
     """
     try:
-        return find_subjects(name, source if isinstance(source, Path) else _decoded(name, source), size)
+        return find_subjects(name, source if isinstance(source, Path) else _decoded(name, source, load_image), size)
     except FaceError:
         raise FaceError(
             f"No face was found in {name}: choose a photo with a larger, better-lit face turned to the camera."
@@ -138,11 +141,23 @@ def find_subjects(
     return subjects
 
 
-def _decoded(name: str, content: bytes) -> Tensor:
+def mask_in(name: str, content: bytes, face: AlignedFace) -> Tensor:
+    """A mask's file, painted on the photo or on the face, as a mask [1, 1, S, S] for the face.
+
+    One of 256 × 256 px is taken for one that this page has saved, which belongs to the face.
+
+    Raises:
+        FileError, SettingError: as ``load_mask`` and ``fitted_mask``.
+    """
+    mask = _decoded(name, content, load_mask)
+    return fitted_mask(mask, face, "crop" if mask.shape[2:] == (REFERENCE_SIZE, REFERENCE_SIZE) else None)
+
+
+def _decoded(name: str, content: bytes, load: Callable[[Path], Tensor]) -> Tensor:
     with TemporaryDirectory() as folder:
         path = Path(folder, "photo")
         path.write_bytes(content)
         try:
-            return load_image(path)
+            return load(path)
         except FileError as error:
             raise FileError(str(error).replace(str(path), name)) from None

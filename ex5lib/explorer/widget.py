@@ -11,10 +11,10 @@ import traitlets
 from IPython.display import display
 from torch import Tensor
 
-from ex5lib.degradations.known import REFERENCE_SIZE, Inpaint
+from ex5lib.degradations.known import Inpaint
 from ex5lib.devices import pick_device
 from ex5lib.errors import Ex5Error, sentence
-from ex5lib.explorer.choices import Choice, Rectangle, packed
+from ex5lib.explorer.choices import Choice, Rectangle, hole_of
 from ex5lib.explorer.exploration import Exploration
 from ex5lib.explorer.page import SCRIPT, STYLE, PageServer
 from ex5lib.explorer.searching import Searcher, offered
@@ -28,6 +28,7 @@ from ex5lib.inversion.recipes import Recipe, Start, pick_recipe
 from ex5lib.restoration.pipeline import Restoration
 from stylegan2_ada.generator import Generator
 
+_MOUTH: Rectangle = (164, 84, 44, 88)
 _HEIGHT = 1250  # px of the frame on Colab
 
 
@@ -40,7 +41,7 @@ def explore(
     latent_weight: float | None = None,
     kernel_size: int = 25,
     sigma: float | None = None,
-    rectangle: Rectangle = (164, 84, 44, 88),
+    rectangle: Rectangle | None = None,
     mask: Tensor | None = None,
     seed: int = 0,
     done: Restoration | None = None,
@@ -57,8 +58,8 @@ def explore(
     """A page for trying out the photo, the degradation and the weight of a search. Make it the last line of a cell.
 
     Run starts a search. From then on, any change cancels it and starts another, until Stop, which keeps the best result
-    so far. Finished results are kept: moving a slider back shows the earlier one immediately. They are still there if
-    the cell is run again with the same generator and face.
+    so far; a tick on the page makes changes wait for Run. Finished results are kept: moving a slider back shows the
+    earlier one immediately. They are still there if the cell is run again with the same generator and face.
 
     Args:
         G: the generator.
@@ -66,7 +67,8 @@ def explore(
         degradation: a name in ``choices.DEGRADATIONS``; this and the next five are only where the controls start.
         latent_weight: λ_w, from 0 to 10; None is the recipe's for the task.
         kernel_size, sigma: of the blur, px at 256 px; a sigma of None follows the kernel size.
-        rectangle: top, left, height and width of the hole, px at 256 px.
+        rectangle: top, left, height and width of the hole, px at 256 px; None is one over the mouth if the page starts
+            with "inpaint", else nothing until something is painted.
         mask: instead of the rectangle, as in ``Inpaint``.
         recipe: a name in ``RECIPES``, or a ``Recipe``.
         seed: of the searches.
@@ -90,14 +92,15 @@ def explore(
     if not isinstance(face_image, AlignedFace):
         check_image(face_image, batch=1)
         face_image = load_face(checked_target(face_image, "The image"), aligned=True, size=face_image.shape[3])
-    hole: Rectangle | bytes = rectangle
+    starts_with: dict[str, Any] = {"degradation": degradation}
+    if rectangle is not None or degradation == "inpaint":
+        starts_with["hole"] = rectangle or _MOUTH
     if mask is not None:
-        hole = packed(Inpaint(mask=mask).mask_for(torch.zeros(1, 3, REFERENCE_SIZE, REFERENCE_SIZE)))
+        starts_with["hole"] = hole_of(Inpaint(mask=mask))
     recipe = pick_recipe(recipe, start=start, **settings)
     pick_device(device)
     choice = Choice().changed(
-        degradation=degradation, kernel_size=kernel_size, sigma=sigma, hole=hole, recipe=recipe.name, seed=seed,
-        latent_weight=latent_weight,
+        kernel_size=kernel_size, sigma=sigma, recipe=recipe.name, seed=seed, latent_weight=latent_weight, **starts_with,
     )  # fmt: skip
     given: dict[str, Any] = {
         "distance": distance, "statistics": statistics, "start": start, "device": device, "dtype": dtype,
@@ -133,10 +136,10 @@ class _Widget(anywidget.AnyWidget):
             setattr(self, name, value)
 
     def _heard(self, _: object, message: object, buffers: list) -> None:
-        if message == {"do": "download"}:
+        if isinstance(message, dict) and message.get("do") == "download":
             try:
-                name, content = self._exploration.shelf.archive()
-                self.send({"archive": name}, [content])
+                name, content = self._exploration.download(message.get("picture"))
+                self.send({"file": name}, [content])
             except (Ex5Error, OSError) as error:
                 self.send({"problem": sentence(error)})
             return

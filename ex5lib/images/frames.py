@@ -11,6 +11,7 @@ from ex5lib.images.tensors import check_image, resize, resize_area, to_uint8
 
 FRAME_SIZE = 256  # of a sweep
 PICTURE_SIZE = 512  # of the explorer
+FULL_SIZE = 1024  # of the explorer when one zooms in
 
 
 def jpeg(image: Tensor, size: int = FRAME_SIZE) -> bytes:
@@ -28,11 +29,18 @@ def jpeg(image: Tensor, size: int = FRAME_SIZE) -> bytes:
     return buffer.getvalue()
 
 
+def png(image: Tensor) -> bytes:
+    """One image [1, 3, H, W] as a PNG of its own size."""
+    buffer = io.BytesIO()
+    Image.fromarray(to_uint8(image)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def data_uri(frame: bytes) -> str:
     """A JPEG as the source of an HTML image."""
     return f"data:image/jpeg;base64,{base64.b64encode(frame).decode()}"
 
 
-def preview(image: Tensor) -> Tensor:
-    """An image [1, 3, S, S] at the explorer's size."""
-    return resize(resize_area(image.clamp(-1, 1), PICTURE_SIZE), PICTURE_SIZE)
+def preview(image: Tensor, size: int = PICTURE_SIZE) -> Tensor:
+    """An image [1, 3, S, S] at a size of the explorer's."""
+    return resize(resize_area(image.clamp(-1, 1), size), size)

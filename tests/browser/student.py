@@ -34,15 +34,16 @@ class Student:
         self.page.get_by_role("button", name=name, exact=True).click()
 
     def choose(self, degradation: str) -> None:
-        self.page.get_by_label("degradation", exact=True).select_option(degradation)
+        self.page.get_by_label("damage", exact=True).select_option(degradation)
 
     def upload(self, name: str, content: bytes) -> None:
         file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
         self.page.get_by_label("photo file").set_input_files(file)
 
     def tags(self) -> list[str]:
-        """What the two pictures are said to be."""
-        return self.page.locator(".ex5-tag").all_inner_texts()
+        """Which the two pictures are said to be."""
+        said = "all => all.map(tag => tag.value + (tag.selectedOptions[0].text.match(/ \\(.*/)?.[0] ?? ''))"
+        return self.page.locator(".ex5-tag").evaluate_all(said)
 
     def drag(self, *points: tuple[float, float]) -> None:
         """Over the picture, between places in shares of its side."""
@@ -57,19 +58,20 @@ class Student:
         """Point at a place of the picture."""
         self.page.mouse.move(*self._places(((x, y),))[0])
 
-    def touch(self, *points: tuple[float, float]) -> None:
-        """The same with a finger."""
+    def touch(self, *fingers: list[tuple[float, float]]) -> None:
+        """The same with a finger, or with several at once, which pass equally many places."""
         session = self.page.context.new_cdp_session(self.page)
 
-        def send(kind: str, *place: float) -> None:
-            touched = [dict(zip("xy", place, strict=True))] if place else []
+        def send(kind: str, *places: np.ndarray) -> None:
+            touched = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(places)]
             session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touched})
 
-        places = self._places(points)
-        send("touchStart", *places[0])
-        for start, end in pairwise(places):
+        paths = np.array([self._places(tuple(points)) for points in fingers])  # [fingers, places, 2]
+        for i in range(len(paths)):
+            send("touchStart", *paths[: i + 1, 0])
+        for start, end in pairwise(paths.swapaxes(0, 1)):
             for share in np.linspace(0, 1, 9)[1:]:
-                send("touchMove", *(a + share * (b - a) for a, b in zip(start, end, strict=True)))
+                send("touchMove", *(start + share * (end - start)))
         send("touchEnd")
 
     def _places(self, points: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]:
