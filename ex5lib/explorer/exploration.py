@@ -5,16 +5,14 @@ The pages show the board, and send what their user does to ``Exploration.handle`
 
 import logging
 import threading
-import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 from ex5lib.errors import Ex5Error, SettingError, sentence
 from ex5lib.explorer import messages
-from ex5lib.explorer.board import EMPTY, Board, aside
+from ex5lib.explorer.board import EMPTY, Board, aside, search_alone
 from ex5lib.explorer.choices import OFFERED, Choice, own_weight, packed
 from ex5lib.explorer.runner import Runner
 from ex5lib.explorer.screen import Screen
@@ -43,9 +41,6 @@ class Exploration:
         shelf: the results that are kept.
         status: the status line.
     """
-
-    # The one that may be searching: a second search would only slow both down.
-    _active: ClassVar[weakref.ref["Exploration"] | None] = None
 
     def __init__(
         self,
@@ -133,10 +128,7 @@ class Exploration:
 
     def run(self) -> None:
         """Search for what is chosen."""
-        other = Exploration._active() if Exploration._active else None
-        if other is not None and other is not self:
-            other.stop("Stopped, because another explorer began to search.")
-        Exploration._active = weakref.ref(self)
+        search_alone(self)
         with self._lock:
             self._live = True
             self._settle()

@@ -16,7 +16,6 @@ from ex5lib.explorer.choices import Choice
 from ex5lib.faces.alignment import AlignedFace, load_face
 from ex5lib.faces.landmarks import quick_crop
 from ex5lib.images.frames import data_uri, jpeg
-from ex5lib.images.loading import load_image
 from ex5lib.images.tensors import from_uint8, to_uint8
 from ex5lib.restoration.diagnosis import Damage, examine
 
@@ -99,7 +98,15 @@ def subjects_in(name: str, source: bytes | Path, size: int) -> list[Subject]:
         FileError, FaceError: if it is not a photo, or there is no face in it.
     """
     try:
-        return find_subjects(name, source if isinstance(source, Path) else _decoded(name, source), size)
+        if isinstance(source, Path):
+            return find_subjects(name, source, size)
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "photo")
+            path.write_bytes(source)
+            try:
+                return find_subjects(name, path, size)
+            except FileError as error:
+                raise FileError(str(error).replace(str(path), name)) from None
     except FaceError:
         raise FaceError(
             f"No face was found in {name}: choose a photo with a larger, better-lit face turned to the camera."
@@ -136,13 +143,3 @@ def find_subjects(
         offer = {"picture": thumbnail, "words": words, "sure": detection.sure}
         subjects.append(Subject(each, name, examine(each), detection.sure or (each is found and sure), offer))
     return subjects
-
-
-def _decoded(name: str, content: bytes) -> Tensor:
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "photo")
-        path.write_bytes(content)
-        try:
-            return load_image(path)
-        except FileError as error:
-            raise FileError(str(error).replace(str(path), name)) from None
