@@ -62,7 +62,7 @@ function makeAsking(send, take) {
     function switchRow({ name: kind, label, reason, terms, on }) {
         const [sign, text] = help(label, terms);
         const box = choice("checkbox", kind, on, (is) => send({ do: "switch", damage: kind, on: is }), label,
-            h("span", { className: "soft" }, reason));
+            h("span", { className: "soft" }, `${reason[0].toUpperCase()}${reason.slice(1)}.`));
         return h("div", { className: "switch" }, box, sign, text);
     }
     const drawFound = redrawn(found, (all) => (all.length ? all.map(switchRow)

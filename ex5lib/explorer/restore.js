@@ -5,13 +5,18 @@ const EXAMPLES = [ // made by scripts/examples.py
     { name: "print", ratio: 512 / 600, words: "A black-and-white print" },
     { name: "blur", ratio: 1, words: "A blurred photo" },
 ];
+const STEPS = [
+    "Choose a photo with a face that is blurred, scratched, faded, small or without colours.",
+    "See what was found wrong with it, and switch off what is no damage.",
+    "Press Restore, and watch the face appear. It takes a minute or more.",
+];
 const ALIKE = "How far apart two descriptions of the face are, that of the photo as it was and that of the restored one, "
     + "by dlib's face recognition (identity distance). Below 0.6 it takes them for the same person. The more damage "
     + "there is, the less this number says.";
 
 function renderRestoring({ model, el, upload }) {
     const state = () => model.get("state");
-    const local = { source: "", ratio: 0, example: 0, problem: "", last: "" }; // the photo as this browser has it
+    const local = { source: "", ratio: 0, example: 0, problem: "", live: "", shown: null }; // the photo as this browser has it
     const send = (message) => model.send(message);
     const viewer = makeViewer();
 
@@ -30,6 +35,7 @@ function renderRestoring({ model, el, upload }) {
     }
 
     const asking = makeAsking(send, take);
+    const steps = h("ol", { className: "steps" }, ...STEPS.map((text) => h("li", {}, text)));
     const restore = button("Restore", "Restore the photo", () => send({ do: "restore" }), { className: "primary" });
     const stop = button("Stop", "Keep the best face so far", () => send({ do: "stop" }));
     const status = h("div", { className: "status", role: "status" });
@@ -71,13 +77,12 @@ function renderRestoring({ model, el, upload }) {
     const examples = h("div", { className: "examples" }, h("h2", {}, "Finished examples"), h("div", {}, ...cards));
 
     const root = h("div", { className: "restore" },
-        h("div", { className: "ask" }, asking.box, actions), h("div", { className: "see" }, viewer.box, result, examples));
+        h("div", { className: "ask" }, asking.box, steps, actions), h("div", { className: "see" }, viewer.box, result, examples));
     el.append(root);
 
     function drawPhoto(now) {
         const { phase, photo, shown, width, height } = now;
         const picture = (name) => model.address("picture", { name });
-        const live = model.get("live");
         if (!photo) {
             const looking = phase === "looking";
             const failed = now.error || local.problem;
@@ -98,7 +103,7 @@ function renderRestoring({ model, el, upload }) {
         const searching = ["searching", "finishing"].includes(phase);
         const ratio = width / height;
         if (searching) {
-            viewer.show({ before, after: live?.byteLength ? local.picture : "", ratio });
+            viewer.show({ before: local.live || before, after: "", ratio, alts: ["The photo, with the face found so far"] });
         } else viewer.show({ before, after: shown === null ? "" : picture(shown), ratio });
         const isChosen = (face, i) => (now.face === null ? face.sure : now.face === i);
         viewer.outline(shown === null && !searching
@@ -107,17 +112,14 @@ function renderRestoring({ model, el, upload }) {
     function draw() {
         const now = state();
         const searching = ["searching", "finishing"].includes(now.phase);
-        const key = `${now.photo} ${now.shown} ${searching}`;
-        if (key !== local.last) { // what is new is seen whole: a face as it comes, or both halves of a result
-            viewer.wipe(searching ? 0 : 0.5);
-            local.last = key;
-        }
+        if (now.shown !== local.shown) viewer.wipe(0.5);
+        local.shown = now.shown;
         asking.draw(now);
         drawPhoto(now);
         actions.hidden = !now.photo && !now.status && !local.problem;
         restore.hidden = searching || !now.photo;
         restore.disabled = now.settled;
-        restore.textContent = now.takes ? `Restore (${now.takes})` : "Restore";
+        restore.textContent = now.settled ? "Restored" : "Restore";
         stop.hidden = !searching;
         stop.disabled = now.phase === "finishing";
         status.textContent = local.problem || now.status;
@@ -129,14 +131,15 @@ function renderRestoring({ model, el, upload }) {
         alike.textContent = `Same person: ${now.alike.join(", ")}`;
         also.textContent = [now.found.length ? `Found with it: ${now.found.join("; ")}.` : "", now.note].join(" ").trim();
         also.hidden = !also.textContent;
+        steps.hidden = Boolean(now.photo);
         examples.hidden = Boolean(now.photo) || now.phase === "looking";
         cards.forEach((card, i) => card.setAttribute("aria-pressed", i === local.example && !now.photo));
         root.dataset.phase = now.phase;
     }
     function drawLive() {
         const bytes = model.get("live");
-        const old = local.picture;
-        local.picture = bytes?.byteLength ? URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" })) : "";
+        const old = local.live;
+        local.live = bytes?.byteLength ? URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" })) : "";
         draw();
         if (old) setTimeout(() => URL.revokeObjectURL(old), 2000); // it may still be in use
     }

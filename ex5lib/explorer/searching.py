@@ -246,4 +246,4 @@ def time_in_words(seconds: float | None) -> str:
     if seconds < 60:
         return f"{max(seconds, 1)} s"
     minutes, rest = divmod(seconds, 60)
-    return f"{minutes} min {rest // 10 * 10} s" if minutes < 5 else f"{minutes} min"
+    return f"{minutes} min {rest // 10 * 10} s" if minutes < 5 and rest >= 10 else f"{minutes} min"
