@@ -80,11 +80,12 @@ function makeAsking(send, take) {
         box: h("div", { className: "asking" }, drop, ...boxes),
         draw(state) {
             const { phase, photo, faces: offers, switches } = state;
-            const busy = ["searching", "finishing"].includes(phase);
+            const busy = phase !== "ready";
             const same = (array, on) => array.filter((each) => each.found === on);
             name.textContent = photo || phase === "looking" ? state.name : "";
             name.hidden = !name.textContent;
             open.textContent = photo ? "Another photo …" : "Choose a photo …";
+            drop.classList.toggle("small", Boolean(photo));
             open.classList.toggle("primary", !photo && phase !== "looking");
             for (const each of boxes) {
                 each.hidden = !photo;

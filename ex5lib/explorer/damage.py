@@ -32,8 +32,8 @@ class Kind:
 _KINDS: dict[type[nn.Module], Kind] = {
     UnknownBlur: Kind(
         "Blurred",
-        "Deblurring, blind: how strong the blur is (the σ of a Gaussian, in px of a face 256 px wide) is found together "
-        "with the face. On the command line: --degradation blur --kernel-size auto.",
+        "Deblurring, blind: how strong the blur is (the σ of a Gaussian, in px of a face 256 px wide) is found "
+        "together with the face. On the command line: --degradation blur --kernel-size auto.",
         "the whole face is out of focus",
     ),
     Downsample: Kind(

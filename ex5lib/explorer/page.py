@@ -232,7 +232,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _mode(self, asked: dict[str, str]) -> Exploration | Restoring:
         """The mode of the page that asks."""
-        return self.server.restoring if asked.get("mode") == "restore" and self.server.restoring else self.server.exploration
+        return (
+            self.server.restoring
+            if asked.get("mode") == "restore" and self.server.restoring
+            else self.server.exploration
+        )
 
     def _refuse(self, why: str, status: HTTPStatus) -> None:
         self.close_connection = True  # a body is not read

@@ -16,7 +16,7 @@ const ALIKE = "How far apart two descriptions of the face are, that of the photo
 
 function renderRestoring({ model, el, upload }) {
     const state = () => model.get("state");
-    const local = { source: "", ratio: 0, example: 0, problem: "", live: "", shown: null }; // the photo as this browser has it
+    const local = { source: "", ratio: 0, example: 0, problem: "", live: "", shown: null, searching: false }; // the photo as this browser has it
     const send = (message) => model.send(message);
     const viewer = makeViewer();
 
@@ -113,12 +113,13 @@ function renderRestoring({ model, el, upload }) {
         const now = state();
         const searching = ["searching", "finishing"].includes(now.phase);
         if (now.shown !== local.shown) viewer.wipe(0.5);
-        local.shown = now.shown;
+        if (searching && !local.searching) viewer.box.scrollIntoView({ block: "nearest" }); // on a phone it is far up
+        Object.assign(local, { shown: now.shown, searching });
         asking.draw(now);
         drawPhoto(now);
         actions.hidden = !now.photo && !now.status && !local.problem;
         restore.hidden = searching || !now.photo;
-        restore.disabled = now.settled;
+        restore.disabled = now.settled || now.phase !== "ready";
         restore.textContent = now.settled ? "Restored" : "Restore";
         stop.hidden = !searching;
         stop.disabled = now.phase === "finishing";

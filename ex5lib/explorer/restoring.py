@@ -3,65 +3,26 @@
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import numpy as np
 from torch import nn
 
 from ex5lib.degradations.known import Identity
 from ex5lib.errors import Ex5Error, FileError, SettingError, sentence, unknown_name
 from ex5lib.explorer import messages
+from ex5lib.explorer.answers import LABELS, SHOWN_SIZE, SUFFIXES, Answer, Answers, Times, restored
 from ex5lib.explorer.board import Board, Worker, search_alone
 from ex5lib.explorer.damage import BY_NAME, offered_switches, suffered
 from ex5lib.explorer.live import LivePhoto
 from ex5lib.explorer.searching import Clock, Searcher, time_in_words
-from ex5lib.explorer.subjects import MAX_BYTES, Subject, Upload, plain_name, subjects_in
+from ex5lib.explorer.subjects import MAX_BYTES, Subject, Upload, find_subjects, plain_name, subjects_in
 from ex5lib.faces.alignment import AlignedFace
-from ex5lib.images.extras import Extras
 from ex5lib.images.frames import encoded
-from ex5lib.images.loading import save_image
-from ex5lib.images.tensors import from_uint8, to_uint8
 from ex5lib.inversion.plan import plan_search
 from ex5lib.restoration.diagnosis import all_of
-from ex5lib.restoration.metrics import identity_distance, likeness
-from ex5lib.restoration.paste import paste
-from ex5lib.restoration.pipeline import Restoration, crop_size
-
-_SHOWN = 4096  # px, the longest side of a photo on the page
-_KEPT = 4  # answers, each with a whole photo
-# {recipe: its words, and its seconds for a face on two cores (docs/performance.md)}, as long as none is measured here.
-_RECIPES = {"fast": ("Quick", 60), "best": ("Thorough", 180)}
-SUFFIXES = {"png": "image/png", "jpg": "image/jpeg"}
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """A restored photo.
-
-    Attributes:
-        settings: which faces, what they suffered from, recipe and seed.
-        pixels: [H, W, 3].
-        found: of unknown damage, in words.
-        alike: for each face, whether it still seems to be the same person.
-        note: what speaks against the damage that was assumed.
-        stopped: whether the search was ended early.
-    """
-
-    number: int
-    settings: tuple
-    pixels: np.ndarray
-    extras: Extras
-    found: tuple[str, ...]
-    alike: tuple[str, ...]
-    note: str
-    stopped: bool
-
-    @cached_property
-    def picture(self) -> bytes:
-        return encoded(from_uint8(self.pixels), _SHOWN)
+from ex5lib.restoration.pipeline import crop_size
 
 
 class Restoring:
@@ -83,7 +44,7 @@ class Restoring:
         self._lock = threading.RLock()
         self._worker = Worker(self._lock, self._failed)
         self._upload, self._heard, self._counted = Upload(), 0, 0
-        self._took: dict[str, float] = {}  # {recipe: seconds for the latest face}
+        self._times = Times()
         self.board.put(about={"max_upload": MAX_BYTES}, live=b"", progress={})
         self._begin(subjects)
 
@@ -92,13 +53,14 @@ class Restoring:
         self._subjects = list(subjects)
         self._name = subjects[0].name if subjects else name
         self._face: int | None = 0
+        self._has_looked_twice = False
         self._switched: dict[str, bool] = {}
         self._seed, self._stopping = self._first_seed, False
-        self.answers: list[Answer] = []
+        self.answers = Answers()
         self._shown: Answer | None = None
         self._counted += 1
         self._photo_number = self._counted if subjects else 0
-        self._before = encoded(subjects[0].face.photo, _SHOWN) if subjects else b""
+        self._before = encoded(subjects[0].face.photo, SHOWN_SIZE) if subjects else b""
         self.board.put(live=b"", progress={})
         self._rest()
 
@@ -141,11 +103,16 @@ class Restoring:
             self._rest()
 
     def pick(self, face: int | None) -> None:
-        """Restore another of the faces; None: all that are certain."""
+        """Restore another of the faces; None: all that are certain, for which the photo is searched once more."""
         with self._lock:
             self._check_rest()
-            if face is not None and face >= len(self._subjects):
+            if (face or 0) >= len(self._subjects):
                 raise SettingError("There is no such face: choose one of those that are shown.")
+            if face is None and not self._has_looked_twice:
+                self._phase = "looking"
+                self._say("Looking for all faces, also for damaged ones …")
+                self._worker.want(self._look_again)
+                return
             self._face, self._switched = face, {}
             self._rest()
 
@@ -162,10 +129,9 @@ class Restoring:
         """Restore what is chosen, or show it if it has been restored already."""
         with self._lock:
             self._check_rest()
-            for answer in self.answers:
-                if answer.settings == self._settings() and not answer.stopped:
-                    self.show(answer.number)
-                    return
+            if (answer := self.answers.of(self._settings())) is not None:
+                self.show(answer.number)
+                return
             work = self._work()
             search_alone(self)
             self._phase, self._stopping = "searching", False
@@ -193,14 +159,10 @@ class Restoring:
         """Show an earlier answer."""
         with self._lock:
             self._check_rest()
-            for answer in self.answers:
-                if answer.number == number:
-                    self._shown = answer
-                    self._face, _, self._recipe, self._seed = answer.settings
-                    self._switched = dict(answer.settings[1])
-                    self._rest()
-                    return
-        raise SettingError("That answer is not kept any more: choose another one.")
+            self._shown = self.answers.get(str(number))
+            self._face, switched, self._recipe, self._seed = self._shown.settings
+            self._switched = dict(switched)
+            self._rest()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait at most ``timeout`` seconds until nothing is searched or looked for; returns whether that is so."""
@@ -211,40 +173,22 @@ class Restoring:
     def picture(self, name: str) -> bytes:
         """A JPEG of the photo "before" or of the answer with that number; FileError if there is none."""
         with self._lock:
-            found = {str(answer.number): answer for answer in self.answers}
             if name == "before" and self._before:
                 return self._before
-        if name not in found:
-            raise FileError("That picture is not kept any more: reload the page.")
-        return found[name].picture
+            answer = self.answers.get(name)
+        return answer.picture
 
     def download(self, suffix: str) -> tuple[str, bytes]:
-        """The answer that is shown as a file, with what the photo's own file held: its name and its content.
-
-        FileError if there is none, or no such kind of file.
-        """
-        answer = self._shown
-        if answer is None or suffix not in SUFFIXES:
+        """The answer that is shown as a file, "png" or "jpg": its name and its content; FileError if there is none."""
+        if self._shown is None or suffix not in SUFFIXES:
             raise FileError("There is no restored photo to download yet: press Restore.")
-        with TemporaryDirectory() as folder:
-            path = save_image(from_uint8(answer.pixels), Path(folder, f"photo.{suffix}"), answer.extras)
-            return f"{Path(self._name).stem}-restored.{suffix}", path.read_bytes()
+        return f"{Path(self._name).stem}-restored.{suffix}", self._shown.file(suffix)
 
     # Consequences.
 
     def _recipes(self) -> list[str]:
         """The names of those that a person may want, and of the one that was asked for."""
-        return [name for name in self._searcher.recipes if name in (*_RECIPES, self._recipe)]
-
-    def _seconds(self, recipe: str) -> tuple[float | None, str]:
-        """How long a recipe takes for a face, as far as one can tell, and in words."""
-        if recipe in self._took:
-            return self._took[recipe], f"{time_in_words(self._took[recipe])} when it last ran here"
-        if recipe not in _RECIPES:
-            return None, ""
-        slower = [took / _RECIPES[name][1] for name, took in self._took.items() if name in _RECIPES]
-        seconds = _RECIPES[recipe][1] * (slower[0] if slower else 1)
-        return seconds, f"about {time_in_words(seconds)}" + " on two cores" * (not slower)
+        return [name for name in self._searcher.recipes if name in (*LABELS, self._recipe)]
 
     def _chosen(self) -> list[Subject]:
         if self._face is not None:
@@ -268,6 +212,8 @@ class Restoring:
     def _check_rest(self) -> None:
         if self._phase in ("searching", "finishing"):
             raise SettingError("The search is still running: press Stop first.")
+        if self._phase == "looking":
+            raise SettingError("The faces are still being looked for: wait a moment.")
 
     def _rest(self) -> None:
         """Nothing runs: say what can be done next."""
@@ -286,9 +232,10 @@ class Restoring:
     def _say(self, text: str, error: bool = False) -> None:
         self._status, self._error = text, error
         chosen, shown = self._chosen(), self._shown
-        recipes = [{"name": name, "label": _RECIPES.get(name, (name,))[0], "time": self._seconds(name)[1]}
-                   for name in self._recipes()]  # fmt: skip
-        seconds, _ = self._seconds(self._recipe)
+        recipes = [
+            {"name": name, "label": LABELS.get(name, name), "time": self._times.in_words(name)}
+            for name in self._recipes()
+        ]
         height, width = self._subjects[0].face.photo.shape[2:] if self._subjects else (0, 0)
         state = {
             "phase": self._phase, "status": text, "error": error, "heard": self._heard, "name": self._name,
@@ -297,11 +244,9 @@ class Restoring:
             "sure": sum(subject.sure for subject in self._subjects),
             "switches": offered_switches([each.damages for each in chosen], self._switched) if chosen else [],
             "recipes": recipes, "recipe": self._recipe,
-            "takes": time_in_words(seconds * len(chosen)) if seconds and chosen else "",
-            "answers": [answer.number for answer in self.answers],
-            "shown": shown.number if shown else None,
+            "answers": self.answers.numbers, "shown": shown.number if shown else None,
             "settled": shown is not None and shown.settings == self._settings() and not shown.stopped,
-            "alike": list(shown.alike) if shown else [], "found": list(shown.found) if shown else [],
+            "alike": shown.alike if shown else [], "found": shown.found if shown else [],
             "note": shown.note if shown else "",
         }  # fmt: skip
         self.board.put(state=state)
@@ -328,6 +273,16 @@ class Restoring:
             self._worker.check()
             self._begin(subjects)
 
+    def _look_again(self) -> None:
+        """The worker's job: find all faces of the photo, as with --all-faces; those known already stay the first."""
+        first = self._subjects[0]
+        found = find_subjects(first.name, first.face.photo, crop_size(self._searcher.G), every=True)
+        kept = [replace(each, face=replace(each.face, extras=first.face.extras)) for each in found]
+        with self._lock:
+            self._worker.check()
+            self._subjects, self._has_looked_twice, self._face, self._switched = kept, True, None, {}
+            self._rest()
+
     def _search(self, work: Sequence[tuple[AlignedFace, nn.Module]], settings: tuple) -> None:
         """The worker's job: search for one face after the other, show them in the photo, and keep the whole."""
         *_, name, seed = settings
@@ -337,12 +292,7 @@ class Restoring:
         for i, (face, D) in enumerate(work):
             clock = self._searcher.clock(plan_search(recipe, self._searcher.G, D).stages)
             live.begin(face, D)
-
-            def after_step(report: dict) -> bool:
-                clock.step(report["size"], report["seconds"])
-                self._show_step(report, live, clock, i, len(work))
-                return self._stopping
-
+            after_step = partial(self._after_step, live, clock, i, len(work))
             statistics = self._searcher.statistics(recipe, seed)
             done = self._searcher.restore(
                 face, D, recipe, already_degraded=True, seed=seed, statistics=statistics, callback=after_step
@@ -350,30 +300,25 @@ class Restoring:
             found.append(done)
             live.end(done)
             if not done.stopped:
-                self._took[name] = done.run.seconds
+                self._times.took[name] = done.run.seconds
             if self._stopping:
                 break
         with self._lock:
             self._worker.check()
             self._phase = "finishing"
             self._say("The restored face is being put into the photo …")
-        pixels = to_uint8(paste(photo, [(done.face, done.result, done.degradation) for done in found]))
-        alike = [likeness(identity_distance(done.best_image, done.face.image)) for done in found]
+        answer = restored(found, settings, early=self._stopping)
         with self._lock:
             self._worker.check()
             self._counted += 1
-            words = tuple(line for done in found for line in _found_in_words(done))
-            notes = " ".join(dict.fromkeys(done.note for done in found if done.note))
-            early = any(done.stopped for done in found) or len(found) < len(work)
-            self._shown = Answer(
-                self._counted, settings, pixels, work[0][0].extras, words, tuple(alike), notes, early
-            )
-            self.answers = [*self.answers, self._shown][-_KEPT:]
+            self._shown = self.answers.add(answer, self._counted)
             self._stopping = False
             self.board.put(live=b"", progress={})
             self._rest()
 
-    def _show_step(self, report: dict, live: LivePhoto, clock: Clock, index: int, faces: int) -> None:
+    def _after_step(self, live: LivePhoto, clock: Clock, index: int, faces: int, report: dict) -> bool:
+        """Show a step; returns whether to stop."""
+        clock.step(report["size"], report["seconds"])
         with self._lock:
             self._worker.check()
             left = f", about {time_in_words(clock.seconds_left)} left" if clock.seconds_left is not None else ""
@@ -384,10 +329,7 @@ class Restoring:
             with self._lock:
                 self._worker.check()
                 self.board.put(live=picture)
-
-
-def _found_in_words(done: Restoration) -> list[str]:
-    return [part.words for part in done.degradation.modules() if getattr(part, "unknown", False) and hasattr(part, "words")]
+        return self._stopping
 
 
 def _offer(subject: Subject, index: int) -> dict:

@@ -114,7 +114,13 @@ def subjects_in(name: str, source: bytes | Path, size: int) -> list[Subject]:
 
 
 def find_subjects(
-    name: str, photo: Path | Tensor, size: int, *, face: int | None = None, aligned: bool = False
+    name: str,
+    photo: Path | Tensor,
+    size: int,
+    *,
+    face: int | None = None,
+    aligned: bool = False,
+    every: bool = False,
 ) -> list[Subject]:
     """The faces of a photo, examined, the best first.
 
@@ -122,13 +128,13 @@ def find_subjects(
         name: of the file.
         photo: the file, or the photo [1, 3, H, W].
         size: side of the crops in px.
-        face, aligned: as in ``load_face``; the face that is asked for comes first.
+        face, aligned, every: as in ``load_face``; the face that is asked for comes first.
 
     Raises:
         FileError, FaceError, SettingError: as ``load_face``, except that an unsure face is returned.
     """
     try:
-        found = load_face(photo, face=face, aligned=aligned, size=size)
+        found = load_face(photo, face=face, aligned=aligned, every=every, size=size)
     except UnsureFaceError as error:
         found = error.guess
     sure = face is not None or not found.detections or found.detections[0].sure

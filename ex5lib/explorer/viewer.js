@@ -130,7 +130,7 @@ function makeViewer() {
             load(over, after ? before : "");
             [over.alt, under.alt] = after ? alts : ["", alts[0]];
             handle.hidden = !after;
-            bar.hidden = !before;
+            bar.hidden = !before || faded;
             keys.hidden = !after;
             stage.classList.toggle("faded", faded);
             stage.classList.toggle("blank", !before);
