@@ -89,7 +89,7 @@ function renderRestoring({ model, el, upload }) {
             if (looking || failed) {
                 viewer.show({
                     before: local.ratio ? local.source : "", after: "", ratio: local.ratio || 1.5, faded: true,
-                    text: looking ? "Looking for faces …" : "",
+                    text: looking ? "Looking for faces …" : local.problem || now.status,
                 });
             } else {
                 const { name, ratio, words: text } = EXAMPLES[local.example];

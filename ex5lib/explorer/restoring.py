@@ -193,7 +193,7 @@ class Restoring:
     def _chosen(self) -> list[Subject]:
         if self._face is not None:
             return self._subjects[self._face : self._face + 1]
-        return [subject for subject in self._subjects if subject.face.detections[subject.face.index].sure]
+        return [subject for subject in self._subjects if subject.sure] or self._subjects[:1]
 
     def _settings(self) -> tuple:
         return self._face, tuple(sorted(self._switched.items())), self._recipe, self._seed

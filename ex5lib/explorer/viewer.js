@@ -15,8 +15,9 @@ function makeViewer() {
         "aria-valuemin": "0", "aria-valuemax": "100", "aria-describedby": "viewer-keys",
     });
     const tags = ["Before", "After"].map((text) => h("span", { className: `tag ${text.toLowerCase()}` }, text));
-    const words = h("div", { className: "over" });
-    const stage = h("div", { className: "stage" }, h("div", { className: "pane" }, under), front, marks, handle, ...tags, words);
+    const words = h("span");
+    const stage = h("div", { className: "stage" }, h("div", { className: "pane" }, under), front, marks, handle, ...tags,
+        h("div", { className: "over" }, words));
     const shown = { s: 1, x: 0, y: 0, at: 0.5 }; // scale; place of the left upper corner, in shares of the stage; wipe
 
     function draw() {

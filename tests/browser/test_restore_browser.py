@@ -51,7 +51,7 @@ def test_with_a_mouse(explore, page, old, screenshots):
     page.goto(explore(*OPTIONS, mode=""))
     stage, handle = page.locator(".restore .stage"), page.locator(".restore .wipe")
     expect(page.locator(".example")).to_have_count(3)
-    page.get_by_role("button", name="Show the example: A black-and-white print").click()
+    page.get_by_role("button", name="A black-and-white print").click()
     assert "print-after" in _source(page)
     seen = stage.screenshot()
     box = stage.bounding_box()
