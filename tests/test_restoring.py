@@ -241,12 +241,9 @@ def test_what_a_page_may_not_ask_for_changes_nothing(make, old):
     for action, right in fields.items():
         for name in right:
             for junk in JUNK:
-                if (
-                    not (action == "pick" and junk is None)
-                    and not (name == "on" and isinstance(junk, bool))
-                    and not (action == "upload" and (name == "name" or junk == 24))
-                ):
-                    one.handle({"do": action} | right | {name: junk}, b"" if action != "upload" else b"1234567890")
+                right_too = {"face": (None, 0), "on": (True, False), "size": (24,)}.get(name, ())
+                if name != "name" and not any(junk is each for each in right_too):
+                    one.handle({"do": action} | right | {name: junk}, b"1234567890" if action == "upload" else b"")
                     assert _state(one)["error"], (action, name, junk)
             one.handle({"do": action} | {key: value for key, value in right.items() if key != name})
             assert _state(one)["error"]

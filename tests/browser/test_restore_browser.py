@@ -81,11 +81,14 @@ def test_with_a_mouse(explore, page, old, screenshots):
 
     # Both pictures are zoomed and moved in step, by wheel, drag and keys.
     both = "() => [...document.querySelectorAll('.restore .stage img')].map((image) => image.style.transform)"
-    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    x, y = box["x"] + box["width"] / 3, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
     page.mouse.wheel(0, -600)
     page.wait_for_function("() => document.querySelector('.restore .stage').classList.contains('zoomed')")
     page.mouse.down()
-    page.mouse.move(box["x"] + 150, box["y"] + 240, steps=3)
+    page.mouse.move(x - 40, y + 40, steps=3)
     page.mouse.up()
     first, second = page.evaluate(both)
     assert first == second
