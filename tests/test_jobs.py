@@ -16,7 +16,6 @@ from results_folder import RUN_FILES, files_in
 import ex5lib
 from ex5lib import errors as e
 from ex5lib.cli.album import output_folders, photos_in, skipped
-from ex5lib.cli.jobs import every_face
 from ex5lib.cli.summary import Row, write_summary
 from ex5lib.faces.alignment import crop_quad
 from ex5lib.faces.landmarks import ffhq_quad
@@ -305,7 +304,7 @@ def test_all_faces_of_a_photo_are_searched_each_in_its_folder(call, head, quick,
     kept = Path("out/a/face0/projection.npz").stat().st_mtime_ns
     assert "1 done, 0 done before" in call(*command).stdout
     assert Path("out/a/face0/projection.npz").stat().st_mtime_ns == kept
-    assert [face.index for face in every_face(astronaut)] == [0]  # of patches on the suit the detector is not sure
+    assert [face.index for face in astronaut.every()] == [0]  # of patches on the suit the detector is not sure
 
 
 def test_of_all_faces_those_without_damage_are_left_alone(call, head, quick, root):

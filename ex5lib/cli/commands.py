@@ -20,7 +20,7 @@ REPORT = Path("results/report")
 
 
 def explore(
-    photo: o.SamplePhoto = SAMPLE_PHOTO,
+    photo: o.PhotoIfAny = None,
     recipe: o.RecipeName = "fast",
     num_steps: o.NumSteps = None,
     device: o.Device = "auto",
@@ -31,7 +31,7 @@ def explore(
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     out: o.OutFolder = Path("results"),
 ):
-    """Play with a photo in the browser: sliders, a mask to paint, the search as it runs. Ctrl-C ends it.
+    """Restore a photo in the browser, or explore the search: sliders, a mask to paint. Ctrl-C ends it.
 
     The page can be reached only from this machine, and only by the address that is printed.
     """
@@ -39,6 +39,7 @@ def explore(
     from ex5lib.explorer.choices import Choice
     from ex5lib.explorer.exploration import Exploration
     from ex5lib.explorer.page import PageServer
+    from ex5lib.explorer.restoring import Restoring
     from ex5lib.explorer.searching import Searcher, offered
     from ex5lib.explorer.subjects import find_subjects, plain_name
     from ex5lib.images.loading import load_image
@@ -47,15 +48,18 @@ def explore(
     from ex5lib.weights import load_generator
 
     keep_freed_memory()
-    load_image(photo)  # cheap checks come before slow downloads
+    given = photo or SAMPLE_PHOTO
+    load_image(given)  # cheap checks come before slow downloads
     check_writable(out)
     server = PageServer(port)
     recipes = offered(pick_recipe(recipe, num_steps=num_steps), num_steps=num_steps)
     pick_device(device)
     typer.echo("loading the generator and looking for a face …")
     G = load_generator(generator, device)
-    subjects = find_subjects(plain_name(photo.name), photo, crop_size(G), face=face, aligned=aligned)
-    server.show(Exploration(Searcher(G, recipes, device=device), subjects, Choice(recipe=recipe), out=out))
+    subjects = find_subjects(plain_name(given.name), given, crop_size(G), face=face, aligned=aligned)
+    searcher = Searcher(G, recipes, device=device)
+    exploration = Exploration(searcher, subjects, Choice(recipe=recipe), out=out)
+    server.show(exploration, Restoring(searcher, subjects if photo else (), recipe=recipe))
     try:
         typer.echo(f"the page is at {server.address}")
         typer.echo("Ctrl-C ends it")

@@ -209,7 +209,7 @@ class Job:
         asked = self.options
         if not asked.all_faces:
             return [Search(photo, photo.name, folder, found, self._degradation_of(found) or Identity(), request)]
-        faces = [(face, D) for face in every_face(found) if (D := self._degradation_of(face)) is not None]
+        faces = [(face, D) for face in found.every() if (D := self._degradation_of(face)) is not None]
         if not faces:
             raise SettingError(
                 f"No damage was found in the faces of {photo}: name it by --degradation if you see some."
@@ -309,12 +309,6 @@ def typed_landmarks(given: str | None, photo: Path) -> np.ndarray | None:
     if photo.is_dir():
         raise SettingError("Landmarks belong to one photo: name that photo instead of its folder.")
     return read_landmarks(given, photo.name)
-
-
-def every_face(found: AlignedFace) -> list[AlignedFace]:
-    """All certain faces of a photo, given one of them, the best first, in crops of the same size."""
-    faces = [found.another(i) for i, detection in enumerate(found.detections) if detection.sure]
-    return faces or [found]  # a photo that was used as the aligned crop has no detections
 
 
 class Film:

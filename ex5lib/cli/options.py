@@ -74,6 +74,7 @@ Photos = Annotated[Path, typer.Argument(help="Image file, or a folder of them.",
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="results/…", **_PATH, **_OUTPUT)]
 OutFolder = Annotated[Path, typer.Option(help="Folder to write to.", **_PATH)]
 SamplePhoto = Annotated[Path, typer.Argument(help="Image file.", **_PATH)]
+PhotoIfAny = Annotated[Path | None, typer.Argument(help="Image file.", show_default=False, **_PATH)]
 ReportPhoto = Annotated[Path, typer.Option(help="Photo to report on.", **_PATH)]
 Notebooks = Annotated[
     Path | None, typer.Option(help="Folder with the notebooks.", show_default="the repository's", **_PATH)

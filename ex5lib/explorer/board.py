@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +108,18 @@ class Worker:
                 with self._lock:
                     if not self.superseded:
                         self._failed(error)
+
+
+_searching: weakref.ref | None = None  # who may be
+
+
+def search_alone(one: Any) -> None:
+    """Before a search: end everybody else's by ``stop(why)``, for a second one would only slow both down."""
+    global _searching
+    other = _searching() if _searching else None
+    if other is not None and other is not one:
+        other.stop("Stopped, because another search began.")
+    _searching = weakref.ref(one)
 
 
 def aside(job: Callable[[], None], failed: Callable[[Exception], None]) -> threading.Thread:

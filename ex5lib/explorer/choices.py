@@ -97,6 +97,7 @@ class Choice:
         kernel_size, sigma: of a blur, px at 256 px; a sigma of None follows the kernel size.
         hole: what is removed: a rectangle, or painted pixels as ``packed`` returns them; None is still to be painted.
         fading: of the colours, from 0 to 1.
+        blurred: σ, px at 256 px, as measured in a damaged photo: where the search for its unknown blur starts.
         factor, quality, noise_sigma: of ``Downsample``, ``Jpeg`` and ``Noise``.
         recipe: its name.
         seed: of the search.
@@ -115,6 +116,7 @@ class Choice:
     factor: int = 8
     quality: int = 10
     noise_sigma: float = 0.2
+    blurred: float = UnknownBlur().sigma
     recipe: str = "fast"
     seed: int = 0
     answer: int = 0
@@ -180,6 +182,8 @@ class Choice:
     def searched(self) -> "Choice":
         """The same without what its degradation does not read: equal for choices that mean the same search."""
         unread = {name for names in DEGRADATIONS.values() for name in names} - set(self.reads)
+        if not (self.damaged and "unknown blur" in self.kinds):
+            unread.add("blurred")
         return replace(self, **{name: getattr(Choice(), name) for name in unread})
 
     def task(self) -> "Choice":
@@ -192,7 +196,8 @@ class Choice:
         SettingError, also in ``applied``, if nothing or everything is painted.
         """
         if self.damaged:
-            members = [UNKNOWN[kind]() if kind in UNKNOWN else self._known(kind) for kind in self.kinds]
+            unknown = {"unknown blur": UnknownBlur(self.blurred), "faded colours": UnknownColors()}
+            members = [unknown.get(kind) or self._known(kind) for kind in self.kinds]
             return None, nn.Sequential(*members) if len(members) > 1 else members[0]
         known = self._known(self.degradation)
         if self.degradation == "noise":
@@ -285,6 +290,8 @@ def values_of(damage: Damage) -> dict[str, Any]:
     match damage.degradation:
         case Inpaint() as hole:
             return {"hole": hole_of(hole)}
+        case UnknownBlur() as blur:
+            return {"blurred": blur.sigma}
         case Downsample() as shrunk:
             return {"factor": shrunk.factor}
         case Jpeg() as codec:

@@ -1,14 +1,12 @@
 """What a page can ask an explorer for. The pages show its board, and send what their user does to ``handle``."""
 
-import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 from ex5lib.errors import SettingError
 from ex5lib.explorer import messages
-from ex5lib.explorer.board import aside
+from ex5lib.explorer.board import aside, search_alone
 from ex5lib.explorer.choices import PAINT, Choice, packed
 from ex5lib.explorer.exploring import Exploring
 from ex5lib.explorer.shelf import Found
@@ -25,9 +23,6 @@ class Exploration(Exploring):
     told to wait for Run. A choice that has a result already shows it immediately. Arguments and attributes are those of
     ``Exploring``.
     """
-
-    # The one that may be searching: a second search would only slow both down.
-    _active: ClassVar[weakref.ref["Exploration"] | None] = None
 
     def begin(self, choice: Choice, done: Restoration | None = None) -> None:
         """Start over if the choice is another, and take in a result that exists already."""
@@ -185,10 +180,7 @@ class Exploration(Exploring):
     def _search_for(self, choice: Choice) -> None:
         if choice.unpainted:
             raise SettingError(PAINT)
-        other = Exploration._active() if Exploration._active else None
-        if other is not None and other is not self:
-            other.stop("Stopped, because another explorer began to search.")
-        Exploration._active = weakref.ref(self)
+        search_alone(self)
         with self._lock:
             self.choice, self._live = choice, True
             self._settle()

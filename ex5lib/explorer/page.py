@@ -1,5 +1,7 @@
 """The explorer as a web page: a small server on this machine, for use without Jupyter and on Colab.
 
+Its page has two modes, each with a board and messages of its own: it restores photos, and it explores a search.
+
 It listens on 127.0.0.1 only, answers only under this machine's own names, and every request needs the token from the
 page's address, which other users of the machine and other pages in the browser do not know. A page keeps asking what
 has changed on the board, so it may be closed, reloaded or opened twice while the search goes on.
@@ -13,6 +15,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,17 +24,28 @@ from urllib.parse import parse_qs, quote
 
 from ex5lib.errors import Ex5Error, FileError, sentence
 from ex5lib.explorer.exploration import Exploration
+from ex5lib.explorer.restoring import SUFFIXES, Restoring
 
 _HERE = Path(__file__).parent
-# A widget's script must be one module, so these are joined; page.js is for this server only.
+# A widget's script must be one module, so these are joined; the others are for this server only.
 _PARTS = ("drawing", "brush", "zoom", "controls", "picture", "explorer")
-SCRIPT = "\n".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in _PARTS)
+_RESTORING = ("drawing", "viewer", "asking", "restore")
+
+
+def _joined(names: Iterable[str]) -> str:
+    return "\n".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in names)
+
+
+SCRIPT = _joined(_PARTS)
 STYLE = (_HERE / "explorer.css").read_text(encoding="utf-8")
 _LONGEST_WAIT = 10.0  # seconds that a request may wait for a change
 _FILES = {
     "/explorer.js": (SCRIPT.encode(), "text/javascript; charset=utf-8"),
     "/page.js": ((_HERE / "page.js").read_bytes(), "text/javascript; charset=utf-8"),
     "/explorer.css": (STYLE.encode(), "text/css; charset=utf-8"),
+    "/restore.js": (_joined(_RESTORING).encode(), "text/javascript; charset=utf-8"),
+    "/restore.css": ((_HERE / "restore.css").read_bytes(), "text/css; charset=utf-8"),
+    **{f"/{path.name}": (path.read_bytes(), "image/jpeg") for path in (_HERE / "examples").glob("*.jpg")},
 }
 _MAX_BODY = 8_000_000  # bytes; files come in smaller parts
 _MOST = 32  # connections at a time, each with a thread; a browser opens at most 6
@@ -45,10 +59,19 @@ _BUSY = b"Too many connections are open at once: close other pages of this explo
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
-<link rel="stylesheet" href="explorer.css?token={token}"></head>
-<body class="ex5-page"><header><h1>Explore the search</h1></header><main data-token="{token}"></main>
+<link rel="stylesheet" href="explorer.css?token={token}"><link rel="stylesheet" href="restore.css?token={token}"></head>
+<body class="ex5-page">{head}<main data-token="{token}"></main>
 <script type="module" src="page.js?token={token}"></script></body></html>
 """
+
+
+_EXPLORING = "<header><h1>Explore the search</h1></header>"
+_BOTH = """<header class="top"><h1>Old photos of faces, restored</h1>
+<p>The face in your photo is replaced by one that, damaged in the same way, would look just like it. It is a likely
+guess, not the truth. Everything happens on this computer.</p>
+<div class="modes" role="tablist" aria-label="modes">
+<button type="button" role="tab" id="tab-restore" aria-controls="restore">Restore my photo</button>
+<button type="button" role="tab" id="tab-explore" aria-controls="explore">Explore the search</button></div></header>"""
 
 
 class PageServer(ThreadingHTTPServer):
@@ -65,6 +88,7 @@ class PageServer(ThreadingHTTPServer):
     allow_reuse_address = False
     request_queue_size = 128
     exploration: Exploration
+    restoring: Restoring | None
 
     def __init__(self, port: int = 0, *, framed: bool = False):
         self.token, self.framed = secrets.token_urlsafe(24), framed
@@ -85,9 +109,9 @@ class PageServer(ThreadingHTTPServer):
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_port}{self.path}"
 
-    def show(self, exploration: Exploration) -> None:
-        """Begin to answer."""
-        self.exploration = exploration
+    def show(self, exploration: Exploration, restoring: Restoring | None = None) -> None:
+        """Begin to answer; with the mode that restores photos, if it is given."""
+        self.exploration, self.restoring = exploration, restoring
         self._thread = threading.Thread(target=self.serve_forever, name="ex5lib page", daemon=True)
         self._thread.start()
 
@@ -145,24 +169,32 @@ class _Handler(BaseHTTPRequestHandler):
         path, asked = self._asked()
         if path is None:
             return
-        exploration = self.server.exploration
+        exploration, restoring = self.server.exploration, self.server.restoring
         if path == "/":
             title = html.escape(f"Explorer: {exploration.board.values['state']['name']}")
-            self._answer(_PAGE.format(title=title, token=self.server.token).encode(), "text/html; charset=utf-8")
+            page = _PAGE.format(title=title, token=self.server.token, head=_EXPLORING if restoring is None else _BOTH)
+            self._answer(page.encode(), "text/html; charset=utf-8")
         elif path in _FILES:
             self._answer(*_FILES[path])
         elif path == "/changes":
-            version, values = exploration.board.since(_whole(asked.get("since", "")) or 0, _LONGEST_WAIT)
+            version, values = self._mode(asked).board.since(_whole(asked.get("since", "")) or 0, _LONGEST_WAIT)
             self._answer(json.dumps({"version": version, "values": values}, default=_base64).encode())
-        elif path == "/archive":
-            try:
-                name, content = exploration.download(asked.get("picture"))
-            except (Ex5Error, OSError) as error:
-                self._refuse(sentence(error), HTTPStatus.NOT_FOUND)
-                return
-            self._answer(content, "application/octet-stream", name=name)
         else:
-            self._refuse("There is no such page.", HTTPStatus.NOT_FOUND)
+            try:
+                if path == "/archive":
+                    name, content = exploration.download(asked.get("picture"))
+                    self._answer(content, "application/octet-stream", name=name)
+                elif path == "/picture" and restoring:
+                    self._answer(restoring.picture(asked.get("name", "")), "image/jpeg")
+                elif path == "/photo" and restoring:
+                    name, content = restoring.download(suffix := asked.get("as", ""))
+                    self._answer(content, SUFFIXES[suffix], name=name)
+                else:
+                    self._refuse("There is no such page.", HTTPStatus.NOT_FOUND)
+            except (Ex5Error, OSError) as error:
+                if isinstance(error, ConnectionError):
+                    raise
+                self._refuse(sentence(error), HTTPStatus.NOT_FOUND)
 
     def do_POST(self) -> None:
         path, asked = self._asked()
@@ -180,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
             message = json.loads(asked.get("message", ""))
         except (ValueError, RecursionError):
             message = None
-        self.server.exploration.handle(message, body)
+        self._mode(asked).handle(message, body)
         self._answer(b"{}")
 
     def _asked(self) -> tuple[str | None, dict[str, str]]:
@@ -197,6 +229,14 @@ class _Handler(BaseHTTPRequestHandler):
             return None, {}
         self.server.wait_for(self.connection)
         return path, asked
+
+    def _mode(self, asked: dict[str, str]) -> Exploration | Restoring:
+        """The mode of the page that asks."""
+        return (
+            self.server.restoring
+            if asked.get("mode") == "restore" and self.server.restoring
+            else self.server.exploration
+        )
 
     def _refuse(self, why: str, status: HTTPStatus) -> None:
         self.close_connection = True  # a body is not read

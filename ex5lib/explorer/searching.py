@@ -8,7 +8,7 @@ from functools import partial
 from statistics import fmean
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ex5lib.degradations.known import compositor
 from ex5lib.degradations.unknown import unknown_parameters
@@ -132,7 +132,7 @@ class Searcher:
         """
         degraded_by, D = choice.modules()
         recipe, plan = self.recipe(choice), self.plan(choice)
-        clock = Clock(plan.stages, self.G.img_resolution, self._learned)
+        clock = self.clock(plan.stages)
         marks = {round(plan.num_steps * share) for share in _EARLY}
         composite = None if unknown_parameters(D) else compositor(D)
         targets: dict[int, Tensor] = {}  # by px
@@ -146,10 +146,7 @@ class Searcher:
         curve: list[tuple[int, float, int]] = []
         early: dict[int, Tensor] = {}
 
-        statistics = self._given or self._statistics.get((recipe.w_avg_samples, choice.seed))
-        if statistics is None:  # takes a second, and is the same for every search with this seed
-            statistics = latent_statistics(self.G, num_samples=recipe.w_avg_samples, seed=choice.seed)
-            self._statistics[recipe.w_avg_samples, choice.seed] = statistics
+        statistics = self.statistics(recipe, choice.seed)
         label = statistics.label
 
         def callback(report: dict) -> bool:
@@ -184,14 +181,33 @@ class Searcher:
         start, seed = self._start, choice.seed + choice.answer
         if choice.answer:
             statistics, start = another_face(self.G, statistics, seed)
-        (done,) = restore_faces(
-            [face], D, pick_recipe(recipe, latent_weight=choice.latent_weight), generator=self.G,
-            distance=self.distance, already_degraded=choice.damaged, degraded_by=degraded_by, start=start, seed=seed,
-            statistics=statistics, device=self._device, dtype=self._dtype, compile=self._compile, progress=False,
-            callback=callback,
-            snapshots=(),  # one at full size takes longer than many steps on previews
+        done = self.restore(
+            face, D, pick_recipe(recipe, latent_weight=choice.latent_weight), already_degraded=choice.damaged,
+            degraded_by=degraded_by, start=start, seed=seed, statistics=statistics, callback=callback,
         )  # fmt: skip
         return done, early
+
+    def restore(self, face: AlignedFace, D: nn.Module | None, recipe: Recipe, **more) -> Restoration:
+        """``restore_faces`` for one face, with what all searches share; ``more`` is passed on."""
+        (done,) = restore_faces(
+            [face], D, recipe, generator=self.G, distance=self.distance, device=self._device, dtype=self._dtype,
+            compile=self._compile, progress=False, **more,
+            snapshots=(),  # one at full size takes longer than many steps on previews
+        )  # fmt: skip
+        return done
+
+    def statistics(self, recipe: Recipe, seed: int) -> LatentStatistics:
+        """The latents' statistics, which take a second, and are the same for every search with this seed."""
+        if self._given is not None:
+            return self._given
+        key = recipe.w_avg_samples, seed
+        if key not in self._statistics:
+            self._statistics[key] = latent_statistics(self.G, num_samples=recipe.w_avg_samples, seed=seed)
+        return self._statistics[key]
+
+    def clock(self, stages: Sequence[Stage]) -> "Clock":
+        """A clock for a search, which knows how long the steps of earlier ones took."""
+        return Clock(stages, self.G.img_resolution, self._learned)
 
 
 def curve_of(steps: Iterable[tuple[int, float, int]], num_steps: int) -> dict:
@@ -254,4 +270,4 @@ def time_in_words(seconds: float | None) -> str:
     if seconds < 60:
         return f"{max(seconds, 1)} s"
     minutes, rest = divmod(seconds, 60)
-    return f"{minutes} min {rest // 10 * 10} s" if minutes < 5 else f"{minutes} min"
+    return f"{minutes} min {rest // 10 * 10} s" if minutes < 5 and rest >= 10 else f"{minutes} min"

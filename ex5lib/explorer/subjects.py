@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from PIL import Image
 from torch import Tensor
@@ -18,13 +19,13 @@ from ex5lib.faces.alignment import AlignedFace, load_face
 from ex5lib.faces.landmarks import quick_crop
 from ex5lib.faces.masks import fitted_mask
 from ex5lib.images.frames import data_uri, jpeg
-from ex5lib.images.loading import load_image
 from ex5lib.images.masks import load_mask
 from ex5lib.images.tensors import from_uint8, to_uint8
 from ex5lib.restoration.diagnosis import Damage, examine
 
 MAX_BYTES = 100_000_000  # of an uploaded file
 _THUMBNAIL = 96
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,9 @@ def subjects_in(name: str, source: bytes | Path, size: int) -> list[Subject]:
         FileError, FaceError: if it is not a photo, or there is no face in it.
     """
     try:
-        return find_subjects(name, source if isinstance(source, Path) else _decoded(name, source, load_image), size)
+        if isinstance(source, Path):
+            return find_subjects(name, source, size)
+        return _decoded(name, source, lambda path: find_subjects(name, path, size))
     except FaceError:
         raise FaceError(
             f"No face was found in {name}: choose a photo with a larger, better-lit face turned to the camera."
@@ -110,7 +113,13 @@ def subjects_in(name: str, source: bytes | Path, size: int) -> list[Subject]:
 
 
 def find_subjects(
-    name: str, photo: Path | Tensor, size: int, *, face: int | None = None, aligned: bool = False
+    name: str,
+    photo: Path | Tensor,
+    size: int,
+    *,
+    face: int | None = None,
+    aligned: bool = False,
+    every: bool = False,
 ) -> list[Subject]:
     """The faces of a photo, examined, the best first.
 
@@ -118,13 +127,13 @@ def find_subjects(
         name: of the file.
         photo: the file, or the photo [1, 3, H, W].
         size: side of the crops in px.
-        face, aligned: as in ``load_face``; the face that is asked for comes first.
+        face, aligned, every: as in ``load_face``; the face that is asked for comes first.
 
     Raises:
         FileError, FaceError, SettingError: as ``load_face``, except that an unsure face is returned.
     """
     try:
-        found = load_face(photo, face=face, aligned=aligned, size=size)
+        found = load_face(photo, face=face, aligned=aligned, every=every, size=size)
     except UnsureFaceError as error:
         found = error.guess
     sure = face is not None or not found.detections or found.detections[0].sure
@@ -153,7 +162,7 @@ def mask_in(name: str, content: bytes, face: AlignedFace) -> Tensor:
     return fitted_mask(mask, face, "crop" if mask.shape[2:] == (REFERENCE_SIZE, REFERENCE_SIZE) else None)
 
 
-def _decoded(name: str, content: bytes, load: Callable[[Path], Tensor]) -> Tensor:
+def _decoded(name: str, content: bytes, load: Callable[[Path], _Read]) -> _Read:
     with TemporaryDirectory() as folder:
         path = Path(folder, "photo")
         path.write_bytes(content)

@@ -79,6 +79,11 @@ class AlignedFace:
         image = crop_quad(self.photo, quad, self.image.shape[3])
         return replace(self, image=image, landmarks=landmarks, quad=quad, index=index)
 
+    def every(self) -> list["AlignedFace"]:
+        """All certain faces of the photo, the best first, in crops of the same size; itself if none was detected."""
+        faces = [self.another(i) for i, detection in enumerate(self.detections) if detection.sure]
+        return faces or [self]  # a photo that was used as the aligned crop has no detections
+
 
 def _corners(side: int) -> np.ndarray:
     """The corners [4, 2] of a square picture, in the order of ``AlignedFace.quad``."""

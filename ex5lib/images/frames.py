@@ -24,8 +24,14 @@ def jpeg(image: Tensor, size: int = FRAME_SIZE) -> bytes:
     rows, columns = image.shape[2:]
     if rows != columns:
         raise SettingError(f"The image is {columns} × {rows} px, but it must be square, like an aligned face.")
-    buffer = io.BytesIO()
-    Image.fromarray(to_uint8(resize_area(image, size))).save(buffer, "JPEG", quality=88)
+    return encoded(resize_area(image, size), size)
+
+
+def encoded(image: Tensor, longest: int) -> bytes:
+    """An image [1, 3, H, W] of any shape as a JPEG whose sides are at most ``longest`` px."""
+    picture, buffer = Image.fromarray(to_uint8(image)), io.BytesIO()
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    picture.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
 
 

@@ -1,6 +1,7 @@
 """What is wrong with a photo, judged by the photo alone: a proposal, with reasons, that the user may overrule."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,12 +60,17 @@ def examine(face: AlignedFace) -> list[Damage]:
 
 
 def diagnosed(face: AlignedFace) -> tuple[nn.Module | None, list[Damage]]:
-    """What "auto" means for an aligned face: one degradation that does all the damage found, or None; the damage."""
+    """What "auto" means for an aligned face: the degradation that does all the damage found, or None; the damage."""
     damages = examine(face)
+    return all_of(damages), damages
+
+
+def all_of(damages: Sequence[Damage]) -> nn.Module | None:
+    """One degradation that does all these damages, given in the order of ``examine``; None if there are none."""
     degradations = [damage.degradation for damage in damages]
     if len(degradations) > 1:
-        return nn.Sequential(*degradations), damages
-    return next(iter(degradations), None), damages
+        return nn.Sequential(*degradations)
+    return next(iter(degradations), None)
 
 
 def blur_sigma(face: Tensor) -> float:

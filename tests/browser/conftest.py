@@ -79,16 +79,20 @@ def _running(folder: Path, module: str, *arguments: object, **environment: str) 
 
 @pytest.fixture
 def explore(root, tmp_path) -> Iterator[Callable[..., str]]:
-    """Start ``ex5 explore`` in ``tmp_path``, with further arguments; returns the address of its page."""
+    """Start ``ex5 explore`` in ``tmp_path``, with further arguments; returns the address of its page, in a mode.
+
+    A page in the mode "#explore" has a photo, one in the mode "" begins without.
+    """
     with ExitStack() as running:
 
-        def _explore(*arguments: object) -> str:
-            command = ("ex5lib", "explore", root / "data" / "astronaut.png", "--no-browser", *arguments)
+        def _explore(*arguments: object, mode: str = "#explore") -> str:
+            photo = [root / "data" / "astronaut.png"] if mode == "#explore" else []
+            command = ("ex5lib", "explore", *photo, "--no-browser", *arguments)
             environment = {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
             program = running.enter_context(_running(tmp_path, *command, **environment))
             lines = [program.stdout.readline() for _ in range(2)]
             assert "http" in lines[1], (tmp_path / "log").read_text()
-            return lines[1].split()[-1]
+            return lines[1].split()[-1] + mode
 
         yield _explore
 

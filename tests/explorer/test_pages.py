@@ -46,7 +46,7 @@ def test_time_is_what_the_progress_measures():
         assert shares == sorted(shares)
         assert shares[-1] == pytest.approx(1)
     assert shares[9] == pytest.approx(1.5 / 11.5, rel=0.1)
-    said = {None: "…", 0.2: "1 s", 12.4: "12 s", 61: "1 min 0 s", 89: "1 min 20 s", 700: "11 min"}
+    said = {None: "…", 0.2: "1 s", 12.4: "12 s", 61: "1 min", 89: "1 min 20 s", 700: "11 min"}
     assert {seconds: time_in_words(seconds) for seconds in said} == said  # as exactly as it is known
 
 

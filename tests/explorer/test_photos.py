@@ -178,6 +178,7 @@ def test_all_that_a_photo_suffers_from_is_proposed_and_undone_at_once(make, root
         assert _accepted(one) == accepted
     search(one)
     assert [type(part) for part in one.result.degradation] == [type(part) for part in expected]
+    assert one.choice.modules()[1][0].sigma == pytest.approx(expected[0].sigma)  # the search starts there
     assert one.result.original is None
     assert re.search(r"found σ \d", one.status)
     assert one.shelf.found[0].entry()["short"][0] == "blurred, strength to be found + without colours"

@@ -330,7 +330,7 @@ def test_a_second_exploration_stops_the_search_of_the_first(make):
     first, second = make(num_steps=LONG), make()
     run_to_the_first_frame(first)
     second.run()
-    assert first.status.startswith("Stopped, because another explorer began to search.")
+    assert first.status.startswith("Stopped, because another search began.")
     assert first.wait(PATIENCE)
     assert first.result.stopped
     assert second.wait(PATIENCE)

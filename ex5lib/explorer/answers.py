@@ -1,0 +1,123 @@
+"""Restored photos: which are kept, what a page tells of them, as files; and how long such a photo takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from ex5lib.errors import FileError
+from ex5lib.explorer.searching import time_in_words
+from ex5lib.images.extras import Extras
+from ex5lib.images.frames import encoded
+from ex5lib.images.loading import save_image
+from ex5lib.images.tensors import from_uint8, to_uint8
+from ex5lib.restoration.metrics import identity_distance, likeness
+from ex5lib.restoration.paste import paste
+from ex5lib.restoration.pipeline import Restoration
+
+SHOWN_SIZE = 4096  # px, the longest side of a photo on the page
+SUFFIXES = {"png": "image/png", "jpg": "image/jpeg"}
+LABELS = {"fast": "Quick", "best": "Thorough"}  # of recipes that a person may want
+_SECONDS = {"fast": 60, "best": 180}  # for a face, on two cores (docs/performance.md)
+_KEPT = 4  # answers, each with a whole photo
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A restored photo.
+
+    Attributes:
+        settings: which faces, what they were treated for, recipe and seed.
+        pixels: [H, W, 3].
+        extras: what the photo's own file held.
+        alike: for each face, whether it still seems to be the same person.
+        found: of unknown damage, in words.
+        note: what speaks against the damage that was assumed.
+        stopped: whether the search was ended early.
+    """
+
+    settings: tuple
+    pixels: np.ndarray
+    extras: Extras
+    alike: list[str]
+    found: list[str]
+    note: str
+    stopped: bool
+    number: int = 0
+
+    @cached_property
+    def picture(self) -> bytes:
+        """A JPEG for the page."""
+        return encoded(from_uint8(self.pixels), SHOWN_SIZE)
+
+    def file(self, suffix: str) -> bytes:
+        """The content of a file of that kind, as the command line writes it."""
+        with TemporaryDirectory() as folder:
+            return save_image(from_uint8(self.pixels), Path(folder, f"photo.{suffix}"), self.extras).read_bytes()
+
+
+def restored(found: Sequence[Restoration], settings: tuple, *, early: bool) -> Answer:
+    """The photo with all faces that were found in it; ``early`` says that others were left out."""
+    photo = paste(found[0].face.photo, [(done.face, done.result, done.degradation) for done in found])
+    unknown = [part for done in found for part in done.degradation.modules() if getattr(part, "unknown", False)]
+    return Answer(
+        settings,
+        to_uint8(photo),
+        found[0].face.extras,
+        [likeness(identity_distance(done.best_image, done.face.image)) for done in found],
+        [getattr(part, "words", str(part)) for part in unknown],
+        " ".join(dict.fromkeys(done.note for done in found if done.note)),
+        early or any(done.stopped for done in found),
+    )
+
+
+class Answers:
+    """The latest answers for a photo."""
+
+    def __init__(self) -> None:
+        self._kept: list[Answer] = []
+
+    @property
+    def numbers(self) -> list[int]:
+        return [answer.number for answer in self._kept]
+
+    def add(self, answer: Answer, number: int) -> Answer:
+        """Keep an answer, with a number."""
+        answer = replace(answer, number=number)
+        self._kept = [*self._kept, answer][-_KEPT:]
+        return answer
+
+    def of(self, settings: tuple) -> Answer | None:
+        """The one that was searched to the end with these settings."""
+        return next((each for each in self._kept if each.settings == settings and not each.stopped), None)
+
+    def get(self, number: str) -> Answer:
+        """The one with that number; FileError if it is not kept."""
+        for answer in self._kept:
+            if str(answer.number) == number:
+                return answer
+        raise FileError("That answer is not kept any more: choose another one.")
+
+
+class Times:
+    """How long a face takes with each recipe: as it last took here, or else as far as one can tell.
+
+    Attributes:
+        took: {recipe: seconds for the latest face}.
+    """
+
+    def __init__(self) -> None:
+        self.took: dict[str, float] = {}
+
+    def in_words(self, recipe: str) -> str:
+        """For the page; empty if nothing is known."""
+        if recipe in self.took:
+            return f"{time_in_words(self.took[recipe])} a face, when it last ran here"
+        if recipe not in _SECONDS:
+            return ""
+        slower = [seconds / _SECONDS[name] for name, seconds in self.took.items() if name in _SECONDS]
+        words = time_in_words(_SECONDS[recipe] * (slower[0] if slower else 1))
+        return f"about {words} a face" + ", on two cores" * (not slower)

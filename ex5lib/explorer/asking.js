@@ -1,0 +1,103 @@
+// What is asked of a person who restores a photo: which photo, which face, what it suffers from, how thoroughly.
+
+// A "?" that shows a text below it, by click, touch and key.
+let helps = 0;
+function help(about, text) {
+    const words = h("p", { className: "help", id: `help-${++helps}`, hidden: true }, text);
+    const toggle = () => {
+        words.hidden = !words.hidden;
+        sign.setAttribute("aria-expanded", !words.hidden);
+    };
+    const sign = button("?", `What does this mean: ${about}`, toggle, {
+        className: "what", "aria-label": `What does this mean: ${about}`, "aria-expanded": "false", "aria-controls": words.id,
+    });
+    return [sign, words];
+}
+
+// Keeps elements as long as what they show stays the same: a redrawn one would lose its focus, and a click in progress.
+function redrawn(box, make) {
+    let last = "";
+    return (value) => {
+        const now = JSON.stringify(value);
+        if (now !== last) {
+            last = now;
+            box.replaceChildren(...make(value));
+        }
+    };
+}
+
+function choice(type, name, checked, onpick, label, ...more) {
+    const input = h("input", { type, name, checked });
+    input.onchange = () => onpick(input.checked);
+    return h("label", { className: "choice" }, input, h("span", {}, h("b", {}, label), ...more));
+}
+
+function makeAsking(send, take) {
+    const file = h("input", { type: "file", accept: "image/*", hidden: true, "aria-label": "photo to restore", tabIndex: -1 });
+    file.onchange = () => {
+        if (file.files[0]) take(file.files[0]);
+        file.value = "";
+    };
+    const open = button("Choose a photo …", "Choose a photo from this computer", () => file.click());
+    const hint = h("span", { className: "soft" }, "or drop it anywhere on this page, or paste it (Ctrl+V)");
+    const name = h("b", { className: "name" });
+    const drop = h("div", { className: "drop" }, name, open, hint, file);
+
+    const faces = h("div", { className: "faces" });
+    const facesBox = h("fieldset", {}, h("legend", {}, "Whose face?"), faces);
+    const drawFaces = redrawn(faces, ({ faces: offers, sure, face }) => [
+        ...offers.map(({ picture, words, sure: certain }, i) => {
+            const pick = choice("radio", "face", i === face, () => send({ do: "pick", face: i }), words,
+                certain ? "" : h("span", { className: "soft" }, " perhaps no face"));
+            pick.prepend(h("img", { src: picture, alt: "", width: 64, height: 64 }));
+            return pick;
+        }),
+        ...(sure > 1 ? [choice("radio", "face", face === null, () => send({ do: "pick", face: null }), `All ${sure} faces`)] : []),
+    ]);
+
+    const found = h("div");
+    const others = h("div");
+    const more = h("details", {}, h("summary", {}, "It suffers from something else"), others);
+    const switchesBox = h("fieldset", {}, h("legend", {}, "What it suffers from"), found, more);
+    function switchRow({ name: kind, label, reason, terms, on }) {
+        const [sign, text] = help(label, terms);
+        const box = choice("checkbox", kind, on, (is) => send({ do: "switch", damage: kind, on: is }), label,
+            h("span", { className: "soft" }, `${reason[0].toUpperCase()}${reason.slice(1)}.`));
+        return h("div", { className: "switch" }, box, sign, text);
+    }
+    const drawFound = redrawn(found, (all) => (all.length ? all.map(switchRow)
+        : [h("p", { className: "soft" }, "No damage was found in this photo.")]));
+    const drawOthers = redrawn(others, (all) => all.map(switchRow));
+
+    const recipes = h("div");
+    const recipesBox = h("fieldset", {}, h("legend", {}, "How thoroughly?"), recipes);
+    const drawRecipes = redrawn(recipes, ({ recipes: all, recipe }) => all.map(({ name: each, label, time }) =>
+        choice("radio", "recipe", each === recipe, () => send({ do: "take", recipe: each }), label,
+            h("span", { className: "soft" }, time && ` ${time}`))));
+
+    const boxes = [facesBox, switchesBox, recipesBox];
+    return {
+        box: h("div", { className: "asking" }, drop, ...boxes),
+        draw(state) {
+            const { phase, photo, faces: offers, switches } = state;
+            const busy = phase !== "ready";
+            const same = (array, on) => array.filter((each) => each.found === on);
+            name.textContent = photo || phase === "looking" ? state.name : "";
+            name.hidden = !name.textContent;
+            open.textContent = photo ? "Another photo …" : "Choose a photo …";
+            drop.classList.toggle("small", Boolean(photo));
+            open.classList.toggle("primary", !photo && phase !== "looking");
+            for (const each of boxes) {
+                each.hidden = !photo;
+                each.disabled = busy;
+            }
+            if (!photo) return;
+            facesBox.hidden = offers.length < 2;
+            drawFaces({ faces: offers, sure: state.sure, face: state.face });
+            drawFound(same(switches, true));
+            drawOthers(same(switches, false));
+            more.hidden = !same(switches, false).length;
+            drawRecipes({ recipes: state.recipes, recipe: state.recipe });
+        },
+    };
+}

@@ -1,0 +1,318 @@
+"""The page's first mode restores whole photos as the command line does, and keeps nothing of other photos."""
+
+import io
+import re
+import threading
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.ImageFilter import GaussianBlur
+from test_explorer_messages import JUNK, ask
+
+import ex5lib
+from ex5lib.degradations.known import Grayscale
+from ex5lib.errors import FileError
+from ex5lib.explorer.choices import Choice
+from ex5lib.explorer.exploration import Exploration
+from ex5lib.explorer.live import LivePhoto
+from ex5lib.explorer.messages import RESTORING
+from ex5lib.explorer.page import PageServer
+from ex5lib.explorer.restoring import Restoring
+from ex5lib.explorer.searching import Searcher
+from ex5lib.explorer.subjects import Subject
+from ex5lib.images.tensors import resize, to_uint8
+from ex5lib.inversion.recipes import SMOKE, pick_recipe
+
+PATIENCE = 120  # seconds
+DATE = "1954:07:01 12:00:00"
+
+
+@pytest.fixture
+def make(small_generator, distance):
+    """A page's restorer, as ``ex5 explore`` makes it, with a search of a second."""
+    made: list[Restoring] = []
+
+    def _make(num_steps: int = 3, **more) -> Restoring:
+        recipes = {"smoke": pick_recipe(SMOKE, num_steps=num_steps)}
+        searcher = Searcher(small_generator, recipes, distance=distance, device="cpu")
+        made.append(Restoring(searcher, recipe="smoke", **more))
+        return made[-1]
+
+    yield _make
+    for one in made:
+        one.stop()
+        assert one.wait(PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def old(root) -> bytes:
+    """A grey, blurred photo as a JPEG file with a date and a thumbnail."""
+    picture = Image.open(root / "data" / "president.jpg").convert("L").filter(GaussianBlur(4))
+    exif = Image.Exif()
+    exif[0x132] = DATE
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=97, exif=exif)
+    return content.getvalue()
+
+
+@pytest.fixture(scope="session")
+def group(root) -> bytes:
+    """A grey photo of two people, and a sound one of a third, as a PNG."""
+    names = ("president.jpg", "vice-president.jpg", "officer.jpg")
+    people = [Image.open(root / "data" / name).convert("RGB").resize((300, 340)) for name in names]
+    picture = Image.new("RGB", (900, 340))
+    for i, person in enumerate(people):
+        picture.paste(person if i == 2 else person.convert("L"), (300 * i, 0))
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return content.getvalue()
+
+
+def _state(one: Restoring) -> dict:
+    return one.board.values["state"]
+
+
+def _give(one: Restoring, name: str, content: bytes) -> None:
+    """Send a photo in two parts, and wait until it has been looked at."""
+    half = len(content) // 2
+    for at, part in ((0, content[:half]), (half, content[half:])):
+        one.handle({"do": "upload", "name": name, "size": len(content), "at": at}, part)
+    assert one.wait(PATIENCE)
+
+
+def _do(one: Restoring, action: str, **more) -> None:
+    one.handle({"do": action} | more)
+    assert one.wait(PATIENCE)
+
+
+def _opened(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content))
+
+
+def test_a_page_gives_the_photo_that_the_command_writes(make, old, call, quick, tmp_path):
+    (tmp_path / "old.jpg").write_bytes(old)
+    result = call("restore", "old.jpg", "--recipe", "smoke", "--seed", 3, *quick, "--out", "out")
+    assert result.exit_code == 0, result.output
+    one = make(seed=3)
+    _give(one, "old.jpg", old)
+    on = [(switch["label"], switch["on"]) for switch in _state(one)["switches"]]
+    assert on == [("Blurred", True), ("No colours", True), ("Faded or toned colours", False)]
+    for switch in _state(one)["switches"][:2]:
+        assert switch["reason"] in result.output
+    _do(one, "restore")
+    assert _state(one)["status"].startswith("Done")
+    assert one.download("png") == ("old-restored.png", (tmp_path / "out" / "photo.png").read_bytes())
+
+    name, content = one.download("jpg")
+    assert name == "old-restored.jpg"
+    picture = _opened(content)
+    assert (picture.format, picture.getexif()[0x132]) == ("JPEG", DATE)
+    written = np.asarray(Image.open(tmp_path / "out" / "photo.png").convert("RGB"), int)
+    assert np.abs(np.asarray(picture, int) - written).mean() < 3
+    assert re.fullmatch(r"(likely|perhaps|hardly) \(\d\.\d\d\)", *_state(one)["alike"])
+    assert "blur of σ" in _state(one)["found"][0]
+
+
+def test_all_faces_are_those_of_the_command(make, group, call, quick, tmp_path):
+    (tmp_path / "group.png").write_bytes(group)
+    result = call("restore", "group.png", "--recipe", "smoke", "--all-faces", *quick, "--out", "out")
+    assert result.exit_code == 0, result.output
+    one = make()
+    _give(one, "group.png", group)
+    assert (len(_state(one)["faces"]), _state(one)["sure"]) == (3, 3)
+    _do(one, "pick", face=None)
+    assert _state(one)["face"] is None
+    grey = next(switch for switch in _state(one)["switches"] if switch["label"] == "No colours")
+    assert grey["reason"].endswith("(2 of 3 faces)")
+    _do(one, "restore")
+    assert len(_state(one)["alike"]) == 2  # the sound face is left alone
+    # The command puts faces together that it has kept with 8 bits.
+    made = (group, (tmp_path / "out" / "photo.png").read_bytes(), one.download("png")[1])
+    given, written, shown = (np.asarray(_opened(content), int) for content in made)
+    assert np.abs(shown - written).mean() < 0.02 * np.abs(shown - given).mean()
+
+
+def test_another_answer_has_the_next_seed_and_the_first_one_stays(make, old):
+    one = make()
+    _give(one, "old.jpg", old)
+    _do(one, "restore")
+    first = one.download("png")
+    _do(one, "another")
+    second = one.download("png")
+    assert first != second
+    _do(one, "show", number=_state(one)["answers"][0])
+    assert one.download("png") == first
+    assert _state(one)["settled"]
+    _do(one, "restore")  # it is there already
+    assert len(_state(one)["answers"]) == 2
+    other = make(seed=1)
+    _give(other, "old.jpg", old)
+    _do(other, "restore")
+    assert other.download("png") == second
+
+
+def test_a_switch_decides_what_the_photo_is_treated_for(make, old):
+    one = make()
+    _give(one, "old.jpg", old)
+    _do(one, "switch", damage="UnknownBlur", on=False)
+    assert [type(D) for _, D in one._work()] == [Grayscale]
+    _do(one, "switch", damage="UnknownColors", on=True)  # then it is not without colours
+    assert {switch["name"]: switch["on"] for switch in _state(one)["switches"]} == {
+        "UnknownBlur": False, "Grayscale": False, "UnknownColors": True,
+    }  # fmt: skip
+    _do(one, "switch", damage="UnknownBlur", on=True)
+    ((_, D),) = one._work()
+    assert [type(part).__name__ for part in D] == ["UnknownBlur", "UnknownColors"]  # in the order of examine
+    assert D[0].sigma == one._subjects[0].damages[0].degradation.sigma  # as measured
+
+
+def test_a_search_is_shown_stopped_and_keeps_the_best_so_far(make, old):
+    one = make(num_steps=2000)
+    _give(one, "old.jpg", old)
+    drawn = threading.Event()
+    one.board.listeners.append(lambda values: values.get("live") and drawn.set())
+    one.handle({"do": "restore"})
+    assert drawn.wait(PATIENCE)
+    for message in ({"do": "restore"}, {"do": "another"}, {"do": "switch", "damage": "Jpeg", "on": True}):
+        one.handle(message)
+        assert _state(one)["status"] == "The search is still running: press Stop first."
+        assert _state(one)["phase"] == "searching"
+    seed = one._seed
+    frame = _opened(one.board.values["live"])
+    assert frame.size == _opened(old).size
+    _do(one, "stop")
+    assert _state(one)["status"].startswith("Stopped")
+    assert (_state(one)["settled"], len(_state(one)["answers"]), seed) == (False, 1, 0)
+    assert one.board.values["live"] == b""
+    assert _opened(one.download("png")[1]).size == frame.size
+    assert one._times.took == {}  # it says nothing about how long a search takes
+
+
+def test_another_photo_replaces_everything_also_one_without_a_face(make, old):
+    one = make()
+    _give(one, "old.jpg", old)
+    _do(one, "switch", damage="UnknownBlur", on=False)
+    _do(one, "restore")
+    assert one.picture("before")
+    wall = io.BytesIO()
+    Image.new("RGB", (200, 200), "grey").save(wall, "PNG")
+    _give(one, "../wall.png", wall.getvalue())
+    state = _state(one)
+    assert (state["status"], state["error"]) == (
+        "No face was found in wall.png: choose a photo with a larger, better-lit face turned to the camera.", True,
+    )  # fmt: skip
+    assert (state["photo"], state["answers"], state["shown"], state["switches"]) == (0, [], None, [])
+    for missing in (lambda: one.picture("before"), lambda: one.download("png"), lambda: one.picture("1")):
+        with pytest.raises(FileError):
+            missing()
+    _do(one, "restore")
+    assert _state(one)["status"] == "There is no photo yet: drop, paste or choose one."
+    _give(one, "letter.png", b"Dear me, this is not a photo")
+    assert _state(one)["status"].startswith("letter.png ")
+    assert _state(one)["error"]
+    _give(one, "old.jpg", old)
+    assert not _state(one)["error"]
+    assert all(switch["on"] for switch in _state(one)["switches"] if switch["found"])
+
+
+def test_a_photo_that_comes_during_a_search_ends_it(make, old):
+    one = make(num_steps=2000)
+    _give(one, "old.jpg", old)
+    begun = threading.Event()
+    one.board.listeners.append(lambda values: values.get("progress") and begun.set())
+    one.handle({"do": "restore"})
+    assert begun.wait(PATIENCE)
+    _give(one, "again.jpg", old)
+    assert (_state(one)["name"], _state(one)["answers"], _state(one)["phase"]) == ("again.jpg", [], "ready")
+    assert one.board.values["live"] == b""
+
+
+def test_what_a_page_may_not_ask_for_changes_nothing(make, old):
+    one = make()
+    _give(one, "old.jpg", old)
+    said = ("status", "error", "heard")
+    before = {key: value for key, value in _state(one).items() if key not in said}
+    fields = {"upload": {"name": "a.png", "size": 9, "at": 0}, "switch": {"damage": "Jpeg", "on": True},
+              "pick": {"face": 0}, "take": {"recipe": "smoke"}, "show": {"number": 1}}  # fmt: skip
+    assert fields.keys() | {"restore", "another", "stop"} == RESTORING.keys()
+    for action, right in fields.items():
+        for name in right:
+            for junk in JUNK:
+                right_too = {"face": (None, 0), "on": (True, False), "size": (24,)}.get(name, ())
+                if name != "name" and not any(junk is each for each in right_too):
+                    one.handle({"do": action} | right | {name: junk}, b"1234567890" if action == "upload" else b"")
+                    assert _state(one)["error"], (action, name, junk)
+            one.handle({"do": action} | {key: value for key, value in right.items() if key != name})
+            assert _state(one)["error"]
+    for message in (None, {}, {"do": "run"}, {"do": "_begin"}, {"do": "restore", "far": 1}, {"do": "handle"}):
+        one.handle(message)
+        assert _state(one)["error"]
+    assert {key: value for key, value in _state(one).items() if key not in said} == before
+
+
+def test_a_server_has_both_modes_with_pictures_and_a_download(make, old, small_generator, distance, tmp_path):
+    one = make()
+    _give(one, "old.jpg", old)
+    exploration = Exploration(
+        one._searcher, [Subject(one._subjects[0].face, "old.jpg")], Choice(recipe="smoke"), out=tmp_path
+    )
+    with closing(PageServer()) as server:
+        server.show(exploration, one)
+        token = server.token
+        page = ask(server, "GET", "/", token=token)[1].decode()
+        for mode in ("Restore my photo", "Explore the search"):
+            assert mode in page
+        for path in ("/restore.js", "/restore.css", "/crease-before.jpg", "/print-after.jpg", "/blur-after.jpg"):
+            assert ask(server, "GET", path, token=token)[0] == 200
+        assert _opened(ask(server, "GET", "/picture", token=token, name="before")[1]).size == _opened(old).size
+        for name in ("7", "..", "/etc/passwd", ""):
+            assert ask(server, "GET", "/picture", token=token, name=name)[0] == 404
+        assert ask(server, "GET", "/photo", token=token, **{"as": "png"})[:2] == (
+            404, b"There is no restored photo to download yet: press Restore.",
+        )  # fmt: skip
+        ask(server, "POST", "/send", token=token, mode="restore", message='{"do": "restore"}')
+        assert one.wait(PATIENCE)
+        assert exploration.result is None
+        for suffix, kind in (("png", "image/png"), ("jpg", "image/jpeg")):
+            status, content, headers = ask(server, "GET", "/photo", token=token, **{"as": suffix})
+            assert (status, headers["Content-Type"]) == (200, kind)
+            assert f"old-restored.{suffix}" in headers["Content-Disposition"]
+            assert content == one.download(suffix)[1]
+        assert ask(server, "GET", "/photo", token=token, **{"as": "exe"})[0] == 404
+        number = str(one.answers.numbers[0])
+        assert _opened(ask(server, "GET", "/picture", token=token, name=number)[1]).size == _opened(old).size
+
+
+def test_a_search_in_one_mode_ends_that_of_the_other(make, old, tmp_path):
+    one = make(num_steps=2000)
+    _give(one, "old.jpg", old)
+    begun = threading.Event()
+    one.board.listeners.append(lambda values: values.get("progress") and begun.set())
+    one.handle({"do": "restore"})
+    assert begun.wait(PATIENCE)
+    exploration = Exploration(one._searcher, one._subjects, Choice(recipe="smoke"), out=tmp_path)
+    exploration.run()
+    exploration.stop()
+    assert one.wait(PATIENCE)
+    assert exploration.wait(PATIENCE)
+    assert _state(one)["status"].startswith("Stopped")
+
+
+def test_a_preview_appears_where_the_face_is(astronaut):
+    photo = resize(astronaut.photo, 2048)
+    large = replace(astronaut, photo=photo, quad=4 * (astronaut.quad + 0.5) - 0.5)
+    live = LivePhoto(photo)
+    live.begin(large, ex5lib.GaussianBlur(25))
+    frame = np.asarray(_opened(live.step(resize(-astronaut.image, 128))), int)
+    assert frame.shape == (1024, 1024, 3)
+    changed = np.abs(frame - to_uint8(resize(photo, 1024)).astype(int)).mean(axis=2)
+    x, y = (2 * astronaut.detections[astronaut.index].box.mean(axis=0)).astype(int)
+    assert changed[y - 40 : y + 40, x - 40 : x + 40].mean() > 30
+    low, high = (2 * astronaut.quad.min(axis=0)).astype(int), (2 * astronaut.quad.max(axis=0)).astype(int)
+    outside = np.ones(changed.shape, bool)
+    outside[low[1] : high[1] + 1, low[0] : high[0] + 1] = False
+    assert changed[outside].mean() < 3
+    assert live.step(resize(-astronaut.image, 128)) == b""  # drawing must not slow the search down
