@@ -2,7 +2,7 @@
 
 // A "?" that shows a text below it, by click, touch and key.
 let helps = 0;
-function help(about, text) {
+function meaning(about, text) {
     const words = h("p", { className: "help", id: `help-${++helps}`, hidden: true }, text);
     const toggle = () => {
         words.hidden = !words.hidden;
@@ -60,7 +60,7 @@ function makeAsking(send, take) {
     const more = h("details", {}, h("summary", {}, "It suffers from something else"), others);
     const switchesBox = h("fieldset", {}, h("legend", {}, "What it suffers from"), found, more);
     function switchRow({ name: kind, label, reason, terms, on }) {
-        const [sign, text] = help(label, terms);
+        const [sign, text] = meaning(label, terms);
         const box = choice("checkbox", kind, on, (is) => send({ do: "switch", damage: kind, on: is }), label,
             h("span", { className: "soft" }, `${reason[0].toUpperCase()}${reason.slice(1)}.`));
         return h("div", { className: "switch" }, box, sign, text);

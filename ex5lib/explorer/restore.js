@@ -43,7 +43,7 @@ function renderRestoring({ model, el, upload }) {
     const words = h("div", { className: "soft" });
     const actions = h("div", { className: "actions" }, h("div", { className: "buttons" }, restore, stop, status), bar, words);
 
-    const [sign, alikeText] = help("same person", ALIKE);
+    const [sign, alikeText] = meaning("same person", ALIKE);
     const alike = h("span");
     const alikeRow = h("div", { className: "switch" }, h("span", { className: "choice" }, alike), sign, alikeText);
     const also = h("p", { className: "soft" });

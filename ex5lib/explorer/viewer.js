@@ -79,6 +79,7 @@ function makeViewer() {
         if (event.pointerType === "mouse" && !panning && !handle.hidden) wipe(place(event)[0]);
         handle.focus({ preventScroll: true });
     };
+    stage.onmousedown = (event) => event.preventDefault(); // it would take the focus from the handle
     stage.onpointermove = (event) => {
         if (!fingers.has(event.pointerId)) return;
         const [before, now] = [fingers.get(event.pointerId), place(event)];
