@@ -79,7 +79,7 @@ def teachers_guide(notebooks: dict[str, NotebookNode]) -> str:
     for name, notebook in notebooks.items():
         for cell in notebook.cells:
             about = _about(cell)
-            if about.get("grade"):
+            if about.get("points"):
                 automatic = cell.cell_type == "code"
                 sums[automatic] += about["points"]
                 asked = re.findall(r'with check\("(.*?)"\)', cell.source) or [_first_sentence(cell.source)]

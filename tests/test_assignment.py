@@ -10,7 +10,7 @@ import pytest
 from nbformat import NotebookNode
 from PIL import Image
 
-from ex5lib.course.handin import NOTEBOOKS
+from ex5lib.course.handin import NOTEBOOKS, OPTIONAL
 from scripts import assignment
 
 
@@ -24,7 +24,7 @@ def _about(notebook: NotebookNode) -> dict[str, dict]:
 
 
 def test_a_students_copy_has_everything_but_the_solutions_and_hidden_checks(sources):
-    assert sorted(sources) == sorted(NOTEBOOKS)
+    assert sorted(sources) == sorted([*NOTEBOOKS, *OPTIONAL])
     for name, source in sources.items():
         copied = assignment.student_copy(source)
         text = "\n".join(cell.source for cell in copied.cells)
@@ -60,17 +60,18 @@ def test_the_solution_is_the_source_without_markers_and_nbgraders_with_them(sour
 
 
 def test_every_task_of_code_is_checked_and_every_name_is_used_once(sources):
-    for source in sources.values():
+    for name, source in sources.items():
         waiting = False
         for cell in source.cells:
             about = cell.metadata.get("nbgrader", {})
-            assert ("BEGIN SOLUTION" in cell.source) == bool(about.get("solution"))
+            if "seen" not in cell.metadata.get("tags", ()):
+                assert ("BEGIN SOLUTION" in cell.source) == bool(about.get("solution"))
             if about and cell.cell_type == "code":
                 assert about.grade or not waiting  # one check or more follow the task right away
                 waiting = about.solution
                 if about.grade:
                     assert about.locked
-                    assert about.points > 0
+                    assert (about.points > 0) == (name in NOTEBOOKS)
                     assert "with check(" in cell.source
         assert not waiting
         names = [cell.metadata.nbgrader.grade_id for cell in source.cells if "nbgrader" in cell.metadata]
@@ -114,9 +115,9 @@ def test_unsolved_copies_and_wrong_attempts_fail_the_checks_that_are_meant_for_t
     unsolved, attempt = (re.findall(r"^\| ([\w-]+) \| (\d+) of (\d+) \| (.*) \|$", page, re.M) for page in pages)
     checks = [
         check.removeprefix("check-")
-        for source in sources.values()
+        for name, source in sources.items()
         for check, about in _about(source).items()
-        if about["grade"] and about["locked"]
+        if name in NOTEBOOKS and about["grade"] and about["locked"]
     ]
     assert [check for check, *_ in unsolved] == checks == [check for check, *_ in attempt]
     assert sum(int(of) for _, _, of, _ in unsolved) >= 30
@@ -135,13 +136,13 @@ def test_unsolved_copies_and_wrong_attempts_fail_the_checks_that_are_meant_for_t
 def test_making_the_assignment_writes_both_copies_and_a_guide_whose_points_add_up(sources, tmp_path):
     assignment.make(tmp_path)
     for kind in ("student", "solution", "source"):
-        assert sorted(path.stem for path in (tmp_path / kind / "notebooks").glob("*.ipynb")) == sorted(NOTEBOOKS)
+        assert sorted(path.stem for path in (tmp_path / kind / "notebooks").glob("*.ipynb")) == sorted(sources)
         assert (tmp_path / kind / "data" / "astronaut.png").is_file() == (
             kind != "source"
         )  # where notebooks look for it
     guide = (tmp_path / "teacher.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| 3\.\S+ \| .+ \| (\d+) \| (checked|read) \|$", guide, re.M)
-    graded = [about for source in sources.values() for about in _about(source).values() if about["grade"]]
+    graded = [about for source in sources.values() for about in _about(source).values() if about.get("points")]
     assert len(rows) == len(graded)
     sums = [sum(int(points) for points, how in rows if how == kind) for kind in ("checked", "read")]
     report = int(re.search(r"(\d+) for the report", guide)[1])

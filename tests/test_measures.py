@@ -20,7 +20,8 @@ def _moved(face: Tensor, centres: Tensor, shift: Tensor, width: float) -> Tensor
     y, x = torch.meshgrid(*[(torch.arange(face.shape[2]) + 0.5) / face.shape[2]] * 2, indexing="ij")
     place = torch.stack([x, y], dim=-1)  # [S, S, 2]
     near = torch.exp(-(place[:, :, None] - centres).square().sum(dim=-1) / (2 * width**2))  # [S, S, K]
-    return F.grid_sample(face, 2 * (place - near @ shift)[None] - 1, "bicubic", "border", align_corners=False).clamp(-1, 1)
+    grid = 2 * (place - near @ shift)[None] - 1
+    return F.grid_sample(face, grid, "bicubic", "border", align_corners=False).clamp(-1, 1)
 
 
 # Points (iBUG, from 0), by how much they are moved, how wide an area with them; and what must follow. A predicted
