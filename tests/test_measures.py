@@ -56,7 +56,7 @@ def test_hair_and_skin_are_measured_where_they_are(face):
     assert after["light hair"] > max(0.9, before["light hair"] + 0.3)
     assert after["light skin"] == pytest.approx(before["light skin"], abs=0.02)
     dark = face.clone()
-    dark[:, :, round(0.5 * side) : round(0.75 * side)] = -1.0
+    dark[:, :, round(0.56 * side) : round(0.75 * side)] = -1.0
     after = measure_face(dark)
     assert after["light skin"] < 0.1
     assert after["light hair"] == pytest.approx(before["light hair"], abs=0.05)
