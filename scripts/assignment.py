@@ -101,7 +101,7 @@ def teachers_guide(notebooks: dict[str, NotebookNode]) -> str:
     for name, notebook in notebooks.items():
         for cell in notebook.cells:
             about = _about(cell)
-            if about.get("grade"):
+            if about.get("points"):
                 answered = "bonus" if "bonus" in cell.metadata.get("tags", ()) else "read"
                 how = "checked" if cell.cell_type == "code" else answered
                 sums[how] += about["points"]

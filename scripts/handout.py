@@ -11,6 +11,7 @@ import typst
 from matplotlib import get_data_path
 from nbformat import NotebookNode
 
+from ex5lib.course.handin import OPTIONAL
 from ex5lib.course.lesson_figures import plot_landmarks
 from ex5lib.faces.alignment import align_face
 from ex5lib.samples import sample_photo
@@ -26,10 +27,11 @@ def write_handout(path: Path, notebooks: Mapping[str, NotebookNode]) -> None:
     Args:
         notebooks: the sources, by name, whose metadata hold the points.
     """
+    graded = [notebook for name, notebook in notebooks.items() if name not in OPTIONAL]
     minutes = _MINUTES.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     rows = [
         {"number": number, "name": name, "minutes": int(time)} | _points(notebook)
-        for (number, name, time), notebook in zip(minutes, notebooks.values(), strict=True)
+        for (number, name, time), notebook in zip(minutes, graded, strict=True)
     ]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

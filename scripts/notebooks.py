@@ -1,6 +1,7 @@
 """Keep the notebooks in order.
 
-    python scripts/notebooks.py store results/report     copy the outputs of an executed report into notebooks/
+    python scripts/notebooks.py store results/report     copy the outputs of an executed report into notebooks/;
+                                                         3.4's only if it was made with --optional
     python scripts/notebooks.py address                  write the repository's address from pyproject.toml into the
                                                          notebooks and the README; while it is a placeholder, badges
                                                          would lead nowhere, and are hidden in comments
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 
+from ex5lib.course.handin import OPTIONAL
 from ex5lib.course.report import with_outputs
 from ex5lib.course.section import METADATA
 from ex5lib.files import replacing
@@ -33,7 +35,10 @@ PLACEHOLDER = "OWNER/"
 def store(report: Path) -> None:
     """Copy the outputs of ``report``/notebooks into the repository's notebooks."""
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        notebook, executed = (nbformat.read(p, as_version=4) for p in (path, report / "notebooks" / path.name))
+        done = report / "notebooks" / path.name
+        if path.stem in OPTIONAL and not done.exists():
+            continue
+        notebook, executed = (nbformat.read(p, as_version=4) for p in (path, done))
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         recipe = executed.metadata[METADATA]["request"]["recipe"]
         if recipe == "smoke":

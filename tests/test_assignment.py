@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 from PIL import Image
 from pypdf import PdfReader
 
-from ex5lib.course.handin import NOTEBOOKS
+from ex5lib.course.handin import NOTEBOOKS, OPTIONAL
 from scripts import assignment, release
 from scripts.leaks import leaks
 
@@ -31,7 +31,7 @@ def _about(notebook: NotebookNode) -> dict[str, dict]:
 
 
 def test_a_students_copy_has_everything_but_the_solutions_and_hidden_checks(sources):
-    assert sorted(sources) == sorted(NOTEBOOKS)
+    assert sorted(sources) == sorted([*NOTEBOOKS, *OPTIONAL])
     for name, source in sources.items():
         copied = assignment.student_copy(source)
         text = "\n".join(cell.source for cell in copied.cells)
@@ -67,7 +67,7 @@ def test_the_solution_is_the_source_without_markers_and_nbgraders_with_them(sour
 
 
 def test_every_task_of_code_is_checked_and_every_name_is_used_once(sources):
-    for source in sources.values():
+    for name, source in sources.items():
         waiting = False
         for cell in source.cells:
             about = cell.metadata.get("nbgrader", {})
@@ -78,7 +78,7 @@ def test_every_task_of_code_is_checked_and_every_name_is_used_once(sources):
                 waiting = about.solution
                 if about.grade:
                     assert about.locked
-                    assert about.points > 0
+                    assert (about.points > 0) == (name in NOTEBOOKS)
                     assert "with check(" in cell.source
         assert not waiting
         names = [cell.metadata.nbgrader.grade_id for cell in source.cells if "nbgrader" in cell.metadata]
@@ -122,9 +122,9 @@ def test_unsolved_copies_and_wrong_attempts_fail_the_checks_that_are_meant_for_t
     unsolved, attempt = (re.findall(r"^\| ([\w-]+) \| (\d+) of (\d+) \| (.*) \|$", page, re.M) for page in pages)
     checks = [
         check.removeprefix("check-")
-        for source in sources.values()
+        for name, source in sources.items()
         for check, about in _about(source).items()
-        if about["grade"] and about["locked"]
+        if name in NOTEBOOKS and about["grade"] and about["locked"]
     ]
     assert [check for check, *_ in unsolved] == checks == [check for check, *_ in attempt]
     assert sum(int(of) for _, _, of, _ in unsolved) >= 30
@@ -150,7 +150,7 @@ def made(tmp_path_factory) -> Path:
 def test_students_get_all_that_they_need_and_teachers_a_guide_whose_points_add_up(sources, made):
     student, teacher = made / "student", made / "teacher"
     for place in (student / "notebooks", teacher / "solution", teacher / "source" / "notebooks"):
-        assert sorted(path.stem for path in place.glob("*.ipynb")) == sorted(NOTEBOOKS)
+        assert sorted(path.stem for path in place.glob("*.ipynb")) == sorted(sources)
     for notebooks in (student / "notebooks", teacher / "solution"):
         assert (notebooks / ".." / "data" / "astronaut.png").is_file()  # where notebooks look for it
     (wheel,) = student.glob("*.whl")
@@ -163,7 +163,7 @@ def test_students_get_all_that_they_need_and_teachers_a_guide_whose_points_add_u
 
     guide = (teacher / "teacher.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| 3\.\S+ \| .+ \| (\d+) \| (checked|read|bonus) \|$", guide, re.M)
-    graded = [about for source in sources.values() for about in _about(source).values() if about["grade"]]
+    graded = [about for source in sources.values() for about in _about(source).values() if about.get("points")]
     assert len(rows) == len(graded)
     assert [how for _, how in rows].count("read") == 8  # the core; the rest is a bonus
     sums = [sum(int(points) for points, how in rows if how == kind) for kind in ("checked", "read")]

@@ -71,6 +71,8 @@ def test_a_hand_in_is_complete_or_says_all_that_is_missing(done, tmp_path, call)
     _notebook(folder / "notebooks" / "3.2_inversion.ipynb", **handing_in)
 
     assert "the search of inversion has only 2 steps; the search of deblurring has only 2 steps" in refused()
+    (optional,) = (folder / "notebooks" / f"{name}.ipynb" for name in handin.OPTIONAL)
+    _notebook(optional, execution_count=None)  # not finished, so that it stays here
     result = call("submit", folder, "--out", tmp_path, "--anyway")  # it still knows who hands in
     assert result.exit_code == 0
     assert "print report.html from a browser" in result.stdout
@@ -90,7 +92,10 @@ def test_a_hand_in_is_complete_or_says_all_that_is_missing(done, tmp_path, call)
     expected |= {f"notebooks/{name}.ipynb" for name in handin.NOTEBOOKS} | {"report.html", "student.json"}
     assert names == expected
     (folder / "report.pdf").write_text("printed")
-    assert "print report.html" not in call("submit", folder, "--anyway").stdout
+    _notebook(optional)
+    assert "print report.html" not in call("submit", folder, "--out", out, "--anyway").stdout
+    with zipfile.ZipFile(out) as archive:
+        assert f"notebooks/{optional.name}" in archive.namelist()
 
 
 def test_part_of_a_hand_in_and_unanswered_questions_only_on_request(tmp_path, call):

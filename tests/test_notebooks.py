@@ -13,8 +13,10 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from ex5lib.course.handin import NOTEBOOKS as NAMES
+from ex5lib.course.handin import NOTEBOOKS, OPTIONAL
 from scripts import colab as colab_script
+
+NAMES = (*NOTEBOOKS, *OPTIONAL)
 
 
 @pytest.fixture(scope="module", params=NAMES)

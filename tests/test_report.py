@@ -115,12 +115,15 @@ def test_a_report_is_one_page_with_everything_in_it_and_goes_on_where_it_was(not
     changed = nbformat.read(path, as_version=4)
     changed.cells[3].source = "My own finding."
     nbformat.write(changed, path)
+    (own / "3.4_latent.ipynb").write_text("not opened unless it is asked for")
     page = make_report(request_, tmp_path / "out", notebooks=own, device="cpu", say=said.append)
     assert said[4] == "3.9_small: done before"
     assert "My own finding." in page.read_text(encoding="utf-8")
     kept = nbformat.read(tmp_path / "out" / "notebooks" / "3.9_small.ipynb", as_version=4)
     assert any(cell.source == "My own finding." for cell in kept.cells)
     assert all(cell.execution_count for cell in kept.cells if cell.cell_type == "code")
+    with pytest.raises(nbformat.reader.NotJSONError):
+        make_report(request_, tmp_path / "out", notebooks=own, optional=True, device="cpu", say=said.append)
     with pytest.raises(FileError, match="There are no notebooks in"):
         make_report(request_, tmp_path / "out", notebooks=tmp_path)
 

@@ -207,6 +207,7 @@ def report(
     device: o.Device = "auto",
     generator: o.GeneratorName = "mobile-ffhq",
     notebooks: o.Notebooks = None,
+    optional: o.Optional = False,
     out: o.OutFolder = REPORT,
 ):
     """Run the five notebooks and build the report: one page with every figure and every number.
@@ -221,7 +222,7 @@ def report(
     pick_recipe(recipe)
     began = time.perf_counter()
     request = Request(photo, generator, recipe)
-    page = make_report(request, out, notebooks=notebooks, device=device, say=typer.echo)
+    page = make_report(request, out, notebooks=notebooks, optional=optional, device=device, say=typer.echo)
     typer.echo(f"written to {page}, after {time.perf_counter() - began:.0f} s")
 
 

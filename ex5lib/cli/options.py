@@ -79,6 +79,7 @@ ReportPhoto = Annotated[Path, typer.Option(help="Photo to report on.", **_PATH)]
 Notebooks = Annotated[
     Path | None, typer.Option(help="Folder with the notebooks.", show_default="the repository's", **_PATH)
 ]
+Optional = Annotated[bool, typer.Option("--optional", help="Also run notebook 3.4, which gives no points.")]
 Executed = Annotated[
     Path | None,
     typer.Option("--notebooks", help="The executed notebooks.", show_default="those in the folder", **_PATH),

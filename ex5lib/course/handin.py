@@ -23,6 +23,7 @@ ABOUT = "student.json"  # whose a hand-in is
 NO_ANSWER = "*Your answer:*"  # how a question ends that nobody has answered
 TOO_SHORT = 30  # steps of a search: fewer give no likeness
 NOTEBOOKS = ("3.1_alignment", "3.2_inversion", "3.3.1_deblurring", "3.3.2_colorization", "3.3.3_inpainting")
+OPTIONAL = ("3.4_latent",)  # without points: nothing asks for them
 FILES = (
     "original_image.png", "original_degraded_image.png", "final_inverted_image.png", "inverted_latent.npz",
     "loss_plot.png",
@@ -181,7 +182,8 @@ def submit(
         raise FileError(f"Nothing was handed in: missing in {folder} or unfinished: {'; '.join(lacks)}.")
     if doubtful and not anyway:
         raise FileError(f"Nothing was handed in: {'; '.join(doubtful)}: finish it, or hand it in with --anyway.")
-    files = {f"notebooks/{name}.ipynb": Path(notebooks, f"{name}.ipynb") for name in NOTEBOOKS}
+    finished = [name for name in OPTIONAL if _unfinished(Path(notebooks, f"{name}.ipynb")) is None]
+    files = {f"notebooks/{name}.ipynb": Path(notebooks, f"{name}.ipynb") for name in (*NOTEBOOKS, *finished)}
     for task in TASKS:
         for name in (*FILES, _INTERMEDIATE, _COMPOSITE):
             files |= {f"{task}/{path.name}": path for path in task_folder(folder, task).glob(name)}

@@ -1,4 +1,4 @@
-"""The whole report: run the five notebooks, and make one page of what they show.
+"""The whole report: run the notebooks, and make one page of what they show.
 
 From the notebooks, in their order, the page takes the paragraphs tagged "report", the figures, tables and sliders, and
 the claims. A paragraph tagged "seen" asks what a figure shows, and says it of the sample photo: that answer is taken,
@@ -16,7 +16,7 @@ from typing import Any
 
 from ex5lib import errors
 from ex5lib.course.claims import VERDICTS, in_words
-from ex5lib.course.handin import task_folder
+from ex5lib.course.handin import OPTIONAL, task_folder
 from ex5lib.course.printing import print_page
 from ex5lib.course.section import METADATA, notebook_recipe, proves_nothing
 from ex5lib.errors import Ex5Error, FileError, ReportError
@@ -63,6 +63,7 @@ def make_report(
     out: str | Path,
     *,
     notebooks: str | Path | None = None,
+    optional: bool = False,
     device: str = "auto",
     say: Callable[[str], None] = print,
 ) -> Path:
@@ -72,6 +73,7 @@ def make_report(
         out: folder; ``notebooks/`` gets the executed notebooks, ``figures/`` the figures as PNG and PDF, ``tasks/``
             the files to hand in.
         notebooks: folder with notebooks; None takes the repository's own.
+        optional: also those that a report does without (``handin.OPTIONAL``).
         device: as in ``project``.
         say: called with one line for each notebook.
 
@@ -84,7 +86,8 @@ def make_report(
         FileError: if ``out`` cannot be written to, or this is not a clone of the repository.
     """
     folder = Path(notebooks or NOTEBOOKS).absolute()
-    names = sorted(path.stem for path in folder.glob("*.ipynb"))
+    found = sorted(path.stem for path in folder.glob("*.ipynb"))
+    names = [name for name in found if optional or name not in OPTIONAL]
     if not names and notebooks:
         raise FileError(f"There are no notebooks in {notebooks}: name the folder that holds them.")
     if not names:

@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 
 import ex5lib
+from ex5lib.course.handin import OPTIONAL
 from ex5lib.errors import CheckFailed, FileError
 from ex5lib.files import check_writable, replacing
 from scripts.assignment import solution_copy
@@ -39,7 +40,8 @@ def mark_class(
         raise FileError(f"There is no folder {folder}: name the one with the hand-ins.")
     out, data = out.absolute(), data.absolute()
     check_writable(out)
-    schemes = [Scheme(path.stem, nbformat.read(path, as_version=4)) for path in sorted(notebooks.glob("*.ipynb"))]
+    graded = [path for path in sorted(notebooks.glob("*.ipynb")) if path.stem not in OPTIONAL]
+    schemes = [Scheme(path.stem, nbformat.read(path, as_version=4)) for path in graded]
     hand_ins = read_hand_ins(folder, [scheme.notebook for scheme in schemes])
     if not hand_ins:
         raise FileError(f"There are no hand-ins in {folder}: it must hold a zip or a folder for each student.")
