@@ -181,7 +181,7 @@ def test_bad_acts_end_in_a_sentence(explore, browser, page, root, screenshots):
         box.fill(value)
         box.press("Enter")
         expect(page.locator(".ex5-row:has([aria-invalid='true']) .ex5-refusal")).to_contain_text(words)  # at the field
-        page.get_by_label("recipe").focus()
+        page.get_by_label("recipe", exact=True).focus()
         page.wait_for_timeout(1000)
         assert box.input_value() == value  # it stays, to be corrected
     weight = page.get_by_label("pull to the average face, typed")

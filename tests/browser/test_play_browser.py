@@ -24,8 +24,9 @@ WIPE = ".ex5-handle"
 HOLD = """
 () => {
     const fetched = (window.fetched = window.fetch);
-    window.held = 0;
+    window.held = window.asked = 0;
     window.fetch = async (address, ...rest) => {
+        window.asked += 1;
         const reply = await fetched(address, ...rest);
         if (address.startsWith("changes") && (await reply.clone().text()).includes('"mask"')) {
             window.held += 1;
@@ -71,6 +72,7 @@ def test_acts_in_any_order(student, page, root):
     student.choose("inpaint")  # a damaged photo's own hole; from here on, each stroke searches anew
     student.wait("^Nothing is painted")
     page.evaluate(HOLD)
+    page.wait_for_function("() => window.asked > 0")  # the request that was under way is answered unheld
     strokes = []
     for row in (0.3, 0.45, 0.6):
         student.drag((0.3, row), (0.7, row))
