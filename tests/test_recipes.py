@@ -120,7 +120,7 @@ def test_photos_of_a_batch_are_searched_as_each_would_be_alone(skip_generator, s
     # Few steps: Adam blows up rounding where gradients are near 0, and every further step multiplies it.
     together = project(skip_generator, targets, recipe=recipe, num_steps=4, latent_weight=0.1, **settings)
     assert len(together) == 3
-    assert (together[0].image - together[1].image).abs().mean() > 0.05
+    assert (together[0].image - together[1].image).abs().mean() > 0.03
     for run, target in zip(together, targets.split(1), strict=True):
         alone = project(skip_generator, target, recipe=recipe, num_steps=4, latent_weight=0.1, **settings)
         assert (run.image - alone.image).abs().mean() < 0.01
