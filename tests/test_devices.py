@@ -347,7 +347,8 @@ def test_the_explorer_shows_what_a_device_finds(place):
             assert traffic.largest < 512**2  # none was larger than what is shown
             return False
 
-        _, early = searcher.search(Choice(degradation="inpaint", hole=(64, 64, 80, 80), recipe="karras2020"), face, after_step)
+        choice = Choice(degradation="inpaint", hole=(64, 64, 80, 80), recipe="karras2020")
+        _, early = searcher.search(choice, face, after_step)
         assert {(image.device, image.shape[-1]) for image in (*seen, *early.values())} == {(CPU, LIVE_SIZE)}
     assert len(seen) == 4
     assert len(early) == 2
