@@ -94,7 +94,6 @@ function makeViewer() {
         } else if (panning) move(now[0] - before[0], now[1] - before[1]);
         else if (!handle.hidden) wipe(now[0]);
     };
-    stage.onmousedown = (event) => event.preventDefault(); // it would take the focus away again
     stage.onpointerup = stage.onpointercancel = (event) => fingers.delete(event.pointerId);
     for (const kind of ["touchstart", "touchmove"]) { // a browser would scroll instead
         stage.addEventListener(kind, (event) => event.touches.length > 1 && event.preventDefault(), { passive: false });
