@@ -4,6 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 
@@ -113,3 +114,16 @@ class Student:
                 return pen.getImageData(0, 0, 256, 256).data.filter((value, i) => i % 4 === 3 && value > 127).length;
             }"""
         )
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds at three widths, in light and dark."""
+    seen = []
+    for width in (390, 820, 1400):
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_timeout(300)
+            for found in Axe().run(page).response["violations"]:
+                seen += [f"{width} {scheme} {found['id']}: {node['html']}" for node in found["nodes"]]
+    return seen

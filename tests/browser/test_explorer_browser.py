@@ -8,10 +8,9 @@ import time
 
 import nbformat
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Page, expect
-from student import Student
+from student import Student, violations
 
 STEPS = 30  # at 128 px: long enough to be watched and stopped, short enough to wait for
 
@@ -154,19 +153,6 @@ SMALL = """
     .filter((each) => Math.min(each.offsetWidth, each.offsetHeight) < 44)
     .map((each) => each.outerHTML)
 """
-
-
-def violations(page: Page) -> list[str]:
-    """What axe finds at three widths, in light and dark."""
-    seen = []
-    for width in (390, 820, 1400):
-        page.set_viewport_size({"width": width, "height": 900})
-        for scheme in ("dark", "light"):
-            page.emulate_media(color_scheme=scheme)
-            page.wait_for_timeout(300)
-            for found in Axe().run(page).response["violations"]:
-                seen += [f"{width} {scheme} {found['id']}: {node['html']}" for node in found["nodes"]]
-    return seen
 
 
 def test_bad_acts_end_in_a_sentence(explore, browser, page, root, screenshots):

@@ -10,6 +10,7 @@ import pytest
 from conftest import PATIENCE
 from PIL import Image, ImageFilter
 from playwright.sync_api import Page, expect
+from student import violations
 
 OPTIONS = ("--device", "cpu", "--recipe", "smoke", "--num-steps", 12)
 DROP = """
@@ -62,6 +63,7 @@ def test_with_a_mouse(explore, page, old, screenshots):
     expect(handle).to_have_attribute("aria-valuenow", "25")
     assert stage.screenshot() != seen
     page.screenshot(path=screenshots / "restore-1-open.png", full_page=True)
+    assert violations(page) == []
 
     page.evaluate(DROP, ["old.png", base64.b64encode(old).decode()])
     _is_ready(page)
@@ -73,6 +75,7 @@ def test_with_a_mouse(explore, page, old, screenshots):
     page.wait_for_function("() => document.querySelector('.restore .stage img').src.startsWith('blob:')")
     page.screenshot(path=screenshots / "restore-3-searching.png", full_page=True)
     _is_done(page)
+    assert violations(page) == []
     expect(handle).to_have_attribute("aria-valuenow", "50")
     with page.expect_download() as download:
         page.get_by_role("link", name="as PNG").click()
