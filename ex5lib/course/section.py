@@ -279,6 +279,6 @@ def _encoded(figure: Figure) -> tuple[str, str]:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=_PAGE_DPI)
     compressed = io.BytesIO()
-    Image.open(drawn).convert("RGB").save(compressed, "JPEG", quality=85)
+    Image.open(drawn).convert("RGB").save(compressed, "JPEG", quality=80)
     mime, picture = min((("image/png", drawn), ("image/jpeg", compressed)), key=lambda kind: kind[1].tell())
     return mime, base64.b64encode(picture.getvalue()).decode()
