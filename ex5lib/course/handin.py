@@ -165,7 +165,7 @@ def submit(
 ) -> Path:
     """Collect a hand-in, results and executed notebooks, into the zip ``out``; returns its path.
 
-    Its pictures are WebP, which are looked at and not computed with; the intermediate ones have 512 px.
+    Its pictures are WebP, which are looked at and not computed with; the intermediate ones have 384 px.
 
     Args:
         partial: take what there is.
@@ -206,7 +206,7 @@ def _picture(path: Path) -> bytes:
     """An image file as a small WebP."""
     with Image.open(path) as image:
         if path.match(_INTERMEDIATE):
-            image.thumbnail((512, 512))
+            image.thumbnail((384, 384))
         made = io.BytesIO()
         image.save(made, "WEBP", quality=85)
     return made.getvalue()
