@@ -1,4 +1,4 @@
-"""Restored photos: which are kept, what a page tells of them, as files; and how long such a photo takes."""
+"""Restored photos: which are kept, what a page tells of them, and their files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ex5lib.errors import FileError
-from ex5lib.explorer.searching import time_in_words
 from ex5lib.images.extras import Extras
 from ex5lib.images.frames import encoded
 from ex5lib.images.loading import save_image
@@ -21,7 +20,6 @@ from ex5lib.restoration.pipeline import Restoration
 SHOWN_SIZE = 4096  # px, the longest side of a photo on the page
 SUFFIXES = {"png": "image/png", "jpg": "image/jpeg"}
 LABELS = {"fast": "Quick", "best": "Thorough"}  # of recipes that a person may want
-_SECONDS = {"fast": 60, "best": 180}  # for a face, on two cores (docs/performance.md)
 _KEPT = 4  # answers, each with a whole photo
 
 
@@ -100,24 +98,3 @@ class Answers:
             if str(answer.number) == number:
                 return answer
         raise FileError("That answer is not kept any more: choose another one.")
-
-
-class Times:
-    """How long a face takes with each recipe: as it last took here, or else as far as one can tell.
-
-    Attributes:
-        took: {recipe: seconds for the latest face}.
-    """
-
-    def __init__(self) -> None:
-        self.took: dict[str, float] = {}
-
-    def in_words(self, recipe: str) -> str:
-        """For the page; empty if nothing is known."""
-        if recipe in self.took:
-            return f"{time_in_words(self.took[recipe])} a face, when it last ran here"
-        if recipe not in _SECONDS:
-            return ""
-        slower = [seconds / _SECONDS[name] for name, seconds in self.took.items() if name in _SECONDS]
-        words = time_in_words(_SECONDS[recipe] * (slower[0] if slower else 1))
-        return f"about {words} a face" + ", on two cores" * (not slower)

@@ -12,7 +12,7 @@ from torch import nn
 from ex5lib.degradations.known import Identity
 from ex5lib.errors import Ex5Error, FileError, SettingError, sentence, unknown_name
 from ex5lib.explorer import messages
-from ex5lib.explorer.answers import LABELS, SHOWN_SIZE, SUFFIXES, Answer, Answers, Times, restored
+from ex5lib.explorer.answers import LABELS, SHOWN_SIZE, SUFFIXES, Answer, Answers, restored
 from ex5lib.explorer.board import Board, Worker, search_alone
 from ex5lib.explorer.damage import BY_NAME, offered_switches, suffered
 from ex5lib.explorer.live import LivePhoto
@@ -44,7 +44,6 @@ class Restoring:
         self._lock = threading.RLock()
         self._worker = Worker(self._lock, self._failed)
         self._upload, self._heard, self._counted = Upload(), 0, 0
-        self._times = Times()
         self.board.put(about={"max_upload": MAX_BYTES}, live=b"", progress={})
         self._begin(subjects)
 
@@ -232,8 +231,9 @@ class Restoring:
     def _say(self, text: str, error: bool = False) -> None:
         self._status, self._error = text, error
         chosen, shown = self._chosen(), self._shown
+        took = self._searcher.durations()
         recipes = [
-            {"name": name, "label": LABELS.get(name, name), "time": self._times.in_words(name)}
+            {"name": name, "label": LABELS.get(name, name), "time": f"about {took[name]} a face" if took else ""}
             for name in self._recipes()
         ]
         height, width = self._subjects[0].face.photo.shape[2:] if self._subjects else (0, 0)
@@ -299,8 +299,6 @@ class Restoring:
             )
             found.append(done)
             live.end(done)
-            if not done.stopped:
-                self._times.took[name] = done.run.seconds
             if self._stopping:
                 break
         with self._lock:
