@@ -1,10 +1,13 @@
 """What an exploration is built on: a board of values for pages to show, and a worker that can be interrupted."""
 
+import logging
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from typing import Any
+
+from ex5lib.errors import Ex5Error, sentence
 
 _SECONDS_AT_REST = 0.15  # a dragged slider sends a value every few milliseconds; only the last one counts
 
@@ -108,6 +111,14 @@ class Worker:
                 with self._lock:
                     if not self.superseded:
                         self._failed(error)
+
+
+def told(error: Exception) -> str:
+    """An error in words for a page; one that nobody expected is logged as well."""
+    if isinstance(error, Ex5Error | OSError):
+        return sentence(error)
+    logging.getLogger(__name__).error("An explorer failed.", exc_info=error)
+    return f"This failed unexpectedly ({type(error).__name__}: {error})."
 
 
 _searching: weakref.ref | None = None  # who may be

@@ -1,14 +1,13 @@
 """What follows from what a page asks an exploration for: what is searched, cancelled, kept, shown and said."""
 
-import logging
 import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from ex5lib.degradations.known import Inpaint
-from ex5lib.errors import Ex5Error, sentence
-from ex5lib.explorer.board import EMPTY, Board
+from ex5lib.errors import Ex5Error
+from ex5lib.explorer.board import EMPTY, Board, told
 from ex5lib.explorer.choices import OFFERED, PAINT, Choice, hole_of, own_weight
 from ex5lib.explorer.runner import Runner
 from ex5lib.explorer.screen import Screen
@@ -179,13 +178,8 @@ class Exploring:
         self._complain(error)
 
     def _complain(self, error: Exception) -> None:
-        if isinstance(error, Ex5Error | OSError):
-            text = sentence(error)
-        else:
-            text = f"This failed unexpectedly ({type(error).__name__}: {error})."
-            logging.getLogger(__name__).error("An explorer failed.", exc_info=error)
         with self._lock:
-            self._say(text, error=True, field=getattr(error, "setting", ""))
+            self._say(told(error), error=True, field=getattr(error, "setting", ""))
 
     def _look_for_faces(self, name: str, source: bytes | Path) -> None:
         with self._lock:

@@ -1,6 +1,5 @@
 """The page's first mode: a photo in, the whole photo with its faces restored out."""
 
-import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,10 +9,10 @@ from pathlib import Path
 from torch import nn
 
 from ex5lib.degradations.known import Identity
-from ex5lib.errors import Ex5Error, FileError, SettingError, sentence, unknown_name
+from ex5lib.errors import FileError, SettingError, unknown_name
 from ex5lib.explorer import messages
 from ex5lib.explorer.answers import LABELS, SHOWN_SIZE, SUFFIXES, Answer, Answers, restored
-from ex5lib.explorer.board import Board, Worker, search_alone
+from ex5lib.explorer.board import Board, Worker, search_alone, told
 from ex5lib.explorer.damage import BY_NAME, offered_switches, suffered
 from ex5lib.explorer.live import LivePhoto
 from ex5lib.explorer.searching import Clock, Searcher, time_in_words
@@ -252,13 +251,8 @@ class Restoring:
         self.board.put(state=state)
 
     def _complain(self, error: Exception) -> None:
-        if isinstance(error, Ex5Error | OSError):
-            text = sentence(error)
-        else:
-            text = f"This failed unexpectedly ({type(error).__name__}: {error})."
-            logging.getLogger(__name__).error("A restoration failed.", exc_info=error)
         with self._lock:
-            self._say(text, error=True)
+            self._say(told(error), error=True)
 
     def _failed(self, error: Exception) -> None:
         """The worker's job has failed."""
