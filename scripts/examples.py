@@ -16,7 +16,7 @@ _SIDE = 560  # px, the longest: the six files are to stay small
 
 
 def main() -> None:
-    data, out = ROOT / "data", ROOT / "ex5lib" / "explorer" / "examples"
+    data, out = ROOT / "data", ROOT / "ex5lib" / "explorer" / "static" / "examples"
     photos = {
         "crease": aged(Image.open(data / "vice-president.jpg")),
         "print": Image.open(data / "portrait.jpg"),

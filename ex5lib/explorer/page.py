@@ -26,26 +26,26 @@ from ex5lib.errors import Ex5Error, FileError, sentence
 from ex5lib.explorer.exploration import Exploration
 from ex5lib.explorer.restoring import SUFFIXES, Restoring
 
-_HERE = Path(__file__).parent
+_STATIC = Path(__file__).parent / "static"
 # A widget's script must be one module, so these are joined; the others are for this server only.
 _PARTS = ("drawing", "brush", "zoom", "controls", "picture", "explorer")
 _RESTORING = ("drawing", "viewer", "asking", "restore")
 
 
 def _joined(names: Iterable[str]) -> str:
-    return "\n".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in names)
+    return "\n".join((_STATIC / f"{name}.js").read_text(encoding="utf-8") for name in names)
 
 
 SCRIPT = _joined(_PARTS)
-STYLE = (_HERE / "explorer.css").read_text(encoding="utf-8")
+STYLE = (_STATIC / "explorer.css").read_text(encoding="utf-8")
 _LONGEST_WAIT = 10.0  # seconds that a request may wait for a change
 _FILES = {
     "/explorer.js": (SCRIPT.encode(), "text/javascript; charset=utf-8"),
-    "/page.js": ((_HERE / "page.js").read_bytes(), "text/javascript; charset=utf-8"),
+    "/page.js": ((_STATIC / "page.js").read_bytes(), "text/javascript; charset=utf-8"),
     "/explorer.css": (STYLE.encode(), "text/css; charset=utf-8"),
     "/restore.js": (_joined(_RESTORING).encode(), "text/javascript; charset=utf-8"),
-    "/restore.css": ((_HERE / "restore.css").read_bytes(), "text/css; charset=utf-8"),
-    **{f"/{path.name}": (path.read_bytes(), "image/jpeg") for path in (_HERE / "examples").glob("*.jpg")},
+    "/restore.css": ((_STATIC / "restore.css").read_bytes(), "text/css; charset=utf-8"),
+    **{f"/{path.name}": (path.read_bytes(), "image/jpeg") for path in (_STATIC / "examples").glob("*.jpg")},
 }
 _MAX_BODY = 8_000_000  # bytes; files come in smaller parts
 _MOST = 32  # connections at a time, each with a thread; a browser opens at most 6
