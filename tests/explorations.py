@@ -18,8 +18,8 @@ from ex5lib.inversion.recipes import SMOKE
 QUICK = replace(SMOKE, w_avg_samples=200)
 LONG = 2000  # steps: a search that no test lets come to its end
 PATIENCE = 120  # seconds after which a search that must come to an end counts as hung
-ALL = b"\x01" * 256 * 256  # a mask that is painted all over
-PAINTED = ALL[:1000] + bytes(256 * 256 - 1000)
+ALL = b"\xff" * (256 * 256 // 8)  # a mask that is painted all over
+PAINTED = ALL[:125] + bytes(len(ALL) - 125)
 
 
 class Gate(ex5lib.PerceptualDistance):

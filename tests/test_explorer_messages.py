@@ -27,7 +27,7 @@ from ex5lib.faces.alignment import load_face
 from ex5lib.inversion.recipes import SMOKE, pick_recipe
 
 PATIENCE = 120  # seconds
-PAINTED = b"\x01" * 1000 + bytes(256 * 256 - 1000)
+PAINTED = b"\xff" * 125 + bytes(256 * 256 // 8 - 125)
 VALID = [
     *(({"do": "change", "degradation": name}, b"") for name in DEGRADATIONS),
     ({"do": "change", "kernel_size": 9, "sigma": None}, b""),

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageDraw
 from PIL.ImageFilter import GaussianBlur
 from test_explorer_messages import JUNK, ask
 
@@ -23,6 +24,7 @@ from ex5lib.explorer.page import PageServer
 from ex5lib.explorer.restoring import Restoring
 from ex5lib.explorer.searching import Searcher
 from ex5lib.explorer.subjects import Subject
+from ex5lib.images.masks import unpacked
 from ex5lib.images.tensors import resize, to_uint8
 from ex5lib.inversion.recipes import SMOKE, pick_recipe
 
@@ -158,15 +160,124 @@ def test_a_switch_decides_what_the_photo_is_treated_for(make, old):
     one = make()
     _give(one, "old.jpg", old)
     _do(one, "switch", damage="UnknownBlur", on=False)
-    assert [type(D) for _, D in one._work()] == [Grayscale]
+    assert [type(D) for _, D in one.order.work(one._subjects)] == [Grayscale]
     _do(one, "switch", damage="UnknownColors", on=True)  # then it is not without colours
     assert {switch["name"]: switch["on"] for switch in _state(one)["switches"]} == {
         "UnknownBlur": False, "Grayscale": False, "UnknownColors": True,
     }  # fmt: skip
     _do(one, "switch", damage="UnknownBlur", on=True)
-    ((_, D),) = one._work()
+    ((_, D),) = one.order.work(one._subjects)
     assert [type(part).__name__ for part in D] == ["UnknownBlur", "UnknownColors"]  # in the order of examine
     assert D[0].sigma == one._subjects[0].damages[0].degradation.sigma  # as measured
+
+
+def _marked(one: Restoring, *rectangle: float) -> bytes:
+    """A mask of the photo's marks with a rectangle: left, top, right, bottom in shares of its sides."""
+    width, height = _state(one)["mask_size"]
+    picture = Image.new("1", (width, height))
+    corners = [round(share * side) for share, side in zip(rectangle, 2 * (width, height), strict=True)]
+    ImageDraw.Draw(picture).rectangle([*corners[:2], corners[2] - 1, corners[3] - 1], fill=1)
+    return np.packbits(np.asarray(picture)).tobytes()
+
+
+def test_what_is_marked_on_the_photo_is_replaced_on_the_face(make, old):
+    one = make()
+    _give(one, "old.jpg", old)
+    (subject,) = one._subjects
+    nose = subject.face.landmarks[30]  # the tip
+    x, y = nose / _opened(old).size
+    one.handle({"do": "paint", "stroke": 4}, _marked(one, x - 0.1, y - 0.05, x + 0.1, y + 0.05))
+    assert (_state(one)["stroke"], _state(one)["marked"]) == (4, True)
+    ((face, D),) = one.order.work(one._subjects)
+    assert [type(part).__name__ for part in D] == ["UnknownBlur", "Grayscale", "Inpaint"]
+    painted = np.zeros(_opened(old).size[::-1], np.uint8)
+    (left, top), (right, bottom) = (
+        (nose + sign * 0.5 * np.array([0.2, 0.1]) * painted.shape[::-1]) for sign in (-1, 1)
+    )
+    painted[round(top) : round(bottom), round(left) : round(right)] = 255
+    expected = np.asarray(face.crop(torch.from_numpy(painted / 127.5 - 1).float().expand(1, 3, -1, -1))[0, 0] > 0)
+    made = np.asarray(D[2].mask_for(face.image)[0, 0] > 0.5)
+    assert (made & expected).sum() > 0.97 * (made | expected).sum()
+
+    _do(one, "restore")
+    first = one.download("png")
+    before = _state(one)["answers"]
+    one.handle({"do": "paint", "stroke": 5}, bytes(len(one.order.marks.bits)))
+    assert (_state(one)["marked"], _state(one)["settled"]) == (False, False)
+    _do(one, "restore")
+    assert one.download("png") != first
+    _do(one, "show", number=before[0])  # with what was marked for it
+    assert (_state(one)["marked"], _state(one)["settled"]) == (True, True)
+
+    one.handle({"do": "paint", "stroke": 6}, _marked(one, 0, 0.95, 0.05, 1))
+    one.handle({"do": "restore"})
+    assert _state(one)["status"].startswith("What is marked lies outside the outline")
+    one.handle({"do": "paint", "stroke": 7}, _marked(one, 0, 0, 1, 1))
+    one.handle({"do": "restore"})
+    assert "invert it" in _state(one)["status"]
+
+
+def test_what_is_marked_may_come_as_a_file_of_the_photos_proportions(make, old):
+    one = make()
+    _give(one, "old.jpg", old)
+    width, height = _opened(old).size
+    for size, words in (((width // 2, height // 2), ""), ((width, width // 3), "the proportions of the whole photo")):
+        mask, content = Image.new("L", size), io.BytesIO()
+        mask.paste(255, (size[0] // 2, size[1] // 2, *size))
+        mask.save(content, "PNG")
+        message = {"do": "mask", "name": "mask.png", "size": len(content.getvalue()), "at": 0}
+        heard = threading.Event()
+        one.board.listeners.append(lambda _, heard=heard: heard.set())
+        one.handle(message, content.getvalue())
+        assert heard.wait(PATIENCE)
+        assert words in _state(one)["status"]
+        marked = np.asarray(unpacked(one.order.marks.bits, one.order.marks.height, one.order.marks.width)[0, 0])
+        quarter = np.zeros_like(marked)
+        quarter[marked.shape[0] // 2 :, marked.shape[1] // 2 :] = 1
+        assert np.abs(marked - quarter).mean() < 0.01
+
+
+def test_found_scratches_are_shown_where_they_are_and_joined_to_what_is_marked(make, old):
+    scratched, content = _opened(old).convert("RGB"), io.BytesIO()
+    width, height = scratched.size
+    line = [(0.35 * width, 0.2 * height), (0.6 * width, 0.65 * height)]
+    ImageDraw.Draw(scratched).line(line, "black", width // 25)
+    scratched.save(content, "PNG")
+    one = make()
+    _give(one, "scratched.png", content.getvalue())
+    shown = _opened(one.picture("damage"))
+    drawn = Image.new("L", scratched.size)
+    ImageDraw.Draw(drawn).line(line, 255, width // 25)
+    drawn = np.asarray(drawn.resize(shown.size)) > 127
+    seen = np.asarray(shown.getchannel("A")) > 127
+    assert (seen & drawn).sum() > 0.95 * drawn.sum()
+    assert seen.sum() < 2 * drawn.sum()  # with its soft edges
+
+    ((face, D),) = one.order.work(one._subjects)
+    alone = D[-1].mask_for(face.image)
+    one.handle({"do": "paint", "stroke": 1}, _marked(one, 0.4, 0.6, 0.6, 0.7))
+    ((_, D),) = one.order.work(one._subjects)
+    both = D[-1].mask_for(face.image)
+    assert (both >= alone - 1e-4).all()
+    assert both.sum() > 1.5 * alone.sum()
+    _do(one, "switch", damage="Inpaint", on=False)
+    assert _state(one)["found_mask"] == ""
+    ((_, D),) = one.order.work(one._subjects)
+    assert D[-1].mask_for(face.image).sum() < both.sum()
+    with pytest.raises(FileError):
+        one.picture("damage")
+
+
+def test_a_photo_of_the_first_mode_can_be_explored_in_the_second(make, old, tmp_path, astronaut):
+    first = make()
+    exploration = Exploration(
+        first._searcher, [Subject(astronaut, "astronaut.png")], Choice(recipe="smoke"), out=tmp_path
+    )
+    first._looked = exploration.explore
+    _give(first, "old.jpg", old)
+    state = exploration.board.values["state"]
+    assert state["name"] == "old.jpg"
+    assert [each["reason"] for each in state["damages"]] == [each.reason for each in first._subjects[0].damages]
 
 
 def test_a_search_is_shown_stopped_and_keeps_the_best_so_far(make, old):
@@ -180,7 +291,7 @@ def test_a_search_is_shown_stopped_and_keeps_the_best_so_far(make, old):
         one.handle(message)
         assert _state(one)["status"] == "The search is still running: press Stop first."
         assert _state(one)["phase"] == "searching"
-    seed = one._seed
+    seed = one.order.seed
     frame = _opened(one.board.values["live"])
     assert frame.size == _opened(old).size
     _do(one, "stop")
@@ -235,7 +346,8 @@ def test_what_a_page_may_not_ask_for_changes_nothing(make, old):
     _give(one, "old.jpg", old)
     said = ("status", "error", "heard")
     before = {key: value for key, value in _state(one).items() if key not in said}
-    fields = {"upload": {"name": "a.png", "size": 9, "at": 0}, "switch": {"damage": "Jpeg", "on": True},
+    file = {"name": "a.png", "size": 9, "at": 0}
+    fields = {"upload": file, "mask": file, "paint": {"stroke": 3}, "switch": {"damage": "Jpeg", "on": True},
               "pick": {"face": 0}, "take": {"recipe": "smoke"}, "show": {"number": 1}}  # fmt: skip
     assert fields.keys() | {"restore", "another", "stop"} == RESTORING.keys()
     for action, right in fields.items():
@@ -243,7 +355,8 @@ def test_what_a_page_may_not_ask_for_changes_nothing(make, old):
             for junk in JUNK:
                 right_too = {"face": (None, 0), "on": (True, False), "size": (24,)}.get(name, ())
                 if name != "name" and not any(junk is each for each in right_too):
-                    one.handle({"do": action} | right | {name: junk}, b"1234567890" if action == "upload" else b"")
+                    data = b"1234567890" if "size" in right or "stroke" in right else b""
+                    one.handle({"do": action} | right | {name: junk}, data)
                     assert _state(one)["error"], (action, name, junk)
             one.handle({"do": action} | {key: value for key, value in right.items() if key != name})
             assert _state(one)["error"]

@@ -59,7 +59,7 @@ def explore(
     subjects = find_subjects(plain_name(given.name), given, crop_size(G), face=face, aligned=aligned)
     searcher = Searcher(G, recipes, device=device)
     exploration = Exploration(searcher, subjects, Choice(recipe=recipe), out=out)
-    server.show(exploration, Restoring(searcher, subjects if photo else (), recipe=recipe))
+    server.show(exploration, Restoring(searcher, subjects if photo else (), recipe=recipe, looked=exploration.explore))
     try:
         typer.echo(f"the page is at {server.address}")
         typer.echo("Ctrl-C ends it")

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ex5lib.errors import FileError
+from ex5lib.explorer.order import Order
 from ex5lib.images.extras import Extras
 from ex5lib.images.frames import encoded
 from ex5lib.images.loading import save_image
@@ -28,7 +29,7 @@ class Answer:
     """A restored photo.
 
     Attributes:
-        settings: which faces, what they were treated for, recipe and seed.
+        order: what was asked for.
         pixels: [H, W, 3].
         extras: what the photo's own file held.
         alike: for each face, whether it still seems to be the same person.
@@ -37,7 +38,7 @@ class Answer:
         stopped: whether the search was ended early.
     """
 
-    settings: tuple
+    order: Order
     pixels: np.ndarray
     extras: Extras
     alike: list[str]
@@ -57,12 +58,12 @@ class Answer:
             return save_image(from_uint8(self.pixels), Path(folder, f"photo.{suffix}"), self.extras).read_bytes()
 
 
-def restored(found: Sequence[Restoration], settings: tuple, *, early: bool) -> Answer:
+def restored(found: Sequence[Restoration], order: Order, *, early: bool) -> Answer:
     """The photo with all faces that were found in it; ``early`` says that others were left out."""
     photo = paste(found[0].face.photo, [(done.face, done.result, done.degradation) for done in found])
     unknown = [part for done in found for part in done.degradation.modules() if getattr(part, "unknown", False)]
     return Answer(
-        settings,
+        order,
         to_uint8(photo),
         found[0].face.extras,
         [likeness(identity_distance(done.best_image, done.face.image)) for done in found],
@@ -88,9 +89,9 @@ class Answers:
         self._kept = [*self._kept, answer][-_KEPT:]
         return answer
 
-    def of(self, settings: tuple) -> Answer | None:
-        """The one that was searched to the end with these settings."""
-        return next((each for each in self._kept if each.settings == settings and not each.stopped), None)
+    def of(self, order: Order) -> Answer | None:
+        """The one that was searched to the end for this order."""
+        return next((each for each in self._kept if each.order == order and not each.stopped), None)
 
     def get(self, number: str) -> Answer:
         """The one with that number; FileError if it is not kept."""

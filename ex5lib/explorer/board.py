@@ -113,11 +113,15 @@ class Worker:
                         self._failed(error)
 
 
+def _log(error: Exception) -> None:
+    logging.getLogger(__name__).error("An explorer failed.", exc_info=error)
+
+
 def told(error: Exception) -> str:
     """An error in words for a page; one that nobody expected is logged as well."""
     if isinstance(error, Ex5Error | OSError):
         return sentence(error)
-    logging.getLogger(__name__).error("An explorer failed.", exc_info=error)
+    _log(error)
     return f"This failed unexpectedly ({type(error).__name__}: {error})."
 
 
@@ -129,7 +133,8 @@ def search_alone(one: Any) -> None:
     global _searching
     other = _searching() if _searching else None
     if other is not None and other is not one:
-        other.stop("Stopped, because another search began.")
+        # Beside, for both may be locked, and each would wait for the other.
+        aside(lambda: other.stop("Stopped, because another search began."), _log)
     _searching = weakref.ref(one)
 
 

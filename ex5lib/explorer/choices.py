@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, GaussianBlur, 
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
 from ex5lib.errors import SettingError
 from ex5lib.explorer.fields import Field, Number, checked, flag, one_of, text
+from ex5lib.images.masks import packed, unpacked
 from ex5lib.restoration.diagnosis import Damage
 
 # {degradation: the fields of Choice that it reads}, in the order of the page.
@@ -50,9 +50,9 @@ Rectangle = tuple[int, int, int, int]  # top, left, height, width, px at 256 px
 
 
 def _hole(value: Any) -> Rectangle | bytes | None:
-    """A rectangle inside the face, or painted pixels as ``packed`` returns them; None if none is painted."""
-    if isinstance(value, bytes) and len(value) == REFERENCE_SIZE**2 // 8:
-        return value if any(value) else None
+    """A rectangle inside the face, or painted pixels, packed; None if none is painted."""
+    if isinstance(value, bytes):
+        return value if unpacked(value, REFERENCE_SIZE, REFERENCE_SIZE).any() else None
     if not isinstance(value, list | tuple) or len(value) != 4:
         raise SettingError("A hole needs four numbers: top, left, height and width.")
     side = Number("each side of the hole", 0, REFERENCE_SIZE, whole=True)
@@ -95,7 +95,7 @@ class Choice:
         degradation: a name in ``DEGRADATIONS``.
         more: further degradations that a damaged photo has suffered, after that one.
         kernel_size, sigma: of a blur, px at 256 px; a sigma of None follows the kernel size.
-        hole: what is removed: a rectangle, or painted pixels as ``packed`` returns them; None is still to be painted.
+        hole: what is removed: a rectangle, or painted pixels, packed; None is still to be painted.
         fading: of the colours, from 0 to 1.
         blurred: σ, px at 256 px, as measured in a damaged photo: where the search for its unknown blur starts.
         factor, quality, noise_sigma: of ``Downsample``, ``Jpeg`` and ``Noise``.
@@ -223,12 +223,12 @@ class Choice:
         return Identity()
 
     def applied(self, photo: Tensor) -> tuple[Tensor, bytes]:
-        """The target for a photo's preview [1, 3, S, S], and the mask as 256 × 256 bytes, b"" without a hole."""
+        """The target for a photo's preview [1, 3, S, S], and the mask as ``hole_of`` returns it, b"" without a hole."""
         if self.unpainted:
-            return photo, bytes(REFERENCE_SIZE**2)
+            return photo, bytes(REFERENCE_SIZE**2 // 8)
         degraded_by, D = self.modules()
         if hole := next((member for member in D.modules() if isinstance(member, Inpaint)), None):
-            return hole(photo), (hole.mask > 0.5).numpy().tobytes()
+            return hole(photo), hole_of(hole)
         return photo if degraded_by is None else degraded_by(photo), b""
 
     def in_words(self) -> str:
@@ -268,7 +268,7 @@ def _inpaint(hole: Rectangle | bytes | None) -> Inpaint:
         return Inpaint(*hole)
     if all(byte == 255 for byte in hole):
         raise SettingError("Everything is painted, so nothing of the photo is left: erase what to keep.")
-    return Inpaint(mask=unpacked(hole))
+    return Inpaint(mask=unpacked(hole, REFERENCE_SIZE, REFERENCE_SIZE))
 
 
 def _faded(strength: float) -> UnknownColors:
@@ -300,22 +300,8 @@ def values_of(damage: Damage) -> dict[str, Any]:
 
 
 def hole_of(inpaint: Inpaint) -> bytes:
-    """What it removes, as a ``Choice`` holds it."""
+    """What it removes, as a ``Choice`` holds it: 256 × 256 px, packed."""
     return packed(inpaint.mask_for(torch.zeros(1, 3, REFERENCE_SIZE, REFERENCE_SIZE)))
-
-
-def packed(mask: Tensor | bytes) -> bytes:
-    """A mask of 256 × 256 numbers, row by row, as a ``Choice`` holds it: one bit a pixel, 1 where it is removed."""
-    pixels = np.frombuffer(mask, np.uint8) if not isinstance(mask, Tensor) else (mask > 0.5).numpy().ravel()
-    if pixels.size != REFERENCE_SIZE**2:
-        raise SettingError(f"A painted mask is {REFERENCE_SIZE} × {REFERENCE_SIZE} px, not {pixels.size} pixels.")
-    return np.packbits(pixels != 0).tobytes()
-
-
-def unpacked(hole: bytes) -> Tensor:
-    """A painted hole as a mask [1, 1, 256, 256] in {0, 1}."""
-    pixels = np.unpackbits(np.frombuffer(hole, np.uint8))
-    return torch.from_numpy(pixels).float().view(1, 1, REFERENCE_SIZE, REFERENCE_SIZE)
 
 
 def own_weight(weights: Sequence[float]) -> tuple[float, str]:

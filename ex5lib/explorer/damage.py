@@ -1,14 +1,22 @@
 """What a photo may suffer from, for a person to switch on and off: in plain words, then in the field's."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ex5lib.degradations.jpeg import Jpeg
 from ex5lib.degradations.known import Downsample, Grayscale, Inpaint
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
+from ex5lib.errors import SettingError
+from ex5lib.faces.alignment import AlignedFace
+from ex5lib.faces.masks import fitted_mask, mask_on_photo
+from ex5lib.images.masks import packed, unpacked
 from ex5lib.restoration.diagnosis import Damage
+from ex5lib.restoration.paste import to_photo
+
+_MARKED_SIZE = 1024  # px, the longest side of a photo that is painted on
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ _KINDS: dict[type[nn.Module], Kind] = {
     Inpaint: Kind(
         "Scratched or painted over",
         "Inpainting: what is marked is filled in, and all the rest stays as it is. Damage that is not found can be "
-        "painted by hand under Explore the search.",
+        "marked by hand.",
     ),
     Jpeg: Kind(
         "Coarse JPEG",
@@ -72,13 +80,70 @@ def name_of(damage: Damage) -> str:
     return type(damage.degradation).__name__
 
 
-def suffered(found: Sequence[Damage], switched: Mapping[str, bool]) -> list[Damage]:
-    """What a face is treated for: what was found, and what a person has switched on; not what was switched off."""
-    damages = {name_of(damage): damage for damage in found}
+@dataclass(frozen=True)
+class Marks:
+    """What a person has painted on a photo, to be replaced: a mask of height × width px, packed."""
+
+    height: int = 0
+    width: int = 0
+    bits: bytes = b""
+
+    @classmethod
+    def none(cls, photo: Tensor) -> "Marks":
+        """Nothing yet on a photo [1, 3, H, W]."""
+        height, width = photo.shape[2:]
+        scale = min(1.0, _MARKED_SIZE / max(height, width))
+        height, width = max(round(scale * height), 1), max(round(scale * width), 1)
+        return cls(height, width, packed(torch.zeros(1, 1, height, width)))
+
+    def painted(self, bits: bytes) -> "Marks":
+        """Another mask of the same size; SettingError if it has another size."""
+        unpacked(bits, self.height, self.width)
+        return replace(self, bits=bits)
+
+    def read(self, mask: Tensor) -> "Marks":
+        """The same from a mask [1, 1, h, w], at any size; SettingError unless it has the photo's proportions."""
+        like_photo = mask_on_photo(mask, torch.empty(1, 3, self.height, self.width))
+        if like_photo is None:
+            height, width = mask.shape[2:]
+            raise SettingError(f"The mask is {width} × {height} px: it must have the proportions of the whole photo.")
+        return replace(self, bits=packed(like_photo))
+
+    def __bool__(self) -> bool:
+        return any(self.bits)
+
+    def on(self, face: AlignedFace) -> Tensor | None:
+        """The part on a face's crop, [1, 1, S, S]; None if there is none. SettingError as in ``fitted_mask``."""
+        if not self:
+            return None
+        fitted = fitted_mask(unpacked(self.bits, self.height, self.width), self._small(face), "photo")
+        return fitted if fitted.max() > 0.5 else None
+
+    def found(self, face: AlignedFace, hole: Tensor) -> Tensor:
+        """A hole [1, 1, S, S] in a face's crop as it lies on the photo: [1, 1, height, width]."""
+        return to_photo(hole, self._small(face), (slice(0, self.height), slice(0, self.width)))
+
+    def _small(self, face: AlignedFace) -> AlignedFace:
+        """The face in a photo of the mask's size: maps of a large photo would take much memory."""
+        scale = self.width / face.photo.shape[3]
+        photo = torch.zeros(1, 1, self.height, self.width).expand(-1, 3, -1, -1)
+        return replace(face, photo=photo, quad=(face.quad + 0.5) * scale - 0.5)
+
+
+def suffered(found: Sequence[Damage], switched: Mapping[str, bool], marked: Tensor | None = None) -> list[Damage]:
+    """What a face is treated for: what was found, and what a person has switched on; not what was switched off.
+
+    ``marked`` is what was painted by hand on its crop, [1, 1, S, S].
+    """
+    damages = {name_of(damage): damage for damage in found if switched.get(name_of(damage), True)}
     for name, (kind, words) in BY_NAME.items():
         if switched.get(name) and words.unseen and name not in damages:
             damages[name] = Damage(kind(), words.unseen)
-    return [damages[name] for name in BY_NAME if name in damages and switched.get(name, True)]
+    if marked is not None:
+        if "Inpaint" in damages and isinstance(hole := damages["Inpaint"].degradation, Inpaint):
+            marked = torch.maximum(marked, hole.mask_for(marked))
+        damages["Inpaint"] = Damage(Inpaint(mask=marked), "it was marked by hand")
+    return [damages[name] for name in BY_NAME if name in damages]
 
 
 def offered_switches(found: Sequence[Sequence[Damage]], switched: Mapping[str, bool]) -> list[dict]:

@@ -1,5 +1,6 @@
 """What a page can ask an explorer for. The pages show its board, and send what their user does to ``handle``."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -7,10 +8,10 @@ from pathlib import Path
 from ex5lib.errors import SettingError
 from ex5lib.explorer import messages
 from ex5lib.explorer.board import aside, search_alone
-from ex5lib.explorer.choices import PAINT, Choice, packed
+from ex5lib.explorer.choices import PAINT, Choice
 from ex5lib.explorer.exploring import Exploring
 from ex5lib.explorer.shelf import Found
-from ex5lib.explorer.subjects import plain_name
+from ex5lib.explorer.subjects import Subject, plain_name
 from ex5lib.images.frames import png
 from ex5lib.restoration.pipeline import Restoration
 from ex5lib.samples import sample_photo
@@ -59,9 +60,9 @@ class Exploration(Exploring):
             self._choose(choice)
 
     def paint(self, data: bytes, stroke: int = 0) -> None:
-        """Take a painted mask, 256 × 256 bytes; the stroke's number tells its page which one is shown."""
+        """Take a painted mask, 256 × 256 px, packed; the stroke's number tells its page which one is shown."""
         with self._lock:
-            choice = self.choice.changed(hole=packed(data))
+            choice = self.choice.changed(hole=data)
             self._stroke = stroke
             self._choose(choice)
 
@@ -140,6 +141,14 @@ class Exploration(Exploring):
         name = plain_name(name)
         if (content := self._received(name, size, at, data)) is not None:
             self._look_for_faces(name, content)
+
+    def explore(self, subjects: Sequence[Subject]) -> None:
+        """Take another photo, whose faces were found elsewhere."""
+        with self._lock:
+            self._live = False
+            self._cancel()
+            self._subjects = list(subjects)
+            self._take(subjects[0])
 
     def pick(self, face: int) -> None:
         """Take another of the faces in the photo."""

@@ -31,7 +31,7 @@ MESSAGES: Messages = {
 }
 # The same of a page that restores a photo.
 RESTORING: Messages = {
-    "upload": MESSAGES["upload"],
+    **{action: MESSAGES[action] for action in ("upload", "mask", "paint")},
     "switch": {"damage": text, "on": flag},
     "pick": {"face": Number("the face's number", 0, 2**53 - 1, whole=True, optional=True)},  # None: all of them
     "take": {"recipe": text},

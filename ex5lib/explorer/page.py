@@ -28,8 +28,8 @@ from ex5lib.explorer.restoring import SUFFIXES, Restoring
 
 _STATIC = Path(__file__).parent / "static"
 # A widget's script must be one module, so these are joined; the others are for this server only.
-_PARTS = ("drawing", "brush", "zoom", "controls", "picture", "explorer")
-_RESTORING = ("drawing", "viewer", "asking", "restore")
+_PARTS = ("drawing", "brush", "painting", "stage", "controls", "picture", "explorer")
+_RESTORING = ("drawing", "brush", "painting", "stage", "viewer", "asking", "restore")
 
 
 def _joined(names: Iterable[str]) -> str:
@@ -185,7 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
                     name, content = exploration.download(asked.get("picture"))
                     self._answer(content, "application/octet-stream", name=name)
                 elif path == "/picture" and restoring:
-                    self._answer(restoring.picture(asked.get("name", "")), "image/jpeg")
+                    name = asked.get("name", "")
+                    self._answer(restoring.picture(name), "image/png" if name == "damage" else "image/jpeg")
                 elif path == "/photo" and restoring:
                     name, content = restoring.download(suffix := asked.get("as", ""))
                     self._answer(content, SUFFIXES[suffix], name=name)

@@ -1,26 +1,26 @@
 """The page's first mode: a photo in, the whole photo with its faces restored out."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 
-from ex5lib.degradations.known import Identity
 from ex5lib.errors import FileError, SettingError, unknown_name
 from ex5lib.explorer import messages
 from ex5lib.explorer.answers import LABELS, SHOWN_SIZE, SUFFIXES, Answer, Answers, restored
-from ex5lib.explorer.board import Board, Worker, search_alone, told
-from ex5lib.explorer.damage import BY_NAME, offered_switches, suffered
+from ex5lib.explorer.board import Board, Worker, aside, search_alone, told
+from ex5lib.explorer.damage import Marks
 from ex5lib.explorer.live import LivePhoto
+from ex5lib.explorer.order import Order
 from ex5lib.explorer.searching import Clock, Searcher, time_in_words
-from ex5lib.explorer.subjects import MAX_BYTES, Subject, Upload, find_subjects, plain_name, subjects_in
+from ex5lib.explorer.subjects import MAX_BYTES, Subject, Upload, find_subjects, plain_name, read_mask, subjects_in
 from ex5lib.faces.alignment import AlignedFace
-from ex5lib.images.frames import encoded
+from ex5lib.images.frames import encoded, painted
 from ex5lib.inversion.plan import plan_search
-from ex5lib.restoration.diagnosis import all_of
 from ex5lib.restoration.pipeline import crop_size
 
 
@@ -31,14 +31,23 @@ class Restoring:
         subjects: the faces of a photo to begin with, if any.
         recipe: the name of the one that is chosen first.
         seed: of the first answer.
+        looked: called with the faces of another photo.
 
     Attributes:
         board: what the pages show.
         answers: the restored photos that are kept.
     """
 
-    def __init__(self, searcher: Searcher, subjects: Sequence[Subject] = (), *, recipe: str = "fast", seed: int = 0):
-        self._searcher, self._recipe, self._first_seed = searcher, recipe, seed
+    def __init__(
+        self,
+        searcher: Searcher,
+        subjects: Sequence[Subject] = (),
+        *,
+        recipe: str = "fast",
+        seed: int = 0,
+        looked: Callable[[list[Subject]], None] = lambda _: None,
+    ):
+        self._searcher, self._first, self._looked = searcher, Order(recipe, seed), looked
         self.board = Board()
         self._lock = threading.RLock()
         self._worker = Worker(self._lock, self._failed)
@@ -50,10 +59,9 @@ class Restoring:
         """Take another photo, and drop everything of the former one."""
         self._subjects = list(subjects)
         self._name = subjects[0].name if subjects else name
-        self._face: int | None = 0
         self._has_looked_twice = False
-        self._switched: dict[str, bool] = {}
-        self._seed, self._stopping = self._first_seed, False
+        self.order = replace(self._first, marks=Marks.none(subjects[0].face.photo) if subjects else Marks())
+        self._stroke, self._stopping = 0, False
         self.answers = Answers()
         self._shown: Answer | None = None
         self._counted += 1
@@ -91,14 +99,24 @@ class Restoring:
 
     def switch(self, damage: str, on: bool) -> None:
         """Treat the photo for a kind of damage, or not."""
-        if damage not in BY_NAME:
-            raise unknown_name("damage", damage, BY_NAME)
         with self._lock:
             self._check_rest()
-            self._switched[damage] = on
-            if on and (other := BY_NAME[damage][1].excludes):
-                self._switched[other] = False
+            self.order = self.order.switching(damage, on)
             self._rest()
+
+    def paint(self, data: bytes, stroke: int = 0) -> None:
+        """Take what is marked by hand, as ``Marks`` holds it; the stroke's number tells its page which one has come."""
+        with self._lock:
+            self._check_rest()
+            self._check_photo()
+            self.order, self._stroke = replace(self.order, marks=self.order.marks.painted(data)), stroke
+            self._rest()
+
+    def mask(self, name: str, size: int, at: int, data: bytes = b"") -> None:
+        """Take the next part of a file that says what is marked, as in ``upload``."""
+        name = plain_name(name)
+        if (content := self._upload.part(name, size, at, data)) is not None:
+            aside(partial(self._read_mask, name, content), self._complain)
 
     def pick(self, face: int | None) -> None:
         """Restore another of the faces; None: all that are certain, for which the photo is searched once more."""
@@ -111,7 +129,7 @@ class Restoring:
                 self._say("Looking for all faces, also for damaged ones …")
                 self._worker.want(self._look_again)
                 return
-            self._face, self._switched = face, {}
+            self.order = self.order.picking(face)
             self._rest()
 
     def take(self, recipe: str) -> None:
@@ -120,28 +138,29 @@ class Restoring:
             raise unknown_name("recipe", recipe, self._recipes())
         with self._lock:
             self._check_rest()
-            self._recipe = recipe
+            self.order = replace(self.order, recipe=recipe)
+            self._first = replace(self._first, recipe=recipe)  # also for the next photo
             self._rest()
 
     def restore(self) -> None:
         """Restore what is chosen, or show it if it has been restored already."""
         with self._lock:
             self._check_rest()
-            if (answer := self.answers.of(self._settings())) is not None:
+            if (answer := self.answers.of(self.order)) is not None:
                 self.show(answer.number)
                 return
-            work = self._work()
+            self._check_photo()
+            work, order = self.order.work(self._subjects), self.order
             search_alone(self)
             self._phase, self._stopping = "searching", False
             self._say("Searching for the face …" if len(work) == 1 else f"Searching for {len(work)} faces …")
-            settings = self._settings()
-            self._worker.want(lambda: self._search(work, settings))
+            self._worker.want(lambda: self._search(work, order))
 
     def another(self) -> None:
         """Search for another answer, with the next seed."""
         with self._lock:
             self._check_rest()
-            self._seed += 1
+            self.order = replace(self.order, seed=self.order.seed + 1)
             self.restore()
 
     def stop(self, why: str = "Stopped.") -> None:
@@ -158,8 +177,7 @@ class Restoring:
         with self._lock:
             self._check_rest()
             self._shown = self.answers.get(str(number))
-            self._face, switched, self._recipe, self._seed = self._shown.settings
-            self._switched = dict(switched)
+            self.order = self._shown.order
             self._rest()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -169,12 +187,18 @@ class Restoring:
     # What a page can fetch.
 
     def picture(self, name: str) -> bytes:
-        """A JPEG of the photo "before" or of the answer with that number; FileError if there is none."""
+        """A JPEG of the photo "before" or of the answer with that number; FileError if there is none.
+
+        Or, as a PNG, the "damage" that was found: painted where it lies on the photo, transparent elsewhere.
+        """
         with self._lock:
             if name == "before" and self._before:
                 return self._before
-            answer = self.answers.get(name)
-        return answer.picture
+            holes, marks = self.order.holes(self._subjects), self.order.marks
+            answer = None if name == "damage" and holes else self.answers.get(name)
+        if answer is not None:
+            return answer.picture
+        return painted(torch.stack([marks.found(face, hole) for face, hole in holes]).amax(dim=0))
 
     def download(self, suffix: str) -> tuple[str, bytes]:
         """The answer that is shown as a file, "png" or "jpg": its name and its content; FileError if there is none."""
@@ -186,26 +210,11 @@ class Restoring:
 
     def _recipes(self) -> list[str]:
         """The names of those that a person may want, and of the one that was asked for."""
-        return [name for name in self._searcher.recipes if name in (*LABELS, self._recipe)]
+        return [name for name in self._searcher.recipes if name in (*LABELS, self._first.recipe)]
 
-    def _chosen(self) -> list[Subject]:
-        if self._face is not None:
-            return self._subjects[self._face : self._face + 1]
-        return [subject for subject in self._subjects if subject.sure] or self._subjects[:1]
-
-    def _settings(self) -> tuple:
-        return self._face, tuple(sorted(self._switched.items())), self._recipe, self._seed
-
-    def _work(self) -> list[tuple[AlignedFace, nn.Module]]:
-        """The faces to search for, each with its degradation; SettingError if there is nothing to do."""
+    def _check_photo(self) -> None:
         if not self._subjects:
             raise SettingError("There is no photo yet: drop, paste or choose one.")
-        work = [(each.face, all_of(suffered(each.damages, self._switched))) for each in self._chosen()]
-        if self._face is None:  # as with --all-faces, sound faces are left alone
-            work = [(face, D) for face, D in work if D is not None]
-            if not work:
-                raise SettingError("No damage was found in these faces: switch on what you see.")
-        return [(face, D or Identity()) for face, D in work]
 
     def _check_rest(self) -> None:
         if self._phase in ("searching", "finishing"):
@@ -218,18 +227,18 @@ class Restoring:
         self._phase = "ready" if self._subjects else "empty"
         if not self._subjects:
             self._say("")
-        elif self._shown is not None and self._shown.settings == self._settings():
+        elif self._shown is not None and self._shown.order == self.order:
             self._say("Stopped: this is the best so far." if self._shown.stopped else "Done: drag the line to compare.")
         elif not self._subjects[0].sure:
             self._say("It is not certain that this is a face: press Restore if it is.")
-        elif not any(suffered(each.damages, self._switched) for each in self._chosen()):
+        elif not self.order.has_reason(self._subjects):
             self._say("No damage was found. Switch on what you see, or restore the face as it is.")
         else:
             self._say("Press Restore.")
 
     def _say(self, text: str, error: bool = False) -> None:
         self._status, self._error = text, error
-        chosen, shown = self._chosen(), self._shown
+        order, shown = self.order, self._shown
         took = self._searcher.durations()
         recipes = [
             {"name": name, "label": LABELS.get(name, name), "time": f"about {took[name]} a face" if took else ""}
@@ -238,17 +247,19 @@ class Restoring:
         height, width = self._subjects[0].face.photo.shape[2:] if self._subjects else (0, 0)
         state = {
             "phase": self._phase, "status": text, "error": error, "heard": self._heard, "name": self._name,
-            "width": width, "height": height, "photo": self._photo_number, "face": self._face,
-            "faces": [_offer(each, i) for i, each in enumerate(self._subjects)],
+            "width": width, "height": height, "photo": self._photo_number, "face": order.face,
+            "faces": [each.outlined(i) for i, each in enumerate(self._subjects)],
             "sure": sum(subject.sure for subject in self._subjects),
-            "switches": offered_switches([each.damages for each in chosen], self._switched) if chosen else [],
-            "recipes": recipes, "recipe": self._recipe,
+            "switches": order.switches(self._subjects),
+            "recipes": recipes, "recipe": order.recipe,
+            "marked": bool(order.marks), "stroke": self._stroke, "mask_size": [order.marks.width, order.marks.height],
+            "found_mask": f"{self._photo_number} {order.face}" if order.holes(self._subjects) else "",
             "answers": self.answers.numbers, "shown": shown.number if shown else None,
-            "settled": shown is not None and shown.settings == self._settings() and not shown.stopped,
+            "settled": shown is not None and shown.order == order and not shown.stopped,
             "alike": shown.alike if shown else [], "found": shown.found if shown else [],
             "note": shown.note if shown else "",
         }  # fmt: skip
-        self.board.put(state=state)
+        self.board.put(state=state, mask=order.marks.bits)
 
     def _complain(self, error: Exception) -> None:
         with self._lock:
@@ -266,6 +277,17 @@ class Restoring:
         with self._lock:
             self._worker.check()
             self._begin(subjects)
+        self._looked(subjects)
+
+    def _read_mask(self, name: str, content: bytes) -> None:
+        """Beside the worker: mark what a mask's file says."""
+        mask = read_mask(name, content)
+        with self._lock:
+            self._check_rest()
+            self._check_photo()
+            self.order = replace(self.order, marks=self.order.marks.read(mask))
+            self._stroke += 1
+            self._rest()
 
     def _look_again(self) -> None:
         """The worker's job: find all faces of the photo, as with --all-faces; those known already stay the first."""
@@ -274,22 +296,21 @@ class Restoring:
         kept = [replace(each, face=replace(each.face, extras=first.face.extras)) for each in found]
         with self._lock:
             self._worker.check()
-            self._subjects, self._has_looked_twice, self._face, self._switched = kept, True, None, {}
+            self._subjects, self._has_looked_twice, self.order = kept, True, self.order.picking(None)
             self._rest()
 
-    def _search(self, work: Sequence[tuple[AlignedFace, nn.Module]], settings: tuple) -> None:
+    def _search(self, work: Sequence[tuple[AlignedFace, nn.Module]], order: Order) -> None:
         """The worker's job: search for one face after the other, show them in the photo, and keep the whole."""
-        *_, name, seed = settings
-        recipe, found = self._searcher.recipes[name], []
+        recipe, found = self._searcher.recipes[order.recipe], []
         photo = work[0][0].photo
         live = LivePhoto(photo)
         for i, (face, D) in enumerate(work):
             clock = self._searcher.clock(plan_search(recipe, self._searcher.G, D).stages)
             live.begin(face, D)
             after_step = partial(self._after_step, live, clock, i, len(work))
-            statistics = self._searcher.statistics(recipe, seed)
+            statistics = self._searcher.statistics(recipe, order.seed)
             done = self._searcher.restore(
-                face, D, recipe, already_degraded=True, seed=seed, statistics=statistics, callback=after_step
+                face, D, recipe, already_degraded=True, seed=order.seed, statistics=statistics, callback=after_step
             )
             found.append(done)
             live.end(done)
@@ -299,7 +320,7 @@ class Restoring:
             self._worker.check()
             self._phase = "finishing"
             self._say("The restored face is being put into the photo …")
-        answer = restored(found, settings, early=self._stopping)
+        answer = restored(found, order, early=self._stopping)
         with self._lock:
             self._worker.check()
             self._counted += 1
@@ -322,13 +343,3 @@ class Restoring:
                 self._worker.check()
                 self.board.put(live=picture)
         return self._stopping
-
-
-def _offer(subject: Subject, index: int) -> dict:
-    """A face for a page to offer: a picture, words, and its corners in shares of the photo's width and height."""
-    face = subject.face
-    height, width = face.photo.shape[2:]
-    corners = ((face.quad + 0.5) / (width, height)).round(5).tolist()
-    picture = subject.offer["picture"] if subject.offer else ""
-    sure = subject.offer["sure"] if subject.offer else subject.sure
-    return {"picture": picture, "words": f"Face {index + 1}", "sure": sure, "corners": corners}

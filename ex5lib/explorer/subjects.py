@@ -57,6 +57,13 @@ class Subject:
             return "Press Run."
         return f"{self.name} may not show a face here: press Run if it does, or choose another photo."
 
+    def outlined(self, index: int) -> dict:
+        """For a page to offer it in its photo: a picture, words, its corners in shares of the photo's sides."""
+        height, width = self.face.photo.shape[2:]
+        corners = ((self.face.quad + 0.5) / (width, height)).round(5).tolist()
+        picture, sure = (self.offer["picture"], self.offer["sure"]) if self.offer else ("", self.sure)
+        return {"picture": picture, "words": f"Face {index + 1}", "sure": sure, "corners": corners}
+
     def as_json(self, choice: Choice) -> dict:
         """For the page's state: the photo's name, and the damage, accepted or not."""
         damages = [{"reason": each.reason, "accepted": choice.accepts(each)} for each in self.damages]
@@ -158,8 +165,13 @@ def mask_in(name: str, content: bytes, face: AlignedFace) -> Tensor:
     Raises:
         FileError, SettingError: as ``load_mask`` and ``fitted_mask``.
     """
-    mask = _decoded(name, content, load_mask)
+    mask = read_mask(name, content)
     return fitted_mask(mask, face, "crop" if mask.shape[2:] == (REFERENCE_SIZE, REFERENCE_SIZE) else None)
+
+
+def read_mask(name: str, content: bytes) -> Tensor:
+    """A mask's file, [1, 1, h, w]; FileError as in ``load_mask``."""
+    return _decoded(name, content, load_mask)
 
 
 def _decoded(name: str, content: bytes, load: Callable[[Path], _Read]) -> _Read:

@@ -1,4 +1,4 @@
-"""Loading masks, however they were painted."""
+"""Loading masks, however they were painted, and keeping them small."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ex5lib.errors import FileError
+from ex5lib.errors import FileError, SettingError
 from ex5lib.images.colors import to_rgb
 from ex5lib.images.decoding import read_photo, readable
 
@@ -55,6 +55,19 @@ def load_mask(path: str | Path) -> Tensor:
         )
     share = torch.from_numpy(hole.astype(np.float32) / 255)[None, None]
     return torch.where((share < 0.1) | (share > 0.9), share.round(), share)  # the ripples that JPEG leaves at edges
+
+
+def packed(mask: Tensor) -> bytes:
+    """A mask [1, 1, H, W] with one bit a pixel, row by row, 1 where it is removed."""
+    return np.packbits((mask > 0.5).cpu().numpy()).tobytes()
+
+
+def unpacked(bits: bytes, height: int, width: int) -> Tensor:
+    """The mask [1, 1, H, W] in {0, 1} of such bits; SettingError if there are too few or too many."""
+    if len(bits) != -(-height * width // 8):
+        raise SettingError(f"A mask of {width} × {height} px has {-(-height * width // 8)} bytes, not {len(bits)}.")
+    pixels = np.unpackbits(np.frombuffer(bits, np.uint8), count=height * width)
+    return torch.from_numpy(pixels).float().view(1, 1, height, width)
 
 
 def _stretched(grey: np.ndarray) -> np.ndarray:

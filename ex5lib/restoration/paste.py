@@ -71,8 +71,8 @@ def paste(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, nn.Module]])
         if share.any():
             rows, columns = window = _window(face)
             here = photo[:, :, rows, columns]
-            matched = _to_photo(_matched(result, known, share), face, window).clamp_(-1, 1)
-            here += matched.sub_(here).mul_(_to_photo(share, face, window))  # in place: it may be most of a large scan
+            matched = to_photo(_matched(result, known, share), face, window).clamp_(-1, 1)
+            here += matched.sub_(here).mul_(to_photo(share, face, window))  # in place: it may be most of a large scan
     return photo
 
 
@@ -170,11 +170,11 @@ def _colored(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, Tensor]])
         rows, columns = window = _window(face)
         crop, inward = resize(face.image, result.shape[-1]), _inward(result.shape[-1])
         head = torch.from_numpy(head_share(crop, result) * smoothstep(inward / _COLORS_FADE))[None, None].float()
-        weight = _to_photo(torch.from_numpy(inward)[None, None].float() ** 4, face, window)
+        weight = to_photo(torch.from_numpy(inward)[None, None].float() ** 4, face, window)
         total[:, :, rows, columns] += weight
-        share = weight * _to_photo(head, face, window)
+        share = weight * to_photo(head, face, window)
         change = recolored - crop
-        parts.append((rows, columns, share, _to_photo(change, face, window)))
+        parts.append((rows, columns, share, to_photo(change, face, window)))
     for rows, columns, share, change in parts:
         here = photo[:, :, rows, columns]
         toned = (here + change).clamp(-1, 1)
@@ -196,7 +196,7 @@ def _window(face: AlignedFace) -> tuple[slice, slice]:
     return slice(min(top, height), min(bottom, height)), slice(min(left, width), min(right, width))
 
 
-def _to_photo(crop: Tensor, face: AlignedFace, window: tuple[slice, slice]) -> Tensor:
+def to_photo(crop: Tensor, face: AlignedFace, window: tuple[slice, slice]) -> Tensor:
     """A crop [1, C, S, S] mapped back to a window of the photo: [1, C, rows, columns].
 
     An image is antialiased and interpolated by cubic splines; beyond the crop, its border continues. A map of one

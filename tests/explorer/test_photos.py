@@ -13,9 +13,10 @@ from PIL.ImageFilter import GaussianBlur as GaussianBlurFilter
 
 from ex5lib.degradations.known import Grayscale
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
-from ex5lib.explorer.choices import DEGRADATIONS, Choice, packed, unpacked
+from ex5lib.explorer.choices import DEGRADATIONS, Choice
 from ex5lib.explorer.exploration import Exploration
 from ex5lib.explorer.subjects import find_subjects, mask_in, subjects_in
+from ex5lib.images.masks import packed, unpacked
 from ex5lib.images.tensors import resize, to_uint8
 from ex5lib.restoration.diagnosis import Damage, diagnosed
 
@@ -24,15 +25,15 @@ def test_a_mask_that_is_painted_is_what_is_removed(make, face):
     one = make(degradation="inpaint")
     painted = torch.zeros(256, 256)
     painted[50:90, 30:200] = 1
-    one.handle({"do": "paint", "stroke": 3}, painted.byte().numpy().tobytes())
+    one.handle({"do": "paint", "stroke": 3}, packed(painted))
     assert state(one)["stroke"] == 3  # so that a page learns which of its strokes has come
-    assert np.frombuffer(one.board.values["mask"], np.uint8).sum() == 40 * 170
+    assert unpacked(one.board.values["mask"], 256, 256).sum() == 40 * 170
     target = pixels(one.board.values["target"])
     assert target[104:176, 64:396].max() < 40  # at 512 px
     assert np.abs(target[200:] - to_uint8(resize(face, 512)).astype(int)[200:]).mean() < 6
     assert torch.equal(one.choice.modules()[1].mask[0, 0], painted)
     mask = (torch.rand(1, 1, 256, 256, generator=torch.Generator().manual_seed(1)) > 0.5).float()
-    assert torch.equal(unpacked(packed(mask)), mask)
+    assert torch.equal(unpacked(packed(mask), 256, 256), mask)
 
 
 def test_a_masks_file_is_read_as_the_command_reads_it(make, face, tmp_path):
@@ -45,7 +46,7 @@ def test_a_masks_file_is_read_as_the_command_reads_it(make, face, tmp_path):
     expected = torch.zeros(256, 256)
     expected[32:96, 64:128] = 1
     assert torch.equal(one.choice.modules()[1].mask[0, 0], expected)
-    assert np.frombuffer(one.board.values["mask"], np.uint8).sum() == 64 * 64
+    assert unpacked(one.board.values["mask"], 256, 256).sum() == 64 * 64
     before = one.choice
     for picture, words in (
         (Image.effect_noise((64, 64), 90), "mask.png is not a mask, because it is not black and white"),

@@ -138,7 +138,7 @@ def test_a_search_for_a_hole_waits_until_something_is_painted(make):
     one.handle({"do": "paint", "stroke": 1}, PAINTED)  # it still follows
     assert one.wait(PATIENCE)
     assert one.result is not None
-    one.handle({"do": "paint", "stroke": 2}, bytes(256 * 256))  # erased again
+    one.handle({"do": "paint", "stroke": 2}, bytes(256 * 256 // 8))  # erased again
     assert (state(one)["unpainted"], state(one)["stale"]) == (True, ["result", "composite"])
 
 
@@ -249,7 +249,7 @@ def test_what_cannot_work_is_one_sentence(make):
         ({"do": "upload", "name": "a.png", "size": 0, "at": 0}, b"", "is empty"),
         ({"do": "upload", "name": "a.png", "size": 100, "at": 50}, bytes(50), "did not arrive whole"),
         ({"do": "upload", "name": "a.png", "size": 100, "at": 0}, bytes(101), "did not arrive whole"),
-        ({"do": "paint", "stroke": 1}, bytes(100), "256 × 256 px, not 100 pixels"),
+        ({"do": "paint", "stroke": 1}, bytes(100), "256 × 256 px has 8192 bytes, not 100"),
         ({"do": "another", "far": 1}, b"", "not known here"),
     ):
         one.reset()

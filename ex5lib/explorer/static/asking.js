@@ -1,19 +1,5 @@
 // What is asked of a person who restores a photo: which photo, which face, what it suffers from, how thoroughly.
 
-// A "?" that shows a text below it, by click, touch and key.
-let helps = 0;
-function meaning(about, text) {
-    const words = h("p", { className: "help", id: `help-${++helps}`, hidden: true }, text);
-    const toggle = () => {
-        words.hidden = !words.hidden;
-        sign.setAttribute("aria-expanded", !words.hidden);
-    };
-    const sign = button("?", `What does this mean: ${about}`, toggle, {
-        className: "what", "aria-label": `What does this mean: ${about}`, "aria-expanded": "false", "aria-controls": words.id,
-    });
-    return [sign, words];
-}
-
 // Keeps elements as long as what they show stays the same: a redrawn one would lose its focus, and a click in progress.
 function redrawn(box, make) {
     let last = "";
@@ -32,7 +18,8 @@ function choice(type, name, checked, onpick, label, ...more) {
     return h("label", { className: "choice" }, input, h("span", {}, h("b", {}, label), ...more));
 }
 
-function makeAsking(send, take) {
+// `take` gets a photo's file; `paint` lets the user mark damage.
+function makeAsking(send, take, paint) {
     const file = h("input", { type: "file", accept: "image/*", hidden: true, "aria-label": "photo to restore", tabIndex: -1 });
     file.onchange = () => {
         if (file.files[0]) take(file.files[0]);
@@ -58,12 +45,12 @@ function makeAsking(send, take) {
     const found = h("div");
     const others = h("div");
     const more = h("details", {}, h("summary", {}, "It suffers from something else"), others);
-    const switchesBox = h("fieldset", {}, h("legend", {}, "What it suffers from"), found, more);
+    const mark = button("", "Paint over what is to be replaced", paint);
+    const switchesBox = h("fieldset", {}, h("legend", {}, "What it suffers from"), found, more, mark);
     function switchRow({ name: kind, label, reason, terms, on }) {
-        const [sign, text] = meaning(label, terms);
         const box = choice("checkbox", kind, on, (is) => send({ do: "switch", damage: kind, on: is }), label,
             h("span", { className: "soft" }, `${reason[0].toUpperCase()}${reason.slice(1)}.`));
-        return h("div", { className: "switch" }, box, sign, text);
+        return h("div", { className: "switch" }, box, help(label, terms));
     }
     const drawFound = redrawn(found, (all) => (all.length ? all.map(switchRow)
         : [h("p", { className: "soft" }, "No damage was found in this photo.")]));
@@ -97,6 +84,7 @@ function makeAsking(send, take) {
             drawFound(same(switches, true));
             drawOthers(same(switches, false));
             more.hidden = !same(switches, false).length;
+            mark.textContent = state.marked ? "Change what is marked …" : "Mark scratches and stains …";
             drawRecipes({ recipes: state.recipes, recipe: state.recipe });
         },
     };

@@ -1,72 +1,83 @@
 // Painting a mask on the photo: with mouse, pen or finger, or with the arrow keys and the space bar.
 
-const SIZE = 256; // px of the mask
-const STEP = 4; // px by which an arrow key moves the brush
+const STEP = 1 / 64; // of the picture's width, by which an arrow key moves the brush
 const UNDO = 50; // strokes that can be undone
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-// `tool()` is "brush", "rectangle" or "eraser"; `seen` is the part of the picture on the stage; `send` gets the mask, a
-// byte per pixel, after each stroke.
+// `tool()` is "brush", "rectangle" or "eraser"; `seen` is the part of the picture on the stage; `send` is called after
+// each stroke. A mask has one bit a pixel, row by row, as NumPy packs them.
 function makeBrush(tool, seen, send) {
     const keys = "mask: paint with the mouse, or move with the arrows and paint with the space bar";
-    const canvas = h("canvas", { width: SIZE, height: SIZE, tabIndex: 0, role: "application", "aria-label": keys });
+    const canvas = h("canvas", { tabIndex: 0, role: "application", "aria-label": keys });
     const outline = h("div", { className: "ex5-outline", hidden: true });
     const words = "size of the brush";
-    const width = h("input", { type: "range", min: 4, max: 64, value: 20, "aria-label": words, title: "[ and ]" });
+    const width = h("input", { type: "range", min: 2, max: 64, value: 20, "aria-label": words, title: "[ and ]" }); // of 256
     const pen = canvas.getContext("2d", { willReadFrequently: true });
-    let cursor = [SIZE / 2, SIZE / 2];
+    let cursor = [0.5, 0.5]; // in shares of the picture's sides
     const before = []; // what undo brings back
     const after = []; // what redo brings back
     let from = null; // the stroke's last point, or the rectangle's first corner
 
     const color = () => getComputedStyle(canvas).getPropertyValue("--ex5-paint").trim() || "#e69f00";
-    const pixels = () => pen.getImageData(0, 0, SIZE, SIZE);
-    function mask() { // a byte per pixel
-        const rgba = pixels().data;
-        return Uint8Array.from({ length: SIZE * SIZE }, (_, i) => (rgba[4 * i + 3] > 127 ? 1 : 0));
+    const pixel = ([x, y]) => [x * canvas.width, y * canvas.height];
+    const thickness = () => (Number(width.value) / 256) * canvas.width;
+    function mask() {
+        const { data } = pen.getImageData(0, 0, canvas.width, canvas.height);
+        const bits = new Uint8Array(Math.ceil(data.length / 32));
+        for (let i = 0; i < data.length / 4; i++) if (data[4 * i + 3] > 127) bits[i >> 3] |= 128 >> (i & 7);
+        return bits;
+    }
+    function put(bits) {
+        const image = pen.createImageData(canvas.width, canvas.height);
+        for (let i = 0; i < image.data.length / 4; i++) image.data[4 * i + 3] = bits[i >> 3] & (128 >> (i & 7)) ? 255 : 0;
+        pen.putImageData(image, 0, 0);
+        pen.globalCompositeOperation = "source-in"; // colours what is there
+        pen.fillStyle = color();
+        pen.fillRect(0, 0, canvas.width, canvas.height);
     }
     function remember() {
-        before.push(pixels());
+        before.push(mask());
         if (before.length > UNDO) before.shift();
         after.length = 0;
     }
-    const finish = () => send(mask().buffer);
     function bring(from, to) {
         if (!from.length) return;
-        to.push(pixels());
-        pen.putImageData(from.pop(), 0, 0);
-        finish();
+        to.push(mask());
+        put(from.pop());
+        send();
     }
     function prepare() {
         pen.globalCompositeOperation = tool() === "eraser" ? "destination-out" : "source-over";
         pen.strokeStyle = pen.fillStyle = color();
-        pen.lineWidth = Number(width.value);
+        pen.lineWidth = thickness();
         pen.lineCap = "round";
     }
     function stroke(to) {
         prepare();
         pen.beginPath();
-        pen.moveTo(...from);
-        pen.lineTo(to[0] + 0.01, to[1]); // a line without length would not be drawn
+        pen.moveTo(...pixel(from));
+        const [x, y] = pixel(to);
+        pen.lineTo(x + 0.01, y); // a line without length would not be drawn
         pen.stroke();
     }
     function rectangle(to) {
-        pen.putImageData(before.at(-1), 0, 0);
+        put(before.at(-1));
         prepare();
-        const corner = [0, 1].map((i) => Math.round(Math.min(from[i], to[i])));
-        pen.fillRect(...corner, ...[0, 1].map((i) => Math.round(Math.max(from[i], to[i])) - corner[i]));
+        const [start, end] = [pixel(from), pixel(to)];
+        const corner = [0, 1].map((i) => Math.round(Math.min(start[i], end[i])));
+        pen.fillRect(...corner, ...[0, 1].map((i) => Math.round(Math.max(start[i], end[i])) - corner[i]));
     }
     function place(event) {
         const box = canvas.getBoundingClientRect();
         const shares = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-        return shares.map((share) => SIZE * Math.min(1, Math.max(0, share)));
+        return shares.map((share) => Math.min(1, Math.max(0, share)));
     }
     function point(to, shown = tool() !== "rectangle") {
         cursor = to;
         outline.hidden = !shown;
-        outline.style.width = `${(100 * width.value) / SIZE / seen.side}%`;
-        outline.style.left = `${(100 * (to[0] / SIZE - seen.x)) / seen.side}%`;
-        outline.style.top = `${(100 * (to[1] / SIZE - seen.y)) / seen.side}%`;
+        outline.style.width = `${(100 * width.value) / 256 / seen.side}%`;
+        outline.style.left = `${(100 * (to[0] - seen.x)) / seen.side}%`;
+        outline.style.top = `${(100 * (to[1] - seen.y)) / seen.side}%`;
     }
     const follow = () => point(cursor, !outline.hidden); // another size, another part of the picture
     const rest = () => (outline.hidden = true);
@@ -91,7 +102,7 @@ function makeBrush(tool, seen, send) {
         from = to;
     };
     canvas.onpointerup = canvas.onpointercancel = () => {
-        if (from) finish();
+        if (from) send();
         from = null;
     };
     canvas.onpointerleave = canvas.onblur = rest;
@@ -100,13 +111,14 @@ function makeBrush(tool, seen, send) {
         if (!(right || down || event.key === " ")) return;
         event.preventDefault();
         event.stopPropagation();
-        point([cursor[0] + STEP * right, cursor[1] + STEP * down].map((at) => Math.min(SIZE, Math.max(0, at))), true);
+        const [x, y] = [cursor[0] + STEP * right, cursor[1] + (STEP * down * canvas.width) / canvas.height];
+        point([x, y].map((share) => Math.min(1, Math.max(0, share))), true);
         if (event.key !== " ") return;
         remember();
         from = cursor;
         stroke(from);
         from = null;
-        finish();
+        send();
     };
     return {
         canvas, outline, width, follow, mask, rest,
@@ -119,31 +131,29 @@ function makeBrush(tool, seen, send) {
             follow();
         },
         abandon() { // the stroke that has begun was none
-            if (from) pen.putImageData(before.pop(), 0, 0);
+            if (from) put(before.pop());
             from = null;
         },
         clear() {
             remember();
-            pen.clearRect(0, 0, SIZE, SIZE);
-            finish();
+            pen.clearRect(0, 0, canvas.width, canvas.height);
+            send();
         },
-        forget: () => (before.length = after.length = 0), // nothing can be undone any more
-        draw(mask) { // the kernel's, a byte per pixel
-            if (from || !mask?.byteLength) return;
-            const image = pen.createImageData(SIZE, SIZE);
-            const bytes = new Uint8Array(mask.buffer, mask.byteOffset, mask.byteLength);
-            bytes.forEach((byte, i) => (image.data[4 * i + 3] = 255 * byte));
-            pen.putImageData(image, 0, 0);
-            pen.globalCompositeOperation = "source-in"; // colours what is there
-            pen.fillStyle = color();
-            pen.fillRect(0, 0, SIZE, SIZE);
+        begin(wide, high) { // a mask for another picture: empty, and nothing can be undone any more
+            before.length = after.length = 0;
+            Object.assign(canvas, { width: wide, height: high });
+        },
+        draw(mask) { // the kernel's
+            if (from || !mask?.byteLength || mask.byteLength !== Math.ceil((canvas.width * canvas.height) / 8)) return;
+            put(new Uint8Array(mask.buffer, mask.byteOffset, mask.byteLength));
         },
         file(done) { // as a PNG, white where the photo is removed
-            const paper = h("canvas", { width: SIZE, height: SIZE });
-            const image = pen.createImageData(SIZE, SIZE);
-            image.data.fill(255);
-            mask().forEach((byte, i) => image.data.fill(255 * byte, 4 * i, 4 * i + 3));
-            paper.getContext("2d").putImageData(image, 0, 0);
+            const paper = h("canvas", { width: canvas.width, height: canvas.height });
+            const ink = paper.getContext("2d");
+            ink.drawImage(canvas, 0, 0);
+            const image = ink.getImageData(0, 0, paper.width, paper.height);
+            for (let i = 0; i < image.data.length; i += 4) image.data.fill(image.data[i + 3] > 127 ? 255 : 0, i, i + 3).fill(255, i + 3, i + 4);
+            ink.putImageData(image, 0, 0);
             paper.toBlob(done, "image/png");
         },
     };

@@ -32,6 +32,20 @@ function explained(what, words) {
     return h("details", { className: "ex5-explained" }, mark, h("dl", {}, ...lines));
 }
 
+const PART = 500_000; // bytes of a file per message
+
+// Send a file in parts by `send(message, bytes)`; returns what is wrong with it, in words.
+function sendFile(send, action, file, most) {
+    if (file.size > most) return `${file.name} is larger than ${most / 1e6} MB: scale it down or save it as JPEG.`;
+    (async () => {
+        for (let at = 0; at < Math.max(file.size, 1); at += PART) {
+            const part = await file.slice(at, at + PART).arrayBuffer();
+            send({ do: action, name: file.name, size: file.size, at }, part);
+        }
+    })();
+    return "";
+}
+
 // Give the user a file.
 function offer(content, name) {
     const href = URL.createObjectURL(content);

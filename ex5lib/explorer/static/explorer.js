@@ -3,7 +3,6 @@
 
 const SILENCE = 10_000; // ms without an answer after which something must be wrong
 const NOBODY = "There is no answer: another cell is running, or the kernel was restarted. If so, run this cell again.";
-const PART = 500_000; // bytes of a file per message
 const HINTS = [
     "Choose a photo of a face, or keep this one.",
     "Choose its damage: blur it, remove its colours, paint over a part. The picture shows the effect.",
@@ -14,7 +13,7 @@ const OFTEN = 80; // ms between two values from a dragged slider
 
 function render({ model, el }) {
     const root = h("div", { className: "ex5" });
-    const view = { left: "photo", right: "target", chosen: false, at: 0.5, tool: "compare", touched: {}, problem: "" };
+    const view = { left: "photo", right: "target", chosen: false, tool: "compare", touched: {}, problem: "" };
     view.invited = false; // to paint
     const state = () => model.get("state");
 
@@ -47,16 +46,7 @@ function render({ model, el }) {
         view.problem = text;
         drawState();
     }
-    async function upload(file, action) {
-        if (file.size > about.max_upload) {
-            const most = about.max_upload / 1e6;
-            return problem(`${file.name} is larger than ${most} MB: scale it down or save it as JPEG.`);
-        }
-        for (let at = 0; at < Math.max(file.size, 1); at += PART) {
-            const part = await file.slice(at, at + PART).arrayBuffer();
-            send({ do: action, name: file.name, size: file.size, at }, part);
-        }
-    }
+    const upload = (file, action) => problem(sendFile(send, action, file, about.max_upload));
     function answered() {
         clearTimeout(waiting);
         view.problem = "";
@@ -202,4 +192,4 @@ function render({ model, el }) {
     };
 }
 
-export default { render };
+export default { render, sendFile };

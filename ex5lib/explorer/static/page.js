@@ -2,7 +2,6 @@
 // changes, one request at a time, and posts messages in order.
 
 const GONE = "The program behind this page does not answer: start it again, and open the address that it prints.";
-const PART = 500_000; // bytes of a file per message
 
 const main = document.querySelector("main");
 const { token } = main.dataset;
@@ -52,6 +51,7 @@ function connect(mode) {
     }
     return {
         nobody: GONE, address,
+        problem: (text) => fire("msg:custom", text ? { problem: text } : {}),
         get: (name) => values[name],
         on: (event, handler) => (handlers[event] ??= []).push(handler),
         off: (event, handler) => (handlers[event] = handlers[event].filter((each) => each !== handler)),
@@ -71,18 +71,6 @@ function connect(mode) {
     };
 }
 
-// Send a photo in parts; returns what is wrong with it, in words.
-function upload(model, file, most) {
-    if (file.size > most) return `${file.name} is larger than ${most / 1e6} MB: scale it down or save it as JPEG.`;
-    (async () => {
-        for (let at = 0; at < Math.max(file.size, 1); at += PART) {
-            const part = await file.slice(at, at + PART).arrayBuffer();
-            model.send({ do: "upload", name: file.name, size: file.size, at }, undefined, [part]);
-        }
-    })();
-    return "";
-}
-
 // Each mode opens when it is first looked at.
 const MODES = {
     async explore(el) {
@@ -90,13 +78,14 @@ const MODES = {
         const model = connect("explore");
         await model.ready();
         explorer.render({ model, el });
-        return { take: (file) => upload(model, file, model.get("about").max_upload) };
+        const send = (message, part) => model.send(message, undefined, [part]);
+        return { take: (file) => model.problem(explorer.sendFile(send, "upload", file, model.get("about").max_upload)) };
     },
     async restore(el) {
         const { default: restoring } = await import(`./restore.js?token=${token}`);
         const model = connect("restore");
         await model.ready();
-        return restoring.render({ model, el, upload });
+        return restoring.render({ model, el });
     },
 };
 const tabs = [...document.querySelectorAll("[role=tab]")];

@@ -14,11 +14,20 @@ const ALIKE = "How far apart two descriptions of the face are, that of the photo
     + "by dlib's face recognition (identity distance). Below 0.6 it takes them for the same person. The more damage "
     + "there is, the less this number says.";
 
-function renderRestoring({ model, el, upload }) {
+function renderRestoring({ model, el }) {
     const state = () => model.get("state");
     const local = { source: "", ratio: 0, example: 0, problem: "", live: "", shown: null, searching: false }; // the photo as this browser has it
-    const send = (message) => model.send(message);
-    const viewer = makeViewer();
+    const send = (message, data) => model.send(message, undefined, data ? [data] : []);
+    const sent = (action, file) => {
+        local.problem = sendFile(send, action, file, model.get("about").max_upload);
+        draw();
+    };
+    const viewer = makeViewer({
+        paint: (stroke, mask) => send({ do: "paint", stroke }, mask),
+        upload: (file) => sent("mask", file),
+        name: () => state().name,
+        redraw: () => draw(),
+    });
 
     function take(file) {
         if (local.source) URL.revokeObjectURL(local.source);
@@ -30,22 +39,26 @@ function renderRestoring({ model, el, upload }) {
         };
         probe.src = local.source;
         viewer.whole();
-        local.problem = upload(model, file, model.get("about").max_upload);
-        draw();
+        sent("upload", file);
     }
 
-    const asking = makeAsking(send, take);
+    const asking = makeAsking(send, take, () => {
+        viewer.pick("brush");
+        viewer.box.scrollIntoView({ block: "nearest" });
+    });
     const steps = h("ol", { className: "steps" }, ...STEPS.map((text) => h("li", {}, text)));
-    const restore = button("Restore", "Restore the photo", () => send({ do: "restore" }), { className: "primary" });
+    const restore = button("Restore", "Restore the photo", () => {
+        viewer.pick("compare");
+        send({ do: "restore" });
+    }, { className: "primary" });
     const stop = button("Stop", "Keep the best face so far", () => send({ do: "stop" }));
     const status = h("div", { className: "status", role: "status" });
     const bar = h("progress", { max: 1, value: 0, "aria-label": "progress" });
     const words = h("div", { className: "soft" });
     const actions = h("div", { className: "actions" }, h("div", { className: "buttons" }, restore, stop, status), bar, words);
 
-    const [sign, alikeText] = meaning("same person", ALIKE);
     const alike = h("span");
-    const alikeRow = h("div", { className: "switch" }, h("span", { className: "choice" }, alike), sign, alikeText);
+    const alikeRow = h("div", { className: "switch" }, h("span", { className: "choice" }, alike), help("same person", ALIKE));
     const also = h("p", { className: "soft" });
     const another = button("Another answer", "Search again, with other random numbers (the next seed)",
         () => send({ do: "another" }));
@@ -81,7 +94,7 @@ function renderRestoring({ model, el, upload }) {
     el.append(root);
 
     function drawPhoto(now) {
-        const { phase, photo, shown, width, height } = now;
+        const { phase, photo, width, height } = now;
         const picture = (name) => model.address("picture", { name });
         if (!photo) {
             const looking = phase === "looking";
@@ -101,6 +114,7 @@ function renderRestoring({ model, el, upload }) {
         }
         const before = picture("before") + `&photo=${photo}`;
         const searching = ["searching", "finishing"].includes(phase);
+        const shown = viewer.paints() ? null : now.shown;
         const ratio = width / height;
         if (searching) {
             viewer.show({ before: local.live || before, after: "", ratio, alts: ["The photo, with the face found so far"] });
@@ -116,6 +130,13 @@ function renderRestoring({ model, el, upload }) {
         if (searching && !local.searching) viewer.box.scrollIntoView({ block: "nearest" }); // on a phone it is far up
         Object.assign(local, { shown: now.shown, searching });
         asking.draw(now);
+        const old = now.shown === null && !searching; // what is seen is the photo as it was
+        viewer.mask({
+            photo: now.photo, size: now.mask_size, stroke: now.stroke, bits: model.get("mask"), empty: !now.marked,
+            marked: now.marked && old,
+            damage: now.found_mask && (old || viewer.paints())
+                ? `${model.address("picture", { name: "damage" })}&of=${now.found_mask}` : "",
+        });
         drawPhoto(now);
         actions.hidden = !now.photo && !now.status && !local.problem;
         restore.hidden = searching || !now.photo;
@@ -126,7 +147,7 @@ function renderRestoring({ model, el, upload }) {
         status.textContent = local.problem || now.status;
         status.classList.toggle("error", now.error || Boolean(local.problem));
         bar.hidden = words.hidden = !searching;
-        result.hidden = now.shown === null || searching;
+        result.hidden = now.shown === null || searching || viewer.paints();
         downloads[0].href = `${model.address("photo", { as: "jpg" })}&answer=${now.shown}`;
         drawPast({ answers: now.answers, shown: now.shown });
         alike.textContent = `Same person: ${now.alike.join(", ")}`;

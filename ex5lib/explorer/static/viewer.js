@@ -1,150 +1,87 @@
-// Two pictures of one photo, before and after, under a wipe; both are zoomed and moved in step.
+// The first mode's picture: the photo before and after under a wipe, or the photo alone, to be painted on.
 
-const MOST = 16; // times the size at which the whole photo is seen
-
-function makeViewer() {
-    const under = h("img", { alt: "", draggable: false });
-    const over = h("img", { alt: "", draggable: false });
-    const front = h("div", { className: "pane" }, over);
+// The painted mask is sent by `paint(stroke, mask)`, a file with one by `upload(file)`; `name()` is the photo's.
+function makeViewer({ paint, upload, name, redraw }) {
     const marks = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    marks.setAttribute("viewBox", "0 0 1 1");
-    marks.setAttribute("preserveAspectRatio", "none");
-    marks.setAttribute("aria-hidden", "true");
-    const handle = h("div", {
-        className: "wipe", role: "slider", tabIndex: 0, "aria-label": "Before to the left of the line, after to its right",
-        "aria-valuemin": "0", "aria-valuemax": "100", "aria-describedby": "viewer-keys",
-    });
+    for (const [key, value] of [["viewBox", "0 0 1 1"], ["preserveAspectRatio", "none"], ["aria-hidden", "true"]]) {
+        marks.setAttribute(key, value);
+    }
     const tags = ["Before", "After"].map((text) => h("span", { className: `tag ${text.toLowerCase()}` }, text));
     const words = h("span");
-    const stage = h("div", { className: "stage" }, h("div", { className: "pane" }, under), front, marks, handle, ...tags,
-        h("div", { className: "over" }, words));
-    const shown = { s: 1, x: 0, y: 0, at: 0.5 }; // scale; place of the left upper corner, in shares of the stage; wipe
-
-    function draw() {
-        const { s, at } = shown;
-        shown.x = Math.min(0, Math.max(1 - s, shown.x));
-        shown.y = Math.min(0, Math.max(1 - s, shown.y));
-        const transform = `translate(${100 * shown.x}%, ${100 * shown.y}%) scale(${s})`;
-        for (const each of [under, over, marks]) each.style.transform = transform;
-        front.style.clipPath = `inset(0 ${100 * (1 - at)}% 0 0)`;
-        handle.style.left = `${100 * at}%`;
-        handle.setAttribute("aria-valuenow", Math.round(100 * at));
-        stage.style.touchAction = s > 1 ? "none" : "pan-y";
-        stage.classList.toggle("zoomed", s > 1);
-        tags[0].hidden = handle.hidden || at < 0.12;
-        tags[1].hidden = handle.hidden || at > 0.88;
-        out.disabled = fit.disabled = s <= 1;
-        into.disabled = s >= most();
-    }
-    const wipe = (at) => {
-        shown.at = Math.min(1, Math.max(0, at));
-        draw();
-    };
-    const most = () => Math.max(MOST, (4 * under.naturalWidth) / (stage.clientWidth || 1));
-    function zoom(factor, x = 0.5, y = 0.5) { // about (x, y), in shares of the stage
-        const s = Math.min(most(), Math.max(1, shown.s * factor));
-        shown.x = x - ((x - shown.x) * s) / shown.s;
-        shown.y = y - ((y - shown.y) * s) / shown.s;
-        shown.s = s;
-        draw();
-    }
-    function move(dx, dy) {
-        shown.x += dx;
-        shown.y += dy;
-        draw();
-    }
-    function whole() {
-        Object.assign(shown, { s: 1, x: 0, y: 0 });
-        draw();
-    }
-    const out = button("−", "Smaller (key: −)", () => zoom(1 / 1.5), { "aria-label": "zoom out" });
-    const into = button("+", "Larger (key: +)", () => zoom(1.5), { "aria-label": "zoom in" });
-    const fit = button("Whole photo", "The whole photo (key: 0)", whole);
-    const keys = h("p", { id: "viewer-keys", className: "soft" },
-        "Drag the line, or use the arrow keys. Zoom with the wheel, two fingers or + and −; then drag to move around.");
-
-    // One finger or the mouse moves the line or, in a zoomed photo, the photo; two fingers zoom.
-    const fingers = new Map();
-    const place = (event) => {
-        const box = stage.getBoundingClientRect();
-        return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-    };
-    const isNear = ([x]) => Math.abs(x - shown.at) * stage.clientWidth < 24;
-    let panning = false;
-    stage.onpointerdown = (event) => {
-        if (event.button || under.hidden) return;
-        stage.setPointerCapture(event.pointerId);
-        fingers.set(event.pointerId, place(event));
-        panning = shown.s > 1 && !isNear(place(event));
-        if (event.pointerType === "mouse" && !panning && !handle.hidden) wipe(place(event)[0]);
-        handle.focus({ preventScroll: true });
-    };
-    stage.onmousedown = (event) => event.preventDefault(); // it would take the focus from the handle
-    stage.onpointermove = (event) => {
-        if (!fingers.has(event.pointerId)) return;
-        const [before, now] = [fingers.get(event.pointerId), place(event)];
-        const [other] = [...fingers].filter(([id]) => id !== event.pointerId).map(([, at]) => at);
-        fingers.set(event.pointerId, now);
-        if (other) {
-            const { clientWidth: wide, clientHeight: high } = stage;
-            const apart = ([x, y]) => Math.hypot(wide * (x - other[0]), high * (y - other[1])) || 1;
-            const middle = [(now[0] + other[0]) / 2, (now[1] + other[1]) / 2];
-            move((now[0] - before[0]) / 2, (now[1] - before[1]) / 2);
-            zoom(apart(now) / apart(before), ...middle);
-        } else if (panning) move(now[0] - before[0], now[1] - before[1]);
-        else if (!handle.hidden) wipe(now[0]);
-    };
-    stage.onpointerup = stage.onpointercancel = (event) => fingers.delete(event.pointerId);
-    for (const kind of ["touchstart", "touchmove"]) { // a browser would scroll instead
-        stage.addEventListener(kind, (event) => event.touches.length > 1 && event.preventDefault(), { passive: false });
-    }
-    stage.addEventListener("wheel", (event) => {
-        if (under.hidden || (event.deltaY > 0 && shown.s <= 1)) return; // then the page scrolls
-        event.preventDefault();
-        zoom(Math.exp(-event.deltaY / 300), ...place(event));
-    }, { passive: false });
-    handle.onkeydown = (event) => {
-        const step = { ArrowLeft: -0.05, ArrowRight: 0.05 }[event.key];
-        const [dx, dy] = { ArrowLeft: [0.1, 0], ArrowRight: [-0.1, 0], ArrowUp: [0, 0.1], ArrowDown: [0, -0.1] }[event.key] ?? [];
-        if (event.ctrlKey || event.metaKey || event.altKey) return;
-        if (shown.s > 1 && dx !== undefined && (event.shiftKey || dy)) move(dx, dy);
-        else if (step) wipe(shown.at + step);
-        else if (event.key === "Home") wipe(0);
-        else if (event.key === "End") wipe(1);
-        else if (event.key === "+" || event.key === "=") zoom(1.5);
-        else if (event.key === "-") zoom(1 / 1.5);
-        else if (event.key === "0") whole();
-        else return;
-        event.preventDefault();
-    };
+    const over = h("div", { className: "over" }, words);
+    const found = h("img", { className: "found", alt: "", draggable: false });
+    const view = { tool: "compare" };
+    const seen = { x: 0, y: 0, side: 1 };
+    let strokes = 0; // a mask from before the last stroke is not drawn: it would undo that stroke
+    const painting = makePainting({
+        view, seen, upload, name,
+        paint: (mask) => paint(++strokes, mask),
+        draw: () => redraw(),
+    });
+    const { brush } = painting;
+    const stage = makeStage({
+        seen, onPictures: [found, marks, brush.canvas], onStage: [brush.outline, ...tags, over], moved: brush.follow,
+        most: () => Math.max(16, (4 * stage.under.naturalWidth) / (stage.stage.clientWidth || 1)),
+        isPainting: painting.isOn, began: brush.abandon,
+    });
+    const done = button("✓ Done", "Done with painting", () => painting.pick("compare"), { className: "primary" });
+    const whilePainting = [done, ...painting.tools, ...painting.others];
+    const bar = h("div", { className: "ex5-tools" }, ...whilePainting, painting.file, ...stage.buttons);
+    const keys = h("p", { className: "soft" });
+    const box = h("div", { className: "viewer" }, stage.stage, bar, keys);
+    box.addEventListener("keydown", (event) => {
+        const meant = painting.isOn() && painting.key(event);
+        if (meant || !(event.ctrlKey || event.metaKey || bar.hidden || !stage.key(event))) event.preventDefault();
+    });
 
     function load(image, source) {
+        if (!source) image.removeAttribute("src");
+        else if (image.getAttribute("src") !== source) image.src = source;
         image.hidden = !source;
-        if (source && image.getAttribute("src") !== source) image.src = source;
     }
-    const bar = h("div", { className: "zoom" }, out, into, fit);
-    wipe(0.5);
     return {
-        box: h("div", { className: "viewer" }, stage, bar, keys), wipe, whole,
+        box, wipe: stage.wipe, whole: stage.whole, paints: painting.isOn,
+        pick: (tool) => painting.pick(tool),
         // `before` and `after` are addresses, empty if there is none; a wipe needs both. `ratio` is width by height.
         show({ before, after, ratio, text = "", faded = false, alts = ["The photo as it was", "The restored photo"] }) {
-            load(under, after || before);
-            load(over, after ? before : "");
-            [over.alt, under.alt] = after ? alts : ["", alts[0]];
-            handle.hidden = !after;
+            const paints = painting.isOn();
+            const both = Boolean(after) && !paints;
+            load(stage.under, both ? after : before);
+            load(stage.over, both ? before : "");
+            [stage.over.alt, stage.under.alt] = both ? alts : ["", alts[0]];
+            for (const each of [stage.handle, ...tags]) each.hidden = !both;
+            for (const each of whilePainting) each.hidden = !paints;
             bar.hidden = !before || faded;
-            keys.hidden = !after;
-            stage.classList.toggle("faded", faded);
-            stage.classList.toggle("blank", !before);
-            if (ratio) stage.style.setProperty("--ratio", ratio);
+            keys.hidden = !both && !paints;
+            keys.textContent = paints
+                ? "Paint what is to be replaced inside the outline. Ctrl+Z takes a stroke back, [ and ] change the brush."
+                : "Drag the line, or use the arrow keys. Zoom with + and −, two fingers, or the wheel; then drag to move.";
+            stage.stage.classList.toggle("ex5-painting", paints);
+            stage.stage.classList.toggle("faded", faded);
+            stage.stage.classList.toggle("blank", !before);
+            if (ratio) stage.stage.style.setProperty("--ratio", ratio);
             words.textContent = text;
-            words.hidden = !text;
-            draw();
+            over.hidden = !text;
+            stage.wipe();
         },
         // Outlines of faces: their corners in shares of the photo's sides, and whether each is chosen.
         outline(faces) {
             marks.innerHTML = faces.map(({ corners, chosen }) =>
                 `<polygon class="${chosen ? "chosen" : ""}" points="${corners.map((at) => at.join()).join(" ")}"/>`).join("");
+        },
+        // The mask of a photo, as the program has it; `marked` says whether it is to be seen. `damage` is the address of
+        // a picture of what was found to be damaged; empty if there is none to be seen.
+        mask({ photo, size, stroke, bits, empty, marked, damage }) {
+            load(found, damage);
+            if (brush.photo !== photo) {
+                brush.photo = photo;
+                strokes = stroke;
+                view.tool = "compare";
+                brush.begin(...size);
+            }
+            if (stroke >= strokes) brush.draw(bits);
+            painting.draw(empty);
+            stage.stage.classList.toggle("marked", marked);
         },
     };
 }
