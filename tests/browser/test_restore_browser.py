@@ -230,7 +230,7 @@ def test_a_scratch_is_marked_and_a_group_pasted(explore, page, old, root, screen
     page.evaluate(PASTE, ["group.png", base64.b64encode(content.getvalue()).decode()])
     _is_ready(page)
     assert page.evaluate(PAINTED) == 0
-    page.get_by_label("All 2 faces").check()
+    page.get_by_label("Both faces").check()
     expect(page.locator(".restore .ex5-layer polygon.chosen")).to_have_count(2, timeout=PATIENCE * 1000)
     page.screenshot(path=screenshots / "restore-8-group.png", full_page=True)
     page.get_by_role("button", name="Restore", exact=True).click()

@@ -39,7 +39,7 @@ function makeAsking(send, take, paint) {
             pick.prepend(h("img", { src: picture, alt: "", width: 64, height: 64 }));
             return pick;
         }),
-        ...(sure > 1 ? [choice("radio", "face", face === null, () => send({ do: "pick", face: null }), `All ${sure} faces`)] : []),
+        ...(sure > 1 ? [choice("radio", "face", face === null, () => send({ do: "pick", face: null }), sure === 2 ? "Both faces" : `All ${sure} faces`)] : []),
     ]);
 
     const found = h("div");

@@ -7,7 +7,7 @@ const EXAMPLES = [ // made by scripts/examples.py
 ];
 const STEPS = [
     "Choose a photo with a face that is blurred, scratched, faded, small or without colours.",
-    "See what was found wrong with it, and switch off what is no damage.",
+    "See what was found wrong with it. Switch off what is no damage, and mark scratches that were missed.",
     "Press Restore, and watch the face appear. It takes a minute or more.",
 ];
 const ALIKE = "How far apart two descriptions of the face are, that of the photo as it was and that of the restored one, "
