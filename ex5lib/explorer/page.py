@@ -171,8 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         exploration, restoring = self.server.exploration, self.server.restoring
         if path == "/":
-            title = html.escape(f"Explorer: {exploration.board.values['state']['name']}")
-            page = _PAGE.format(title=title, token=self.server.token, head=_EXPLORING if restoring is None else _BOTH)
+            name = exploration.board.values["state"]["name"]
+            title, head = (f"Explorer: {name}", _EXPLORING) if restoring is None else ("Old photos of faces", _BOTH)
+            page = _PAGE.format(title=html.escape(title), token=self.server.token, head=head)
             self._answer(page.encode(), "text/html; charset=utf-8")
         elif path in _FILES:
             self._answer(*_FILES[path])

@@ -59,6 +59,7 @@ function makeViewer({ paint, upload, name, redraw }) {
             stage.stage.classList.toggle("ex5-painting", paints);
             stage.stage.classList.toggle("faded", faded);
             stage.stage.classList.toggle("blank", !before);
+            stage.stage.classList.toggle("single", !both);
             if (ratio) stage.stage.style.setProperty("--ratio", ratio);
             words.textContent = text;
             over.hidden = !text;
