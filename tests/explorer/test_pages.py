@@ -272,7 +272,7 @@ def test_a_page_of_its_own_is_opened_by_a_command_and_ended_by_ctrl_c(root, smal
             lines = [program.stdout.readline(), program.stdout.readline()]
             address = re.fullmatch(r"the page is at (http://127\.0\.0\.1:\d+/\?token=[\w-]{20,})\n", lines[1])[1]
             with urllib.request.urlopen(address, timeout=PATIENCE) as page:
-                assert b"<title>Explorer: grey.png</title>" in page.read()
+                assert b"<title>Old photos of faces</title>" in page.read()
             with urllib.request.urlopen(address.replace("/?", "/changes?"), timeout=PATIENCE) as news:
                 damages = json.load(news)["values"]["state"]["damages"]  # examined like an uploaded photo
             assert any("grey" in damage["reason"] for damage in damages)
