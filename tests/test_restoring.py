@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from explorations import wait_for
 from PIL import Image, ImageDraw
 from PIL.ImageFilter import GaussianBlur
 from test_explorer_messages import JUNK, ask
@@ -226,11 +227,8 @@ def test_what_is_marked_may_come_as_a_file_of_the_photos_proportions(make, old):
         mask.paste(255, (size[0] // 2, size[1] // 2, *size))
         mask.save(content, "PNG")
         message = {"do": "mask", "name": "mask.png", "size": len(content.getvalue()), "at": 0}
-        heard = threading.Event()
-        one.board.listeners.append(lambda _, heard=heard: heard.set())
         one.handle(message, content.getvalue())
-        assert heard.wait(PATIENCE)
-        assert words in _state(one)["status"]
+        wait_for(lambda words=words: _state(one)["marked"] and words in _state(one)["status"])
         marked = np.asarray(unpacked(one.order.marks.bits, one.order.marks.height, one.order.marks.width)[0, 0])
         quarter = np.zeros_like(marked)
         quarter[marked.shape[0] // 2 :, marked.shape[1] // 2 :] = 1

@@ -70,6 +70,7 @@ class Exploration(Exploring):
         """Take the next part of a mask's file, as in ``upload``."""
         name = plain_name(name)
         if (content := self._received(name, size, at, data)) is not None:
+            self.greet()  # reading it may take a while
             aside(partial(self._take_mask, name, content), self._complain)
 
     def accept(self, damage: int, on: bool) -> None:

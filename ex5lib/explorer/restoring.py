@@ -116,6 +116,7 @@ class Restoring:
         """Take the next part of a file that says what is marked, as in ``upload``."""
         name = plain_name(name)
         if (content := self._upload.part(name, size, at, data)) is not None:
+            self._say(self._status, self._error)  # reading it may take a while
             aside(partial(self._read_mask, name, content), self._complain)
 
     def pick(self, face: int | None) -> None:
