@@ -115,8 +115,9 @@ class Restoring:
     def mask(self, name: str, size: int, at: int, data: bytes = b"") -> None:
         """Take the next part of a file that says what is marked, as in ``upload``."""
         name = plain_name(name)
-        if (content := self._upload.part(name, size, at, data)) is not None:
-            self._say(self._status, self._error)  # reading it may take a while
+        content = self._upload.part(name, size, at, data)
+        self._say(f"Receiving {name} …")
+        if content is not None:
             aside(partial(self._read_mask, name, content), self._complain)
 
     def pick(self, face: int | None) -> None:

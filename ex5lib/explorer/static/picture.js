@@ -47,7 +47,7 @@ function makePicture({ view, send, upload, state, model }) {
     });
     const { brush } = painting;
     let later = null;
-    const { stage, under, over, handle, wipe, ...zoom } = makeStage({
+    const { box: stage, under, over, handle, wipe, ...zoom } = makeStage({
         seen, onPictures: [brush.canvas], onStage: [brush.outline, ...tags, busy], most: () => CLOSEST,
         isPainting: painting.isOn, began: brush.abandon,
         moved() {

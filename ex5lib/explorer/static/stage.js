@@ -135,7 +135,7 @@ function makeStage({ seen, onPictures, onStage, most, isPainting, moved, began }
         event.stopPropagation(); // notebooks use the arrow keys, too
     };
     return {
-        stage, under, over, handle, wipe, buttons: [farther, closer, whole],
+        box: stage, under, over, handle, wipe, buttons: [farther, closer, whole],
         whole: () => show(0, 0, 1),
         key(event) { // returns whether it was for the zoom
             const [right, down] = (event.shiftKey && ARROWS[event.key]) || [0, 0];

@@ -12,6 +12,7 @@ function makeViewer({ paint, upload, name, redraw }) {
     const found = h("img", { className: "found", alt: "", draggable: false });
     const view = { tool: "compare" };
     const seen = { x: 0, y: 0, side: 1 };
+    let painted = -1; // the photo that the strokes belong to
     let strokes = 0; // a mask from before the last stroke is not drawn: it would undo that stroke
     const painting = makePainting({
         view, seen, upload, name,
@@ -21,14 +22,14 @@ function makeViewer({ paint, upload, name, redraw }) {
     const { brush } = painting;
     const stage = makeStage({
         seen, onPictures: [found, marks, brush.canvas], onStage: [brush.outline, ...tags, over], moved: brush.follow,
-        most: () => Math.max(16, (4 * stage.under.naturalWidth) / (stage.stage.clientWidth || 1)),
+        most: () => Math.max(16, (4 * stage.under.naturalWidth) / (stage.box.clientWidth || 1)),
         isPainting: painting.isOn, began: brush.abandon,
     });
     const done = button("✓ Done", "Done with painting", () => painting.pick("compare"), { className: "primary" });
     const whilePainting = [done, ...painting.tools, ...painting.others];
     const bar = h("div", { className: "ex5-tools" }, ...whilePainting, painting.file, ...stage.buttons);
     const keys = h("p", { className: "soft" });
-    const box = h("div", { className: "viewer" }, stage.stage, bar, keys);
+    const box = h("div", { className: "viewer" }, stage.box, bar, keys);
     box.addEventListener("keydown", (event) => {
         const meant = painting.isOn() && painting.key(event);
         if (meant || !(event.ctrlKey || event.metaKey || bar.hidden || !stage.key(event))) event.preventDefault();
@@ -56,11 +57,11 @@ function makeViewer({ paint, upload, name, redraw }) {
             keys.textContent = paints
                 ? "Paint what is to be replaced inside the outline. Ctrl+Z takes a stroke back, [ and ] change the brush."
                 : "Drag the line, or use the arrow keys. Zoom with + and −, two fingers, or the wheel; then drag to move.";
-            stage.stage.classList.toggle("ex5-painting", paints);
-            stage.stage.classList.toggle("faded", faded);
-            stage.stage.classList.toggle("blank", !before);
-            stage.stage.classList.toggle("single", !both);
-            if (ratio) stage.stage.style.setProperty("--ratio", ratio);
+            stage.box.classList.toggle("ex5-painting", paints);
+            stage.box.classList.toggle("faded", faded);
+            stage.box.classList.toggle("blank", !before);
+            stage.box.classList.toggle("single", !both);
+            if (ratio) stage.box.style.setProperty("--ratio", ratio);
             words.textContent = text;
             over.hidden = !text;
             stage.wipe();
@@ -74,15 +75,16 @@ function makeViewer({ paint, upload, name, redraw }) {
         // a picture of what was found to be damaged; empty if there is none to be seen.
         mask({ photo, size, stroke, bits, empty, marked, damage }) {
             load(found, damage);
-            if (brush.photo !== photo) {
-                brush.photo = photo;
+            if (painted !== photo) {
+                painted = photo;
                 strokes = stroke;
                 view.tool = "compare";
                 brush.begin(...size);
             }
             if (stroke >= strokes) brush.draw(bits);
+            strokes = Math.max(strokes, stroke);
             painting.draw(empty);
-            stage.stage.classList.toggle("marked", marked);
+            stage.box.classList.toggle("marked", marked);
         },
     };
 }
