@@ -1,6 +1,7 @@
 """The page's first mode restores whole photos as the command line does, and keeps nothing of other photos."""
 
 import io
+import json
 import re
 import threading
 from contextlib import closing
@@ -114,6 +115,28 @@ def test_a_page_gives_the_photo_that_the_command_writes(make, old, call, quick, 
     assert np.abs(np.asarray(picture, int) - written).mean() < 3
     assert re.fullmatch(r"(likely|perhaps|hardly) \(\d\.\d\d\)", *_state(one)["alike"])
     assert "blur of σ" in _state(one)["found"][0]
+
+
+def test_a_photo_of_few_pixels_grows_on_the_page_as_by_the_command(make, root, call, quick, tmp_path):
+    picture = Image.open(root / "data" / "president.jpg").convert("RGB").resize((114, 124), Image.Resampling.LANCZOS)
+    picture.save(tmp_path / "old.png", dpi=(72, 72))
+    result = call("restore", "old.png", "--recipe", "smoke", *quick, "--out", "out", "--json")
+    assert result.exit_code == 0, result.output
+    assert "  photo.png is 5 times larger: 570 × 620 px" in result.stderr
+    assert json.loads(result.stdout)["enlarged"] == 5
+    one = make()
+    _give(one, "old.png", (tmp_path / "old.png").read_bytes())
+    seen: list[tuple] = []
+    one.board.listeners.append(lambda values: values.get("live") and seen.append(_opened(values["live"]).size))
+    _do(one, "restore")
+    assert one.download("png")[1] == (tmp_path / "out" / "photo.png").read_bytes()
+    for suffix in ("png", "jpg"):
+        large = _opened(one.download(suffix)[1])
+        assert (large.size, large.info["dpi"]) == ((570, 620), pytest.approx((360, 360), abs=0.1))
+    assert set(seen) == {(570, 620)}  # also during the search
+    _do(one, "switch", damage="Downsample", on=False)
+    _do(one, "restore")
+    assert _opened(one.download("png")[1]).size == (114, 124)
 
 
 def test_all_faces_are_those_of_the_command(make, group, call, quick, tmp_path):
