@@ -61,11 +61,12 @@ def old(root) -> bytes:
 
 @pytest.fixture(scope="session")
 def group(root) -> bytes:
-    """A grey photo of two people, and a sound one of a third, as a PNG."""
-    names = ("president.jpg", "vice-president.jpg", "officer.jpg")
-    people = [Image.open(root / "data" / name).convert("RGB").resize((300, 340)) for name in names]
+    """A grey photo of two people, one of them small, and a sound one of a third, as a PNG."""
     picture = Image.new("RGB", (900, 340))
-    for i, person in enumerate(people):
+    for i, (name, size) in enumerate(
+        (("president.jpg", (180, 204)), ("vice-president.jpg", (300, 340)), ("officer.jpg", (300, 340)))
+    ):
+        person = Image.open(root / "data" / name).convert("RGB").resize(size)
         picture.paste(person if i == 2 else person.convert("L"), (300 * i, 0))
     content = io.BytesIO()
     picture.save(content, "PNG")
@@ -154,7 +155,9 @@ def test_all_faces_are_those_of_the_command(make, group, call, quick, tmp_path):
     assert len(_state(one)["alike"]) == 2  # the sound face is left alone
     # The command puts faces together that it has kept with 8 bits.
     made = (group, (tmp_path / "out" / "photo.png").read_bytes(), one.download("png")[1])
-    given, written, shown = (np.asarray(_opened(content), int) for content in made)
+    pictures = [_opened(content).convert("RGB") for content in made]
+    assert [picture.size for picture in pictures] == [(900, 340), (3600, 1360), (3600, 1360)]  # as the small one needs
+    given, written, shown = (np.asarray(picture.resize((900, 340)), int) for picture in pictures)
     assert np.abs(shown - written).mean() < 0.02 * np.abs(shown - given).mean()
 
 
