@@ -38,7 +38,8 @@ _KINDS: dict[type[nn.Module], Kind] = {
     ),
     Downsample: Kind(
         "Few pixels",
-        "Super-resolution: the search looks for a face that, scaled down to the photo's own size, gives these pixels.",
+        "Super-resolution: the search looks for a face that, scaled down to the photo's own size, gives these pixels. "
+        "The whole photo is enlarged, so that the face can be seen. On the command line: --enlarge for another size.",
     ),
     Grayscale: Kind(
         "No colours",

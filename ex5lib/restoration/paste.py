@@ -30,7 +30,7 @@ _HOLE_MARGIN_PX, _HOLE_FEATHER_PX = 1.5, 3  # at least, in px of the photo: crop
 _RING = 0.03  # width of the ring around what is replaced; the colours are compared there, too
 _GRID = 64  # px at which they are compared: finer differences are in content, not colour
 _UNLIKE = (0.4, 0.2, 0.1, 0.1, 0.1, 0.1)  # for each round: larger deviations hardly count
-_AROUND, _DISAGREES = 5, 0.4  # px of the photo in which it is compared with a result; what has little say in the detail
+_AROUND, _FAR = 5, 0.4  # px of the photo where it is compared with a result; how far apart a quarter of detail is left
 
 _luma = Grayscale()
 
@@ -60,8 +60,8 @@ def paste(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, nn.Module]])
     photo = photo.clone()
     _change(photo, [(quad, *_colors(face, result, known)) for face, result, D, quad, known in placed if hides_color(D)])
     if is_enlarged:
-        unsure = [each for each in placed if compositor(each[2]) is None]
-        _change(photo, [(quad, *_detail(face, result, known)) for face, result, _, quad, known in unsure])
+        inexact = ((face, result, quad, known) for face, result, D, quad, known in placed if compositor(D) is None)
+        _change(photo, [(quad, *_detail(face, result, known)) for face, result, quad, known in inexact])
     for face, result, D, quad, known in placed:
         share = replaced_share(face, result, D)
         if share.any():
@@ -163,19 +163,15 @@ def _colors(face: AlignedFace, result: Tensor, recolored: Tensor) -> tuple[Tenso
 
 
 def _detail(face: AlignedFace, result: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """What is too fine for the photo's own pixels, in the luma of a result, and how much of it to believe.
+    """How far a result and the known crop agree at the photo's own pixels, [1, 1, S, S]; its finer luma, [1, 3, S, S].
 
-    That is as much as the result and the known crop agree at these pixels. A hat that the generator cannot make stays
-    as it is.
-
-    Returns:
-        the share [1, 1, S, S] and the change [1, 3, S, S].
+    What the generator cannot make, such as a hat, stays as it is in the photo.
     """
     size, side = result.shape[-1], round(float(np.linalg.norm(face.quad[3] - face.quad[0])))
     coarse = resize_area(result, side)
     gap = (coarse - resize_area(known, side)).square().sum(dim=1, keepdim=True)
     gap = F.avg_pool2d(gap, _AROUND, stride=1, padding=_AROUND // 2, count_include_pad=False)
-    agreement = resize((1 + gap / _DISAGREES**2) ** -2, size).clamp(min=0)
+    agreement = resize((1 + gap / _FAR**2) ** -2, size).clamp(min=0)
     return _fading(agreement), _luma(result - resize(coarse, size))
 
 
