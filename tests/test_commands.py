@@ -242,6 +242,7 @@ BLUR = ["restore", "PHOTO", "--degradation", "blur"]
         (["align", "PHOTO", "--size", "5"], "64 to 4096 px"),
         (["invert", "PHOTO", "--batch", "0"], "at least 1 photo"),
         (["invert", "PHOTO", "--answers", "9"], "1 to 8"),
+        (["invert", "PHOTO", "--enlarge", "9"], "enlarged 1 to 8 times"),
         (["invert", "PHOTO", "--all-faces", "--face", "1"], "leave out --all-faces"),
         (["invert", "PHOTO", "--workers", "2"], "Workers share a folder"),
         (["invert", "DATA", "--workers", "none"], "must be 1 or more, or auto"),

@@ -119,7 +119,8 @@ def test_what_is_replaced_under_its_name_is_searched_again_and_what_is_renamed_i
     Path("G.safetensors").rename("H.safetensors")
     command[command.index("mask.png")], command[command.index("G.safetensors")] = "renamed.png", "H.safetensors"
     assert counts() == "0 done, 1 done before, 0"
-    assert counts("--seed", 1) == "1 done, 0 done before, 0"  # other settings, another result
+    for more in (("--seed", 1), ("--seed", 1, "--enlarge", 2)):  # other settings, another result
+        assert counts(*more) == "1 done, 0 done before, 0"
 
 
 FINISHED = {"files": ["result.png"], "settings": {"num_steps": 3}, "metrics": {"search": {"num_steps": 3}}}
@@ -329,11 +330,15 @@ def test_of_all_faces_those_without_damage_are_left_alone(call, head, quick, roo
 def test_all_faces_are_put_back_with_what_was_found_of_their_damage(call, head, quick):
     """The search begins at colours that are intact, and finds others."""
     sepia = head @ np.array([[0.393, 0.349, 0.272], [0.769, 0.686, 0.534], [0.189, 0.168, 0.131]])
-    Image.fromarray(sepia.clip(0, 255).astype(np.uint8)).save("old.png")
-    result = call("restore", "old.png", "--degradation", "auto", "--all-faces", "--out", "out", *quick)
+    Image.fromarray(sepia.clip(0, 255).astype(np.uint8)).save("old.png", dpi=(100, 100))
+    command = ["restore", "old.png", "--degradation", "auto", "--all-faces", "--enlarge", 2, "--out", "out"]
+    result = call(*command, *quick)
     assert result.exit_code == 0
     assert "  face 0: it has one tint" in result.stdout
+    assert result.stdout.count("  photo.png is 2 times larger: 400 × 400 px") == 2  # that of the face, that of all
+    assert Image.open("out/photo.png").info["dpi"] == pytest.approx((200, 200), abs=0.1)
     photo, together, alone = (ex5lib.load_image(path) for path in ("old.png", "out/photo.png", "out/face0/photo.png"))
-    x, y = ex5lib.align_face(photo, size=64).landmarks[27:48].astype(int).T  # of nose and eyes; further out, the seam
+    x, y = ex5lib.align_face(photo, size=64).landmarks[27:48].astype(int).T * 2  # of nose and eyes; then, the seam
+    photo = resize(photo, 400)
     change, difference = ((one - alone)[0, :, y, x].abs().max() for one in (photo, together))
     assert difference < 0.1 * change

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from ex5lib import GaussianBlur, Grayscale, Identity, Inpaint
+from ex5lib import Downsample, GaussianBlur, Grayscale, Identity, Inpaint
 from ex5lib.degradations.unknown import UnknownColors
 from ex5lib.errors import SettingError
 from ex5lib.faces.alignment import AlignedFace, align_face, crop_quad, load_face
 from ex5lib.faces.landmarks import aligned_landmarks
-from ex5lib.images.tensors import from_uint8, to_uint8
+from ex5lib.images.tensors import from_uint8, resize_photo, to_uint8
+from ex5lib.restoration.enlargement import enlargement, put_back
 from ex5lib.restoration.metrics import psnr
 from ex5lib.restoration.paste import paste, replaced_share
 
@@ -92,9 +93,9 @@ def test_the_seam_is_soft_and_lies_around_both_chins(face):
         assert share[..., [0, -1], :].max() == share[..., [0, -1]].max() == 0
 
 
-# A rotated square that is larger than its crop, and one that is smaller.
-@pytest.mark.parametrize(("side", "size", "reach"), [(300, 128, 13), (150, 512, 6)])
-def test_a_hole_is_filled_with_what_lies_there(side, size, reach):
+# A rotated square that is larger than its crop, and one that is smaller; in an enlarged photo the last one is again.
+@pytest.mark.parametrize(("side", "size", "factor", "reach"), [(300, 128, 1, 13), (150, 512, 1, 6), (150, 512, 3, 6)])
+def test_a_hole_is_filled_with_what_lies_there(side, size, factor, reach):
     centre, half = complex(203.3, 188.6), side / 2 * np.exp(0.4j)
 
     def scene(place):  # what photo and result show at a place x + iy in px of the photo
@@ -108,13 +109,19 @@ def test_a_hole_is_filled_with_what_lies_there(side, size, reach):
         return centre + half * torch.complex(*torch.meshgrid(line, line, indexing="xy"))
 
     quad = np.array([(z.real, z.imag) for z in centre + half * np.array([-1 - 1j, -1 + 1j, 1 + 1j, 1 - 1j])])
-    photo = torch.complex(*torch.meshgrid(torch.arange(420.0), torch.arange(380.0), indexing="xy"))
-    damaged = torch.where(hole(photo), torch.tensor(1.0), scene(photo))
+
+    def photo(n):  # the places of the pixels of a photo n times as large
+        across, down = ((torch.arange(n * side) + 0.5) / n - 0.5 for side in (420, 380))
+        return torch.complex(*torch.meshgrid(across, down, indexing="xy"))
+
+    damaged = torch.where(hole(photo(1)), torch.tensor(1.0), scene(photo(1)))
     face = AlignedFace(crop_quad(damaged, quad, size), None, quad, damaged, (), 0)
-    done = paste(damaged, [(face, scene(crop(size)), Inpaint(mask=hole(crop(size)).float()))])
-    assert (done - scene(photo)).abs().max() < 0.03
-    around = torch.from_numpy(binary_dilation(hole(photo).numpy(), np.ones((2 * reach + 1, 2 * reach + 1))))
-    assert torch.equal(done[:, :, ~around], damaged[:, :, ~around])
+    done = put_back([(face, scene(crop(size)), Inpaint(mask=hole(crop(size)).float()))], factor)
+    assert (done - scene(photo(factor))).abs().max() < 0.03
+    wide = 2 * reach * factor + 1
+    around = torch.from_numpy(binary_dilation(hole(photo(factor)).numpy(), np.ones((wide, wide))))
+    given = damaged if factor == 1 else resize_photo(damaged, 420 * factor, 380 * factor)
+    assert torch.equal(done[:, :, ~around], given[:, :, ~around])
 
 
 def test_a_large_result_is_antialiased_in_a_small_face(face):
@@ -232,6 +239,67 @@ def test_where_two_crops_overlap_each_face_keeps_its_colours(face):
     x, y = face.landmarks[33].round().astype(int)  # below the nose, well inside of the other's crop
     for order in (patches, patches[::-1]):
         assert ((paste(photo, order) - photo)[0, :, y, x] - tint.flatten()).abs().max() < 0.03
+
+
+def test_two_small_faces_are_put_into_one_enlarged_photo_each_at_its_place(face):
+    """Against the photo of which the small one is a thumbnail: the results are its own crops."""
+    truth = torch.cat([face.photo, face.photo.flip(3)], dim=3)
+    small = _saved(F.avg_pool2d(truth, 4))
+    mirrored = (face.quad * (-1, 1) + (1023, 0))[[3, 2, 1, 0]]
+    places = [replace(face, photo=truth, quad=quad) for quad in (face.quad, mirrored)]
+    quads = [(place.quad - 1.5) / 4 for place in places]  # 4 px have their centre at 1.5
+    faces = [replace(face, photo=small, quad=quad, image=crop_quad(small, quad, 256)) for quad in quads]
+    patches = [
+        (each, crop_quad(truth, place.quad, 256), Downsample(6)) for each, place in zip(faces, places, strict=True)
+    ]
+    done = put_back(patches, 4)
+    plain = resize_photo(small, 1024, 512)
+    assert (F.avg_pool2d(plain, 4) - small).abs().mean() < 0.02  # a pixel farther to the right, 0.035
+    crops = torch.stack([_in_photo(torch.ones(1, 1, 256, 256), place) for place in places]).sum(dim=0)
+    away = (crops == 0).expand_as(done)
+    assert torch.equal(done[away], plain[away])
+    for (each, result, D), place in zip(patches, places, strict=True):
+        share = _in_photo(replaced_share(each, result, D), place)
+        inside = _in_photo(torch.ones(1, 1, 256, 256), place)
+        for part, gain in (((share == 1), 8), (((share == 0) & (inside == 1)), 3)):  # the face; what is around it
+            assert psnr(done, truth, part.float()) > psnr(plain, truth, part.float()) + gain
+
+
+def test_a_hat_that_was_not_found_stays_as_it_is_in_an_enlarged_photo(face):
+    """Where the result shows something else at the photo's own pixels, its detail is not believed."""
+    small = _saved(F.avg_pool2d(face.photo, 4))
+    quad = (face.quad - 1.5) / 4
+    small_face = replace(face, photo=small, quad=quad, image=crop_quad(small, quad, 256))
+    checks = torch.cat([torch.ones(1, 3, 1, 1), -torch.ones(1, 3, 1, 1)], dim=3).repeat(1, 1, 30, 128)
+    result = torch.cat([checks, face.image[:, :, 30:]], dim=2)
+    done, plain = put_back([(small_face, result, Downsample(6))], 4), resize_photo(small, 512, 512)
+    hat = _in_photo(torch.zeros(1, 1, 256, 256).index_fill(2, torch.arange(3, 25), 1), face)
+    assert psnr(done, plain, hat) > 40
+
+
+@pytest.mark.parametrize(
+    ("side", "photo", "damage", "asked", "factor"),
+    [
+        (104, (125, 115), Downsample(2), None, 5),
+        (128, (400, 300), torch.nn.Sequential(GaussianBlur(9), Downsample(2)), None, 4),
+        (40, (125, 115), Downsample(6), None, 8),
+        (600, (900, 900), Downsample(2), None, 1),
+        (60, (2000, 3000), Downsample(4), None, 2),  # 6 million pixels become 24
+        (60, (6000, 8000), Downsample(4), None, 1),  # a scan that is larger already
+        (104, (125, 115), GaussianBlur(9), None, 1),
+        (104, (125, 115), None, None, 1),
+        (104, (125, 115), Downsample(2), 2, 2),
+        (600, (900, 900), None, 3, 3),
+    ],
+)
+def test_a_photo_grows_as_its_face_needs_it(face, side, photo, damage, asked, factor):
+    quad = np.array([(0, 0), (0, side), (side, side), (side, 0)]) + 5.0
+    small = replace(face, quad=quad, photo=torch.empty(1, 3, *photo, device="meta"))
+    assert enlargement(small, damage, asked) == factor
+    assert enlargement(replace(small, landmarks=None), damage, asked) == 1
+    if photo == (2000, 3000):
+        with pytest.raises(SettingError, match="have 54 million pixels, more than 40: enlarge it 2 times at most"):
+            enlargement(small, damage, 3)
 
 
 def test_a_photo_of_another_size_is_refused(face):

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from dataclasses import replace
 
 import image_files as make
 import numpy as np
@@ -168,18 +169,22 @@ def test_a_restored_photo_keeps_what_its_file_held(tmp_path, astronaut, tiny_gen
     cutout = Image.fromarray(to_uint8(astronaut.photo))
     cutout.putalpha(Image.radial_gradient("L").resize(cutout.size).point(lambda x: 255 * (x < 180)))
     exif = Image.Exif()
-    exif[306] = "1964:05:17 12:00:00"
+    exif.update({306: "1964:05:17 12:00:00", 34665: {0xA002: 512, 0xA003: 512}})
     cutout.save(tmp_path / "a.png", exif=exif, dpi=(300, 300))
     face = load_face(tmp_path / "a.png", landmarks=astronaut.landmarks)
     done = ex5lib.restore(
         face, recipe="smoke", num_steps=1, w_avg_samples=100, generator=tiny_generator, distance=distance, device="cpu",
         progress=False,
     )  # fmt: skip
-    done.save(tmp_path / "out")
-    saved = Image.open(tmp_path / "out" / "photo.png")
-    assert (np.asarray(saved.getchannel("A")) == np.asarray(cutout.getchannel("A"))).all()
-    assert saved.getexif()[306] == "1964:05:17 12:00:00"
-    assert saved.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    for factor in (1, 2):
+        replace(done, enlarged=factor).save(tmp_path / "out")
+        saved = Image.open(tmp_path / "out" / "photo.png")
+        assert saved.size == (512 * factor, 512 * factor)
+        opacity = np.asarray(saved.getchannel("A").reduce(factor)).astype(int)
+        assert np.abs(opacity - np.asarray(cutout.getchannel("A"))).mean() <= factor - 1
+        assert saved.getexif()[306] == "1964:05:17 12:00:00"
+        assert not {0xA002, 0xA003} & dict(saved.getexif().get_ifd(34665)).keys()  # sizes that are no longer true
+        assert saved.info["dpi"] == pytest.approx((300 * factor, 300 * factor), abs=0.1)
 
 
 @pytest.mark.parametrize("progressive", [False, True])

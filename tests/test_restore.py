@@ -177,6 +177,20 @@ def test_the_face_is_put_back_into_its_photo_and_that_is_saved(quick, astronaut,
     assert torch.equal(ex5lib.load_image(tmp_path / "photo.png"), from_uint8(to_uint8(done.photo)))
 
 
+def test_a_photo_that_has_few_pixels_itself_is_enlarged_unless_told_otherwise(quick, astronaut):
+    photo = from_uint8(to_uint8(resize(astronaut.photo, 308)))
+    small = alignment.load_face(photo, landmarks=(astronaut.landmarks + 0.5) * (308 / 512) - 0.5)
+    few, blur, itself = ex5lib.Downsample(2), ex5lib.GaussianBlur(9), {"already_degraded": True}
+    for degradation, settings, factor in (
+        (few, itself, 5), (few, {}, 1), (blur, itself, 1), (few, itself | {"enlarge": 1}, 1), (few, {"enlarge": 2}, 2)
+    ):  # fmt: skip
+        done = ex5lib.restore(small, degradation, recipe="smoke", **quick | {"num_steps": 1} | settings)
+        assert (done.enlarged, done.photo.shape) == (factor, (1, 3, factor * 308, factor * 308))
+    for wrong in (0, 9, 2.0, "2"):
+        with pytest.raises(e.SettingError, match="enlarged 1 to 8 times"):
+            ex5lib.restore(small, few, **quick, enlarge=wrong)
+
+
 def test_nothing_is_put_back_where_the_photo_was_the_crop(quick, astronaut):
     assert ex5lib.restore(astronaut.image, aligned=True, **quick).photo is None
 

@@ -1,6 +1,7 @@
 """The page's first mode restores whole photos as the command line does, and keeps nothing of other photos."""
 
 import io
+import json
 import re
 import threading
 from contextlib import closing
@@ -63,11 +64,12 @@ def old(root) -> bytes:
 
 @pytest.fixture(scope="session")
 def group(root) -> bytes:
-    """A grey photo of two people, and a sound one of a third, as a PNG."""
-    names = ("president.jpg", "vice-president.jpg", "officer.jpg")
-    people = [Image.open(root / "data" / name).convert("RGB").resize((300, 340)) for name in names]
+    """A grey photo of two people, one of them small, and a sound one of a third, as a PNG."""
     picture = Image.new("RGB", (900, 340))
-    for i, person in enumerate(people):
+    for i, (name, size) in enumerate(
+        (("president.jpg", (180, 204)), ("vice-president.jpg", (300, 340)), ("officer.jpg", (300, 340)))
+    ):
+        person = Image.open(root / "data" / name).convert("RGB").resize(size)
         picture.paste(person if i == 2 else person.convert("L"), (300 * i, 0))
     content = io.BytesIO()
     picture.save(content, "PNG")
@@ -119,6 +121,28 @@ def test_a_page_gives_the_photo_that_the_command_writes(make, old, call, quick, 
     assert "blur of σ" in _state(one)["found"][0]
 
 
+def test_a_photo_of_few_pixels_grows_on_the_page_as_by_the_command(make, root, call, quick, tmp_path):
+    picture = Image.open(root / "data" / "president.jpg").convert("RGB").resize((114, 124), Image.Resampling.LANCZOS)
+    picture.save(tmp_path / "old.png", dpi=(72, 72))
+    result = call("restore", "old.png", "--recipe", "smoke", *quick, "--out", "out", "--json")
+    assert result.exit_code == 0, result.output
+    assert "  photo.png is 5 times larger: 570 × 620 px" in result.stderr
+    assert json.loads(result.stdout)["enlarged"] == 5
+    one = make()
+    _give(one, "old.png", (tmp_path / "old.png").read_bytes())
+    seen: list[tuple] = []
+    one.board.listeners.append(lambda values: values.get("live") and seen.append(_opened(values["live"]).size))
+    _do(one, "restore")
+    assert one.download("png")[1] == (tmp_path / "out" / "photo.png").read_bytes()
+    for suffix in ("png", "jpg"):
+        large = _opened(one.download(suffix)[1])
+        assert (large.size, large.info["dpi"]) == ((570, 620), pytest.approx((360, 360), abs=0.1))
+    assert set(seen) == {(570, 620)}  # also during the search
+    _do(one, "switch", damage="Downsample", on=False)
+    _do(one, "restore")
+    assert _opened(one.download("png")[1]).size == (114, 124)
+
+
 def test_all_faces_are_those_of_the_command(make, group, call, quick, tmp_path):
     (tmp_path / "group.png").write_bytes(group)
     result = call("restore", "group.png", "--recipe", "smoke", "--all-faces", *quick, "--out", "out")
@@ -134,7 +158,9 @@ def test_all_faces_are_those_of_the_command(make, group, call, quick, tmp_path):
     assert len(_state(one)["alike"]) == 2  # the sound face is left alone
     # The command puts faces together that it has kept with 8 bits.
     made = (group, (tmp_path / "out" / "photo.png").read_bytes(), one.download("png")[1])
-    given, written, shown = (np.asarray(_opened(content), int) for content in made)
+    pictures = [_opened(content).convert("RGB") for content in made]
+    assert [picture.size for picture in pictures] == [(900, 340), (3600, 1360), (3600, 1360)]  # as the small one needs
+    given, written, shown = (np.asarray(picture.resize((900, 340)), int) for picture in pictures)
     assert np.abs(shown - written).mean() < 0.02 * np.abs(shown - given).mean()
 
 

@@ -13,7 +13,7 @@ from ex5lib import weights
 from ex5lib.cli.album import output_folders, photos_in, skipped
 from ex5lib.cli.options import SearchOptions, say
 from ex5lib.cli.summary import Outcome, sum_up
-from ex5lib.cli.telling import tell
+from ex5lib.cli.telling import tell, tell_enlarged
 from ex5lib.course.handin import load_latent
 from ex5lib.degradations.known import Identity, Inpaint
 from ex5lib.degradations.unknown import with_found
@@ -31,7 +31,7 @@ from ex5lib.inversion.projection import Projection
 from ex5lib.inversion.recipes import pick_recipe
 from ex5lib.restoration import results
 from ex5lib.restoration.diagnosis import diagnosed
-from ex5lib.restoration.paste import paste
+from ex5lib.restoration.enlargement import put_back
 from ex5lib.restoration.pipeline import Restoration, check_counts, crop_size, restore_faces
 
 
@@ -79,7 +79,7 @@ class Job:
         mask_on: str | None = None,
         invert_mask: bool = False,
     ) -> None:
-        check_counts(options.tune, options.answers)
+        check_counts(options.tune, options.answers, options.enlarge)
         if options.batch < 1:
             raise SettingError(f"A batch needs at least 1 photo, not {options.batch}.")
         if options.all_faces and (options.face is not None or options.aligned):
@@ -271,8 +271,8 @@ class Job:
         found = restore_faces(
             [search.face for search in searches], searches[0].degradation, self.recipe, generator=self.G,
             distance=self.distance, already_degraded=self.already_degraded, answers=asked.answers, tune=asked.tune,
-            start=self.start, seed=asked.seed, statistics=self.statistics, device=asked.device, dtype=asked.dtype,
-            compile=asked.compile, callback=film,
+            enlarge=asked.enlarge, start=self.start, seed=asked.seed, statistics=self.statistics, device=asked.device,
+            dtype=asked.dtype, compile=asked.compile, callback=film,
         )  # fmt: skip
         for i, (search, done) in enumerate(zip(searches, found, strict=True)):
             frames = None if film is None else film.frames(i, done)
@@ -282,10 +282,11 @@ class Job:
         return dict(zip(searches, found, strict=True))
 
     def _put_together(self, searches: Sequence[Search]) -> None:
-        """When all faces are done, write what belongs to the whole photo."""
+        """When all faces are done, write what belongs to the whole photo; it is as large as the smallest needs."""
         folder, faces = searches[0].folder.parent, [search.face.index for search in searches]
         is_crop = searches[0].face.landmarks is None  # then there is nothing around the face to put it back into
         names = [] if is_crop else ["photo.png", "before.jpg", "after.jpg"]
+        enlarged = max(results.read_record(search.folder)["enlarged"] for search in searches)
         results.begin(folder, names, faces)
         if not is_crop:
             found = []
@@ -293,12 +294,13 @@ class Job:
                 run = Projection.load(search.folder)
                 found.append((search.face, run.image, with_found(search.degradation, run.settings["found"])))
             first = searches[0].face
-            whole = paste(first.photo, found)
-            save_image(whole, folder / "photo.png", first.extras)
+            whole = put_back(found, enlarged)
+            save_image(whole, folder / "photo.png", first.extras.enlarged(enlarged))
             for name, image in (("before.jpg", first.photo), ("after.jpg", whole)):
                 save_preview(image, folder / name)
+            tell_enlarged(whole, enlarged)
         request = searches[0].request | {"face": None}
-        results.finish(folder, names, {"faces": faces, "request": request})
+        results.finish(folder, names, {"faces": faces, "request": request, "enlarged": enlarged})
         say(f"  {'the face is' if len(faces) == 1 else f'all {len(faces)} faces are'} done, in {folder}")
 
 

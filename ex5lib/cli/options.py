@@ -217,6 +217,14 @@ class SearchOptions:
             "--dry-run", help="Print what the cluster's system would be asked for, and do nothing.", **_FOLDER
         ),
     ] = False
+    enlarge: Annotated[
+        int | None,
+        typer.Option(
+            help="How many times as wide and as high photo.png becomes, 1 to 8.",
+            show_default="what a small face needs, else 1",
+            **_OUTPUT,
+        ),
+    ] = None
     json: Annotated[
         bool,
         typer.Option(

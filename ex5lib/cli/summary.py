@@ -91,6 +91,7 @@ class Row:
         folder: of the result, relative to the summary's; empty if there is none.
         face: index of the face, if every face was searched.
         degradation: D, as the search recorded it.
+        enlarged: how many times as wide and as high its photo has become.
         message: why there is none, or what speaks against how it was made.
     """
 
@@ -101,6 +102,7 @@ class Row:
     numbers: dict[str, float] = field(default_factory=dict)
     message: str = ""
     degradation: str = ""
+    enlarged: int = 1
 
 
 def sum_up(out: Path, total: Outcome) -> None:
@@ -124,6 +126,7 @@ def rows_of(photo: Path, outcome: str, folder: Path, out: Path) -> list[Row]:
             _numbers(record),
             record.get("note", ""),
             record.get("settings", {}).get("degradation", ""),
+            record.get("enlarged", 1),
         )
         for face, place in folders.items()
         for record in [read_record(place)]
@@ -147,10 +150,11 @@ def write_summary(out: Path, rows: Sequence[Row]) -> Path:
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         table = csv.writer(file)
-        table.writerow(["photo", "face", "outcome", *NUMBERS, "folder", "message", "degradation"])
+        table.writerow(["photo", "face", "outcome", *NUMBERS, "folder", "message", "degradation", "enlarged"])
         for row in rows:
             numbers = [f"{row.numbers[n]:.6g}" if n in row.numbers else "" for n in NUMBERS]
-            table.writerow([row.photo, row.face, row.outcome, *numbers, row.folder, row.message, row.degradation])
+            about = row.folder, row.message, row.degradation, row.enlarged
+            table.writerow([row.photo, row.face, row.outcome, *numbers, *about])
     with replacing(out / "summary.html") as temporary:
         temporary.write_text(_page(out, rows), encoding="utf-8", errors="replace")
     return out / "summary.html"

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from ex5lib.cli.options import say
 from ex5lib.restoration.metrics import likeness
 from ex5lib.restoration.pipeline import Restoration
@@ -22,6 +24,7 @@ def tell(restoration: Restoration, folder: Path, written: Sequence[Path]) -> Non
         say(f"stopped after {run.num_steps} of {run.settings['num_steps']} steps")
     first = next(name for name in _FIRST if name in names)
     say(f"written to {folder}: look at {first} first, {_FIRST[first]}")
+    tell_enlarged(restoration.photo, restoration.enlarged)
     if restoration.note:
         say(f"  {restoration.note}")
     if run.settings["found"]:
@@ -33,3 +36,10 @@ def tell(restoration: Restoration, folder: Path, written: Sequence[Path]) -> Non
         say(f"  {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
         if "identity_distance" in values and name.startswith("result"):
             say(f"  same person as in the original: {likeness(values['identity_distance'])}")
+
+
+def tell_enlarged(photo: Tensor | None, factor: int) -> None:
+    """Say how large a restored photo [1, 3, H, W] has become, if there is one and it was enlarged."""
+    if photo is not None and factor > 1:
+        height, width = photo.shape[2:]
+        say(f"  photo.png is {factor} times larger: {width} × {height} px")

@@ -14,8 +14,8 @@ from ex5lib.images.extras import Extras
 from ex5lib.images.frames import encoded
 from ex5lib.images.loading import save_image
 from ex5lib.images.tensors import from_uint8, to_uint8
+from ex5lib.restoration.enlargement import put_back
 from ex5lib.restoration.metrics import identity_distance, likeness
-from ex5lib.restoration.paste import paste
 from ex5lib.restoration.pipeline import Restoration
 
 SHOWN_SIZE = 4096  # px, the longest side of a photo on the page
@@ -30,11 +30,11 @@ class Answer:
 
     Attributes:
         order: what was asked for.
-        pixels: [H, W, 3].
+        pixels: [H, W, 3], perhaps enlarged.
         extras: what the photo's own file held.
         alike: for each face, whether it still seems to be the same person.
         found: of unknown damage, in words.
-        note: what speaks against the damage that was assumed.
+        note: what speaks against the damage that was assumed, and how large the photo has become.
         stopped: whether the search was ended early.
     """
 
@@ -59,16 +59,24 @@ class Answer:
 
 
 def restored(found: Sequence[Restoration], order: Order, *, early: bool) -> Answer:
-    """The photo with all faces that were found in it; ``early`` says that others were left out."""
-    photo = paste(found[0].face.photo, [(done.face, done.result, done.degradation) for done in found])
+    """The photo with all faces that were found in it; ``early`` says that others were left out.
+
+    It becomes as large as the smallest of them needs.
+    """
+    factor = max(done.enlarged for done in found)
+    photo = put_back([(done.face, done.result, done.degradation) for done in found], factor)
+    notes = [done.note for done in found if done.note]
+    if factor > 1:
+        height, width = photo.shape[2:]
+        notes.append(f"The photo is {factor} times larger: {width} × {height} px.")
     unknown = [part for done in found for part in done.degradation.modules() if getattr(part, "unknown", False)]
     return Answer(
         order,
         to_uint8(photo),
-        found[0].face.extras,
+        found[0].face.extras.enlarged(factor),
         [likeness(identity_distance(done.best_image, done.face.image)) for done in found],
         [getattr(part, "words", str(part)) for part in unknown],
-        " ".join(dict.fromkeys(done.note for done in found if done.note)),
+        " ".join(dict.fromkeys(notes)),
         early or any(done.stopped for done in found),
     )
 

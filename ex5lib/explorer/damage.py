@@ -46,7 +46,8 @@ _KINDS: dict[type[nn.Module], Kind] = {
     ),
     Downsample: Kind(
         "Few pixels",
-        "Super-resolution: the search looks for a face that, scaled down to the photo's own size, gives these pixels.",
+        "Super-resolution: the search looks for a face that, scaled down to the photo's own size, gives these pixels. "
+        "The whole photo is enlarged, so that the face can be seen. On the command line: --enlarge for another size.",
     ),
     Grayscale: Kind(
         "No colours",
@@ -121,7 +122,7 @@ class Marks:
 
     def found(self, face: AlignedFace, hole: Tensor) -> Tensor:
         """A hole [1, 1, S, S] in a face's crop as it lies on the photo: [1, 1, height, width]."""
-        return to_photo(hole, self._small(face), (slice(0, self.height), slice(0, self.width)))
+        return to_photo(hole, self._small(face).quad, (slice(0, self.height), slice(0, self.width)))
 
     def _small(self, face: AlignedFace) -> AlignedFace:
         """The face in a photo of the mask's size: maps of a large photo would take much memory."""

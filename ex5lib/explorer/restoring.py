@@ -21,6 +21,7 @@ from ex5lib.explorer.subjects import MAX_BYTES, Subject, Upload, find_subjects, 
 from ex5lib.faces.alignment import AlignedFace
 from ex5lib.images.frames import encoded, painted
 from ex5lib.inversion.plan import plan_search
+from ex5lib.restoration.enlargement import enlargement
 from ex5lib.restoration.pipeline import crop_size
 
 
@@ -304,8 +305,7 @@ class Restoring:
     def _search(self, work: Sequence[tuple[AlignedFace, nn.Module]], order: Order) -> None:
         """The worker's job: search for one face after the other, show them in the photo, and keep the whole."""
         recipe, found = self._searcher.recipes[order.recipe], []
-        photo = work[0][0].photo
-        live = LivePhoto(photo)
+        live = LivePhoto(work[0][0].photo, max(enlargement(face, D) for face, D in work))
         for i, (face, D) in enumerate(work):
             clock = self._searcher.clock(plan_search(recipe, self._searcher.G, D).stages)
             live.begin(face, D)

@@ -12,7 +12,7 @@ from ex5lib.faces.detection import Detection, detect_faces
 from ex5lib.faces.landmarks import checked_landmarks, ffhq_quad, quick_crop
 from ex5lib.images.extras import Extras
 from ex5lib.images.loading import load_photo
-from ex5lib.images.tensors import checked_photo, from_uint8, resize, to_uint8
+from ex5lib.images.tensors import checked_photo, from_uint8, resize, resize_photo, to_uint8
 
 Photo = str | Path | Image.Image | Tensor | np.ndarray
 
@@ -106,10 +106,9 @@ def crop_quad(image: Tensor, quad: np.ndarray, size: int = 1024) -> Tensor:
 
     shrink = int(side / size * 0.5)
     if shrink > 1:
-        picture = Image.fromarray(to_uint8(image))
-        smaller = round(picture.width / shrink), round(picture.height / shrink)
-        quad *= np.array(smaller) / picture.size
-        image = from_uint8(np.asarray(picture.resize(smaller, Image.Resampling.LANCZOS)))
+        width, height = round(image.shape[3] / shrink), round(image.shape[2] / shrink)
+        quad *= np.array([width / image.shape[3], height / image.shape[2]])
+        image = resize_photo(image, width, height)
         side /= shrink
 
     border = max(round(side * 0.1), 3)

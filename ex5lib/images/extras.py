@@ -1,6 +1,6 @@
 """What a photo's file holds beside its colours, and a restored photo should keep: opacity, EXIF data, resolution."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -8,7 +8,10 @@ from PIL import Image
 _TEXTS = (0x10E, 0x10F, 0x110, 0x131, 0x132, 0x13B, 0x8298)  # description, make, model, software, date, artist, rights
 _EXIF, _GPS = 0x8769, 0x8825
 _COLOR_SPACE = 0xA001
-_UNTRUE = (0x927C, 0xA002, 0xA003, 0xA005)  # once the photo is saved again: maker's note, width, height, Adobe RGB
+_UNTRUE = (  # once the photo is turned, enlarged or saved again
+    *(0x927C, 0xA002, 0xA003, 0xA005),  # maker's note, width, height, Adobe RGB
+    *(0x9214, 0xA214, 0xA20E, 0xA20F, 0xA210),  # where the subject is, in px; px of the camera in an inch
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,16 @@ class Extras:
         made = Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
         made.putalpha(self.alpha)
         return made
+
+    def enlarged(self, factor: int) -> "Extras":
+        """Those of the photo when it has ``factor`` times as many pixels a side; a print of it keeps its size."""
+        if factor == 1:
+            return self
+        dpi = self.dpi and (self.dpi[0] * factor, self.dpi[1] * factor)
+        alpha = self.alpha and self.alpha.resize(
+            (self.alpha.width * factor, self.alpha.height * factor), Image.Resampling.LANCZOS
+        )
+        return replace(self, dpi=dpi, alpha=alpha)
 
     @property
     def options(self) -> dict:

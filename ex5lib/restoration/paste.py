@@ -3,7 +3,8 @@
 What is replaced depends on what the degradation hides, which test images show (``probe``): the colours of the head, the
 hole, or the face from the chin to the hairline (the table in docs/faces.md). If the degradation has a ``composite``,
 that decides what is kept. Hair and background stay the photo's. Everything is replaced at the photo's own resolution,
-after the result's colours were matched to the photo's at the seam.
+after the result's colours were matched to the photo's at the seam. An enlarged photo is soft around a new face, so it
+gets the result's finest detail there, as far as the two agree otherwise.
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,14 @@ from ex5lib.restoration.outlines import face_outline, head_share, smoothstep
 
 # Lengths are shares of the crop's side; a face is about half as wide as its crop. Around a face come a margin, for the
 # jaw's dark edge, which must not be seen twice; a feather; and a fade towards the crop's border, because a long chin
-# comes close to it. Hair and neck reach beyond the crop: their colours fade, too.
-_MARGIN, _FEATHER, _FADE, _COLORS_FADE = 0.015, 0.07, 0.03, 0.06
+# comes close to it. Hair and neck reach beyond the crop: their colours fade, too, and so does detail.
+_MARGIN, _FEATHER, _FADE, _BORDER_FADE = 0.015, 0.07, 0.03, 0.06
 _HOLE_MARGIN, _HOLE_FEATHER = 0.004, 0.012
 _HOLE_MARGIN_PX, _HOLE_FEATHER_PX = 1.5, 3  # at least, in px of the photo: cropping blurs a hole's edge
 _RING = 0.03  # width of the ring around what is replaced; the colours are compared there, too
 _GRID = 64  # px at which they are compared: finer differences are in content, not colour
 _UNLIKE = (0.4, 0.2, 0.1, 0.1, 0.1, 0.1)  # for each round: larger deviations hardly count
+_AROUND, _FAR = 5, 0.4  # px of the photo where it is compared with a result; how far apart a quarter of detail is left
 
 _luma = Grayscale()
 
@@ -39,40 +41,34 @@ def paste(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, nn.Module]])
     Where the crops of two grey faces overlap, a pixel takes its colours mostly from the nearer face.
 
     Args:
-        photo: [1, 3, H, W], usually ``face.photo``.
+        photo: [1, 3, H, W], usually ``face.photo``; it may be a larger or smaller copy of that.
         faces: for each, the aligned face, its result [1, 3, S, S] and D.
 
     Returns:
-        [1, 3, H, W]; where nothing is replaced (``replaced_share`` is 0), exactly the photo.
+        [1, 3, H, W]; where nothing is replaced (``replaced_share`` is 0), exactly the photo, except that a crop in an
+        enlarged one gets detail.
 
     Raises:
-        SettingError: if an image has the wrong shape, or a face was found in a photo of another size.
+        SettingError: if an image has the wrong shape, or a face was found in a photo of other proportions.
     """
     check_image(photo, batch=1)
-    for face, result, _ in faces:
+    for _, result, _ in faces:
         check_image(result, batch=1)
-        if face.photo.shape != photo.shape:
-            (height, width), (h, w) = photo.shape[2:], face.photo.shape[2:]
-            raise SettingError(
-                f"The photo is {width} × {height} px, but the face was found in one of {w} × {h} px: paste it there."
-            )
-    faces = [(face, result.detach().float().clamp(-1, 1), degradation) for face, result, degradation in faces]
-    crops = [_recolored(face, result, degradation) for face, result, degradation in faces]
-    photo = _colored(
-        photo,
-        [
-            (face, result, crop)
-            for (face, result, degradation), crop in zip(faces, crops, strict=True)
-            if hides_color(degradation)
-        ],
-    )
-    for (face, result, degradation), known in zip(faces, crops, strict=True):
-        share = replaced_share(face, result, degradation)
+    faces = [(face, result.detach().float().clamp(-1, 1), D) for face, result, D in faces]
+    placed = [(face, result, D, _quad_in(photo, face), _recolored(face, result, D)) for face, result, D in faces]
+    is_enlarged = any(photo.shape[3] > face.photo.shape[3] for face, *_ in faces)
+    photo = photo.clone()
+    _change(photo, [(quad, *_colors(face, result, known)) for face, result, D, quad, known in placed if hides_color(D)])
+    if is_enlarged:
+        inexact = ((face, result, quad, known) for face, result, D, quad, known in placed if compositor(D) is None)
+        _change(photo, [(quad, *_detail(face, result, known)) for face, result, quad, known in inexact])
+    for face, result, D, quad, known in placed:
+        share = replaced_share(face, result, D)
         if share.any():
-            rows, columns = window = _window(face)
+            rows, columns = window = _window(quad, photo)
             here = photo[:, :, rows, columns]
-            matched = to_photo(_matched(result, known, share), face, window).clamp_(-1, 1)
-            here += matched.sub_(here).mul_(to_photo(share, face, window))  # in place: it may be most of a large scan
+            matched = to_photo(_matched(result, known, share), quad, window).clamp_(-1, 1)
+            here += matched.sub_(here).mul_(to_photo(share, quad, window))  # in place: it may be most of a large scan
     return photo
 
 
@@ -157,29 +153,46 @@ def _recolored(face: AlignedFace, result: Tensor, degradation: nn.Module) -> Ten
     return composite(crop, result)
 
 
-def _colored(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, Tensor]]) -> Tensor:
-    """A copy of the photo with recoloured faces, each given with its result and its recoloured crop.
+def _colors(face: AlignedFace, result: Tensor, recolored: Tensor) -> tuple[Tensor, Tensor]:
+    """How much of a crop's pixels is recoloured, [1, 1, S, S]: the head; and by what, [1, 3, S, S].
 
-    The change of the crop is added to the photo, so that detail too fine for the crop stays.
+    It is a change of the crop, so that detail too fine for the crop stays.
     """
-    colored, parts = photo.clone(), []
-    if not faces:  # a map of a large photo would take much memory
-        return colored
-    total = torch.zeros_like(photo[:, :1])
-    for face, result, recolored in faces:
-        rows, columns = window = _window(face)
-        crop, inward = resize(face.image, result.shape[-1]), _inward(result.shape[-1])
-        head = torch.from_numpy(head_share(crop, result) * smoothstep(inward / _COLORS_FADE))[None, None].float()
-        weight = to_photo(torch.from_numpy(inward)[None, None].float() ** 4, face, window)
+    crop = resize(face.image, result.shape[-1])
+    return _fading(torch.from_numpy(head_share(crop, result))[None, None].float()), recolored - crop
+
+
+def _detail(face: AlignedFace, result: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """How far a result and the known crop agree at the photo's own pixels, [1, 1, S, S]; its finer luma, [1, 3, S, S].
+
+    What the generator cannot make, such as a hat, stays as it is in the photo.
+    """
+    size, side = result.shape[-1], round(float(np.linalg.norm(face.quad[3] - face.quad[0])))
+    coarse = resize_area(result, side)
+    gap = (coarse - resize_area(known, side)).square().sum(dim=1, keepdim=True)
+    gap = F.avg_pool2d(gap, _AROUND, stride=1, padding=_AROUND // 2, count_include_pad=False)
+    agreement = resize((1 + gap / _FAR**2) ** -2, size).clamp(min=0)
+    return _fading(agreement), _luma(result - resize(coarse, size))
+
+
+def _change(photo: Tensor, parts: Sequence[tuple[np.ndarray, Tensor, Tensor]]) -> None:
+    """Add changes of crops to a photo, each given by its quad, share and change; where crops overlap, their mean."""
+    if not parts:  # a map of a large photo takes much memory
+        return
+    total, placed = torch.zeros_like(photo[:, :1]), []
+    for quad, share, change in parts:
+        rows, columns = window = _window(quad, photo)
+        weight = to_photo(torch.from_numpy(_inward(share.shape[-1]))[None, None].float() ** 4, quad, window)
         total[:, :, rows, columns] += weight
-        share = weight * to_photo(head, face, window)
-        change = recolored - crop
-        parts.append((rows, columns, share, to_photo(change, face, window)))
-    for rows, columns, share, change in parts:
+        placed.append((rows, columns, weight * to_photo(share, quad, window), to_photo(change, quad, window)))
+    for rows, columns, share, change in placed:
         here = photo[:, :, rows, columns]
-        toned = (here + change).clamp(-1, 1)
-        colored[:, :, rows, columns] += share / total[:, :, rows, columns].clamp(min=1e-12) * (toned - here)
-    return colored
+        here += share / total[:, :, rows, columns].clamp(min=1e-12) * ((here + change).clamp(-1, 1) - here)
+
+
+def _fading(share: Tensor) -> Tensor:
+    """A share [1, 1, S, S] that falls to 0 towards the crop's border."""
+    return share * torch.from_numpy(smoothstep(_inward(share.shape[-1]) / _BORDER_FADE)).float()
 
 
 def _inward(size: int) -> np.ndarray:
@@ -188,29 +201,39 @@ def _inward(size: int) -> np.ndarray:
     return np.minimum(line[:, None], line)
 
 
-def _window(face: AlignedFace) -> tuple[slice, slice]:
-    """The rows and columns of the photo that the face's crop covers."""
-    height, width = face.photo.shape[2:]
-    left, top = np.floor(face.quad.min(axis=0)).astype(int).clip(0)
-    right, bottom = np.ceil(face.quad.max(axis=0)).astype(int).clip(0) + 1
+def _quad_in(photo: Tensor, face: AlignedFace) -> np.ndarray:
+    """The corners [4, 2] (x, y) of the face's crop in a copy of its photo, whose pixels have whole numbers."""
+    (height, width), (h, w) = photo.shape[2:], face.photo.shape[2:]
+    if abs(height * w - width * h) >= max(h, w):  # more than a rounded pixel
+        raise SettingError(
+            f"The photo is {width} × {height} px, but the face was found in one of {w} × {h} px: paste it there."
+        )
+    return (face.quad + 0.5) * (width / w, height / h) - 0.5
+
+
+def _window(quad: np.ndarray, photo: Tensor) -> tuple[slice, slice]:
+    """The rows and columns of the photo that a quad covers."""
+    height, width = photo.shape[2:]
+    left, top = np.floor(quad.min(axis=0)).astype(int).clip(0)
+    right, bottom = np.ceil(quad.max(axis=0)).astype(int).clip(0) + 1
     return slice(min(top, height), min(bottom, height)), slice(min(left, width), min(right, width))
 
 
-def to_photo(crop: Tensor, face: AlignedFace, window: tuple[slice, slice]) -> Tensor:
-    """A crop [1, C, S, S] mapped back to a window of the photo: [1, C, rows, columns].
+def to_photo(crop: Tensor, quad: np.ndarray, window: tuple[slice, slice]) -> Tensor:
+    """A crop [1, C, S, S] mapped back to its quad, in a window of the photo: [1, C, rows, columns].
 
     An image is antialiased and interpolated by cubic splines; beyond the crop, its border continues. A map of one
     channel is smooth already: it is interpolated linearly, and is 0 beyond the crop.
     """
     from scipy.ndimage import affine_transform
 
-    side, is_map = np.linalg.norm(face.quad[3] - face.quad[0]), crop.shape[1] == 1
+    side, is_map = np.linalg.norm(quad[3] - quad[0]), crop.shape[1] == 1
     if side < crop.shape[-1] and not is_map:
         crop = resize(crop, int(np.ceil(side)))
-    across, down = (face.quad[3] - face.quad[0]) / crop.shape[-1], (face.quad[1] - face.quad[0]) / crop.shape[-1]
+    across, down = (quad[3] - quad[0]) / crop.shape[-1], (quad[1] - quad[0]) / crop.shape[-1]
     back = np.linalg.inv(np.column_stack([across, down]))  # from px of the photo to px of the crop
     rows, columns = window
-    first = back @ (np.array([columns.start, rows.start]) - face.quad[0]) - 0.5  # the quad is the outer edge
+    first = back @ (np.array([columns.start, rows.start]) - quad[0]) - 0.5  # the quad is the outer edge
     order, mode = (1, "constant") if is_map else (3, "nearest")
     shape = (rows.stop - rows.start, columns.stop - columns.start)
     planes = np.empty((crop.shape[1], *shape), np.float32)

@@ -28,8 +28,8 @@ from ex5lib.inversion.projector import project
 from ex5lib.inversion.recipes import Recipe, Start, pick_recipe
 from ex5lib.restoration import results
 from ex5lib.restoration.diagnosis import as_blurred, diagnosed
+from ex5lib.restoration.enlargement import MOST, enlargement, put_back
 from ex5lib.restoration.metrics import compare_all
-from ex5lib.restoration.paste import paste
 from stylegan2_ada.generator import Generator
 from stylegan2_ada.readers import save_generator
 
@@ -69,6 +69,7 @@ class Restoration:
         tuned: the generator tuned to this photo, if any; ``run.image`` is then its image.
         others: further answers for the same photo.
         note: what speaks against the degradation, in a sentence; empty if nothing does.
+        enlarged: how many times as wide and as high as the photo given ``photo`` is.
     """
 
     face: AlignedFace
@@ -80,6 +81,7 @@ class Restoration:
     tuned: Generator | None = None
     others: tuple["Restoration", ...] = ()
     note: str = ""
+    enlarged: int = 1
 
     @property
     def stopped(self) -> bool:
@@ -101,13 +103,13 @@ class Restoration:
 
     @cached_property
     def photo(self) -> Tensor | None:
-        """The photo as it was given [1, 3, H, W], with the result put back; None if it was used as the aligned crop.
+        """The photo as it was given, enlarged, with the result put back; None if it was used as the aligned crop.
 
         If it was degraded only for the search, it is intact around the result.
         """
         if self.face.landmarks is None:
             return None
-        return paste(self.face.photo, [(self.face, self.result, self.degradation)])
+        return put_back([(self.face, self.result, self.degradation)], self.enlarged)
 
     @cached_property
     def images(self) -> dict[str, Tensor]:
@@ -175,12 +177,13 @@ class Restoration:
             names += ["generator.safetensors"] * (self.tuned is not None) + ["search.webp"] * (frames is not None)
             report = {
                 "metrics": metrics.result(), "settings": self.run.settings, "request": request or {},
-                "stopped": self.stopped, "note": self.note,
+                "stopped": self.stopped, "note": self.note, "enlarged": self.enlarged,
             }  # fmt: skip
             results.begin(folder, names)  # from here on, an earlier result is gone
             writing = [beside.submit(self.run.save, folder)]  # result.png, too
+            extras = {"photo": self.face.extras.enlarged(self.enlarged)}
             writing += [
-                beside.submit(save_image, image, folder / f"{name}.png", self.face.extras if name == "photo" else None)
+                beside.submit(save_image, image, folder / f"{name}.png", extras.get(name))
                 for name, image in images.items()
                 if name != "result"
             ]
@@ -210,6 +213,7 @@ def restore(
     distance: PerceptualDistance | None = None,
     answers: int = 1,
     tune: int = 0,
+    enlarge: int | None = None,
     start: Start = None,
     seed: int = 0,
     statistics: LatentStatistics | None = None,
@@ -240,6 +244,8 @@ def restore(
             noise buffers, and is pulled towards that face instead.
         tune: steps of pivotal tuning (``tuning.tune``) after the search: 50 reproduce the photo almost exactly; 0 is
             none.
+        enlarge: how many times as wide and as high the photo becomes when the result is put back; None enlarges it if
+            it is degraded already and its face has few pixels (``enlargement``).
         start, seed, statistics, snapshots, device, dtype, compile, progress, callback: as in ``project``.
         settings: other values for the recipe, as ``pick_recipe`` takes them: num_steps, space, latent_weight, …
 
@@ -262,18 +268,21 @@ def restore(
         degradation, already_degraded = diagnosed(subject)[0], True
     (done,) = restore_faces(
         [subject], degradation, recipe, generator=G, distance=distance, already_degraded=already_degraded,
-        degraded_by=degraded_by, answers=answers, tune=tune, start=start, seed=seed, statistics=statistics,
-        snapshots=snapshots, device=device, dtype=dtype, compile=compile, progress=progress, callback=callback,
+        degraded_by=degraded_by, answers=answers, tune=tune, enlarge=enlarge, start=start, seed=seed,
+        statistics=statistics, snapshots=snapshots, device=device, dtype=dtype, compile=compile, progress=progress,
+        callback=callback,
     )  # fmt: skip
     return done
 
 
-def check_counts(tune: int, answers: int) -> None:
-    """Raise a ``SettingError`` if the number of tuning steps or answers is out of range."""
+def check_counts(tune: int, answers: int, enlarge: int | None) -> None:
+    """Raise a ``SettingError`` if the number of tuning steps or answers, or the enlargement, is out of range."""
     if not isinstance(tune, int) or tune < 0:
         raise SettingError(f"The steps of a tuning must be 0, for none, or a positive whole number, not {tune}.")
     if not isinstance(answers, int) or not 1 <= answers <= MAX_ANSWERS:
         raise SettingError(f"The number of answers must be 1 to {MAX_ANSWERS}, not {answers}.")
+    if enlarge is not None and (not isinstance(enlarge, int) or not 1 <= enlarge <= MOST):
+        raise SettingError(f"A photo can be enlarged 1 to {MOST} times, by a whole number, not {enlarge} times.")
 
 
 def crop_size(G: Generator) -> int:
@@ -292,6 +301,7 @@ def restore_faces(
     degraded_by: nn.Module | None = None,
     answers: int = 1,
     tune: int = 0,
+    enlarge: int | None = None,
     start: Start = None,
     seed: int = 0,
     statistics: LatentStatistics | None = None,
@@ -305,7 +315,7 @@ def restore_faces(
     """Restore several aligned faces in one search, all degraded in the same way; arguments as in ``restore``."""
     if not faces:
         raise SettingError("There is no face to restore: give at least one.")
-    check_counts(tune, answers)
+    check_counts(tune, answers, enlarge)
     if answers > 1 and recipe.stages[0].space == "z":
         raise SettingError("Several answers can be searched in w or w+ only: leave out z, or ask for one answer.")
     if already_degraded and degraded_by is not None:
@@ -314,6 +324,7 @@ def restore_faces(
     distance = distance or PerceptualDistance(device=device)
     degrade = _known_damage(degradation) if already_degraded else degraded_by or degradation
     faces = [load_face(face, size=G.img_resolution) for face in faces]
+    factors = [enlargement(face, degradation if already_degraded else None, enlarge) for face in faces]
     with torch.no_grad():
         targets = [degrade(face.image) for face in faces]
     notes = [""] * len(faces)
@@ -341,9 +352,11 @@ def restore_faces(
                 for one in run
             ]  # fmt: skip
         return [
-            Restoration(face, D, target, None if already_degraded else face.image, one, distance, tuned, note=note)
-            for face, target, (tuned, one), note in zip(faces, targets, found, notes, strict=True)
-        ]
+            Restoration(
+                face, D, target, None if already_degraded else face.image, one, distance, tuned, note=note, enlarged=k
+            )
+            for face, target, (tuned, one), note, k in zip(faces, targets, found, notes, factors, strict=True)
+        ]  # fmt: skip
 
     found = [search(0)]
     while len(found) < answers and not any(answer.stopped for answer in found[-1]):
