@@ -32,7 +32,8 @@ from ex5lib.inversion.recipes import pick_recipe
 from ex5lib.restoration import results
 from ex5lib.restoration.diagnosis import diagnosed
 from ex5lib.restoration.enlargement import put_back
-from ex5lib.restoration.pipeline import Restoration, check_counts, crop_size, restore_faces
+from ex5lib.restoration.pipeline import check_counts, crop_size, restore_faces
+from ex5lib.restoration.restored import Restoration
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ex5lib.cli.options import say
 from ex5lib.restoration.metrics import likeness
-from ex5lib.restoration.pipeline import Restoration
+from ex5lib.restoration.restored import Restoration
 
 # The picture to look at first, and what it is.
 _FIRST = {

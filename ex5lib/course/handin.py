@@ -17,7 +17,8 @@ from ex5lib.errors import FileError
 from ex5lib.figures import plot_losses, save_figure
 from ex5lib.files import replacing
 from ex5lib.images.loading import save_image
-from ex5lib.restoration.pipeline import TASKS, Restoration
+from ex5lib.restoration.pipeline import TASKS
+from ex5lib.restoration.restored import Restoration
 
 ABOUT = "student.json"  # whose a hand-in is
 NO_ANSWER = "*Your answer:*"  # how a question ends that nobody has answered

@@ -34,7 +34,8 @@ from ex5lib.inversion.latents import LatentStatistics
 from ex5lib.inversion.losses import PerceptualDistance
 from ex5lib.inversion.projection import Projection
 from ex5lib.inversion.recipes import Recipe, Start, pick_recipe
-from ex5lib.restoration.pipeline import Restoration, pick_task, restore_faces
+from ex5lib.restoration.pipeline import pick_task, restore_faces
+from ex5lib.restoration.restored import Restoration
 from stylegan2_ada.generator import Generator
 
 METADATA = "ex5lib"  # the key of an output's kind and name in its metadata

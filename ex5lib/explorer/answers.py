@@ -16,7 +16,7 @@ from ex5lib.images.loading import save_image
 from ex5lib.images.tensors import from_uint8, to_uint8
 from ex5lib.restoration.enlargement import put_back
 from ex5lib.restoration.metrics import identity_distance, likeness
-from ex5lib.restoration.pipeline import Restoration
+from ex5lib.restoration.restored import Restoration
 
 SHOWN_SIZE = 4096  # px, the longest side of a photo on the page
 SUFFIXES = {"png": "image/png", "jpg": "image/jpeg"}

@@ -13,7 +13,7 @@ from ex5lib.explorer.exploring import Exploring
 from ex5lib.explorer.shelf import Found
 from ex5lib.explorer.subjects import Subject, plain_name
 from ex5lib.images.frames import png
-from ex5lib.restoration.pipeline import Restoration
+from ex5lib.restoration.restored import Restoration
 from ex5lib.samples import sample_photo
 
 

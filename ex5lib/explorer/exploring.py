@@ -15,7 +15,8 @@ from ex5lib.explorer.searching import Searcher
 from ex5lib.explorer.shelf import Found, Shelf
 from ex5lib.explorer.subjects import MAX_BYTES, Subject, Upload, mask_in, subjects_in
 from ex5lib.images.frames import preview
-from ex5lib.restoration.pipeline import Restoration, crop_size
+from ex5lib.restoration.pipeline import crop_size
+from ex5lib.restoration.restored import Restoration
 from ex5lib.samples import sample_names
 
 

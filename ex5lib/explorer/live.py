@@ -9,7 +9,7 @@ from ex5lib.faces.alignment import AlignedFace
 from ex5lib.images.frames import encoded
 from ex5lib.images.tensors import resize_photo
 from ex5lib.restoration.paste import paste
-from ex5lib.restoration.pipeline import Restoration
+from ex5lib.restoration.restored import Restoration
 
 _SIDE = 1024  # px, the longest
 _SHARE = 0.1  # of the search's time that drawing may take

@@ -23,7 +23,8 @@ from ex5lib.inversion.losses import PerceptualDistance
 from ex5lib.inversion.plan import Plan, plan_search
 from ex5lib.inversion.recipes import RECIPES, SMOKE, Recipe, Start, pick_recipe
 from ex5lib.inversion.stages import Stage
-from ex5lib.restoration.pipeline import Restoration, another_face, restore_faces
+from ex5lib.restoration.pipeline import another_face, restore_faces
+from ex5lib.restoration.restored import Restoration
 from stylegan2_ada.generator import Generator
 from stylegan2_ada.windows import Window
 

@@ -20,7 +20,7 @@ from ex5lib.files import check_writable
 from ex5lib.images.frames import data_uri, jpeg
 from ex5lib.images.tensors import resize, resize_area
 from ex5lib.restoration.metrics import likeness
-from ex5lib.restoration.pipeline import Restoration
+from ex5lib.restoration.restored import Restoration
 
 THUMBNAIL_SIZE = 96
 _COLORS_SIZE = 64  # px at which the colours of a photo are compared

@@ -25,7 +25,7 @@ from ex5lib.images.tensors import check_image, checked_target
 from ex5lib.inversion.latents import LatentStatistics
 from ex5lib.inversion.losses import PerceptualDistance
 from ex5lib.inversion.recipes import Recipe, Start, pick_recipe
-from ex5lib.restoration.pipeline import Restoration
+from ex5lib.restoration.restored import Restoration
 from stylegan2_ada.generator import Generator
 
 _MOUTH: Rectangle = (164, 84, 44, 88)

@@ -30,8 +30,8 @@ COPIED = ("docs", "training/README.md", "CONTRIBUTING.md")
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#]+)[^)]*\)")
 MODULES = (
     "figures", "devices", "errors", "images.tensors", "faces.alignment", "faces.landmarks", "inversion.latents",
-    "inversion.losses", "inversion.stages", "inversion.recipes", "restoration.pipeline", "restoration.metrics",
-    "course.claims", "course.live", "course.sweep", "course.handin",
+    "inversion.losses", "inversion.stages", "inversion.recipes", "restoration.pipeline", "restoration.restored",
+    "restoration.metrics", "course.claims", "course.live", "course.sweep", "course.handin",
 )  # fmt: skip
 
 
