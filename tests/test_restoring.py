@@ -19,6 +19,7 @@ import ex5lib
 from ex5lib.degradations.known import Grayscale
 from ex5lib.errors import FileError
 from ex5lib.explorer.choices import Choice
+from ex5lib.explorer.damage import Marks
 from ex5lib.explorer.exploration import Exploration
 from ex5lib.explorer.live import LivePhoto
 from ex5lib.explorer.messages import RESTORING
@@ -186,6 +187,11 @@ def test_another_answer_has_the_next_seed_and_the_first_one_stays(make, old):
 def test_a_switch_decides_what_the_photo_is_treated_for(make, old):
     one = make()
     _give(one, "old.jpg", old)
+    asked = one.order
+    _do(one, "switch", damage="UnknownBlur", on=False)
+    assert one.order != asked
+    _do(one, "switch", damage="UnknownBlur", on=True)
+    assert one.order == asked
     _do(one, "switch", damage="UnknownBlur", on=False)
     assert [type(D) for _, D in one.order.work(one._subjects)] == [Grayscale]
     _do(one, "switch", damage="UnknownColors", on=True)  # then it is not without colours
@@ -203,8 +209,12 @@ def _marked(one: Restoring, *rectangle: float) -> bytes:
     width, height = _state(one)["mask_size"]
     picture = Image.new("1", (width, height))
     corners = [round(share * side) for share, side in zip(rectangle, 2 * (width, height), strict=True)]
-    ImageDraw.Draw(picture).rectangle([*corners[:2], corners[2] - 1, corners[3] - 1], fill=1)
+    picture.paste(1, corners)
     return np.packbits(np.asarray(picture)).tobytes()
+
+
+def _paint(one: Restoring, stroke: int, *rectangle: float) -> None:
+    one.handle({"do": "paint", "stroke": stroke, "photo": _state(one)["photo"]}, _marked(one, *rectangle))
 
 
 def test_what_is_marked_on_the_photo_is_replaced_on_the_face(make, old):
@@ -213,7 +223,7 @@ def test_what_is_marked_on_the_photo_is_replaced_on_the_face(make, old):
     (subject,) = one._subjects
     nose = subject.face.landmarks[30]  # the tip
     x, y = nose / _opened(old).size
-    one.handle({"do": "paint", "stroke": 4}, _marked(one, x - 0.1, y - 0.05, x + 0.1, y + 0.05))
+    _paint(one, 4, x - 0.1, y - 0.05, x + 0.1, y + 0.05)
     assert (_state(one)["stroke"], _state(one)["marked"]) == (4, True)
     ((face, D),) = one.order.work(one._subjects)
     assert [type(part).__name__ for part in D] == ["UnknownBlur", "Grayscale", "Inpaint"]
@@ -229,19 +239,57 @@ def test_what_is_marked_on_the_photo_is_replaced_on_the_face(make, old):
     _do(one, "restore")
     first = one.download("png")
     before = _state(one)["answers"]
-    one.handle({"do": "paint", "stroke": 5}, bytes(len(one.order.marks.bits)))
+    _paint(one, 5, 0, 0, 0, 0)
     assert (_state(one)["marked"], _state(one)["settled"]) == (False, False)
     _do(one, "restore")
     assert one.download("png") != first
     _do(one, "show", number=before[0])  # with what was marked for it
     assert (_state(one)["marked"], _state(one)["settled"]) == (True, True)
 
-    one.handle({"do": "paint", "stroke": 6}, _marked(one, 0, 0.95, 0.05, 1))
+    _paint(one, 6, 0, 0.95, 0.05, 1)
+    assert _state(one)["status"].startswith("This is the answer without your last changes")
+    before = one.order
+    for action in ("restore", "another"):
+        one.handle({"do": action})
+        assert _state(one)["status"].startswith("What is marked lies outside the outline")
+        assert one.order == before
+    _paint(one, 7, 0, 0, 1, 1)
     one.handle({"do": "restore"})
-    assert _state(one)["status"].startswith("What is marked lies outside the outline")
-    one.handle({"do": "paint", "stroke": 7}, _marked(one, 0, 0, 1, 1))
+    assert _state(one)["status"].startswith("Too much of the face is marked")
+
+
+def test_a_stroke_that_is_refused_can_be_taken_back_by_its_page_and_none_comes_to_another_photo(make, old):
+    one = make(num_steps=2000)
+    _give(one, "old.jpg", old)
+    bits = _marked(one, 0.4, 0.4, 0.6, 0.5)
+    begun = threading.Event()
+    one.board.listeners.append(lambda values: values.get("progress") and begun.set())
     one.handle({"do": "restore"})
-    assert "invert it" in _state(one)["status"]
+    assert begun.wait(PATIENCE)
+    one.handle({"do": "paint", "stroke": 3, "photo": _state(one)["photo"]}, bits)
+    assert (_state(one)["error"], _state(one)["stroke"], any(one.board.values["mask"])) == (True, 3, False)
+    earlier = _state(one)["photo"]
+    _give(one, "again.jpg", old)
+    one.handle({"do": "paint", "stroke": 9, "photo": earlier}, bits)
+    assert (_state(one)["error"], _state(one)["stroke"], _state(one)["marked"]) == (True, 0, False)
+
+
+def test_marks_fit_the_face_also_in_a_strip_of_photos(astronaut):
+    strip = torch.full((1, 3, 6144, 512), -1.0)
+    strip[:, :, 4608:5120] = astronaut.photo
+    face = replace(astronaut, photo=strip, quad=astronaut.quad + np.array([0, 4608]))
+    marks = Marks.none(strip)
+    nose = face.landmarks[30] + np.array([0, 4608])
+    mask = torch.zeros(1, 1, 6144, 512)
+    mask[:, :, int(nose[1]) - 20 : int(nose[1]) + 20, int(nose[0]) - 20 : int(nose[0]) + 20] = 1
+    fitted = marks.read(mask, face).on(face)[0, 0].numpy()
+    expected = astronaut.crop(mask[:, :, 4608:5120].expand(-1, 3, -1, -1) * 2 - 1)[0, 0].numpy() > 0
+    centres = [np.argwhere(hole).mean(axis=0) / hole.shape[0] for hole in (fitted > 0.5, expected)]
+    assert np.abs(centres[0] - centres[1]).max() < 0.02  # the mask's pixels are six of the photo's
+    hole = torch.zeros(1, 1, 256, 256)
+    hole[:, :, 150:180, 100:160] = 1
+    there = marks.read(hole, face).on(face)[0, 0].numpy() > 0.5  # as the second mode saves it
+    assert np.abs(np.argwhere(there).mean(axis=0) / len(there) - np.array([165, 130]) / 256).max() < 0.02
 
 
 def test_what_is_marked_may_come_as_a_file_of_the_photos_proportions(make, old):
@@ -279,7 +327,7 @@ def test_found_scratches_are_shown_where_they_are_and_joined_to_what_is_marked(m
 
     ((face, D),) = one.order.work(one._subjects)
     alone = D[-1].mask_for(face.image)
-    one.handle({"do": "paint", "stroke": 1}, _marked(one, 0.4, 0.6, 0.6, 0.7))
+    _paint(one, 1, 0.4, 0.6, 0.6, 0.7)
     ((_, D),) = one.order.work(one._subjects)
     both = D[-1].mask_for(face.image)
     assert (both >= alone - 1e-4).all()
@@ -302,6 +350,9 @@ def test_a_photo_of_the_first_mode_can_be_explored_in_the_second(make, old, tmp_
     state = exploration.board.values["state"]
     assert state["name"] == "old.jpg"
     assert [each["reason"] for each in state["damages"]] == [each.reason for each in first._subjects[0].damages]
+    exploration._phase = "searching"  # is not disturbed
+    _give(first, "again.jpg", old)
+    assert exploration.board.values["state"]["name"] == "old.jpg"
 
 
 def test_a_search_is_shown_stopped_and_keeps_the_best_so_far(make, old):
@@ -371,7 +422,8 @@ def test_what_a_page_may_not_ask_for_changes_nothing(make, old):
     said = ("status", "error", "heard")
     before = {key: value for key, value in _state(one).items() if key not in said}
     file = {"name": "a.png", "size": 9, "at": 0}
-    fields = {"upload": file, "mask": file, "paint": {"stroke": 3}, "switch": {"damage": "Jpeg", "on": True},
+    fields = {"upload": file, "mask": file, "paint": {"stroke": 3, "photo": _state(one)["photo"]},
+              "switch": {"damage": "Jpeg", "on": True},
               "pick": {"face": 0}, "take": {"recipe": "smoke"}, "show": {"number": 1}}  # fmt: skip
     assert fields.keys() | {"restore", "another", "stop"} == RESTORING.keys()
     for action, right in fields.items():

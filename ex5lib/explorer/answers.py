@@ -1,6 +1,6 @@
 """Restored photos: which are kept, what a page tells of them, and their files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -79,6 +79,14 @@ def restored(found: Sequence[Restoration], order: Order, *, early: bool) -> Answ
         " ".join(dict.fromkeys(notes)),
         early or any(done.stopped for done in found),
     )
+
+
+def offered_recipes(names: Sequence[str], took: Mapping[str, str]) -> list[dict]:
+    """Recipes for a page to offer, with about how long each takes, if that is known."""
+    return [
+        {"name": name, "label": LABELS.get(name, name), "time": f"about {took[name]} a face" if took else ""}
+        for name in names
+    ]
 
 
 class Answers:

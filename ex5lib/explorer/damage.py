@@ -3,20 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from ex5lib.degradations.jpeg import Jpeg
-from ex5lib.degradations.known import Downsample, Grayscale, Inpaint
+from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, Grayscale, Inpaint
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
 from ex5lib.errors import SettingError
 from ex5lib.faces.alignment import AlignedFace
-from ex5lib.faces.masks import fitted_mask, mask_on_photo
+from ex5lib.faces.masks import fitted_mask, is_like
 from ex5lib.images.masks import packed, unpacked
+from ex5lib.images.tensors import resize_area
 from ex5lib.restoration.diagnosis import Damage
-from ex5lib.restoration.paste import to_photo
+from ex5lib.restoration.paste import quad_in, to_photo
 
 _MARKED_SIZE = 1024  # px, the longest side of a photo that is painted on
+_TOO_MUCH = 0.9  # of a face's crop
 
 
 @dataclass(frozen=True)
@@ -102,13 +106,20 @@ class Marks:
         unpacked(bits, self.height, self.width)
         return replace(self, bits=bits)
 
-    def read(self, mask: Tensor) -> "Marks":
-        """The same from a mask [1, 1, h, w], at any size; SettingError unless it has the photo's proportions."""
-        like_photo = mask_on_photo(mask, torch.empty(1, 3, self.height, self.width))
-        if like_photo is None:
+    def read(self, mask: Tensor, face: AlignedFace) -> "Marks":
+        """The same from a mask [1, 1, h, w] that was painted on the photo, at any size.
+
+        One of 256 × 256 px is taken for one that the second mode has saved, which belongs to the face.
+
+        Raises:
+            SettingError: if it has not the photo's proportions.
+        """
+        if mask.shape[2:] == (REFERENCE_SIZE, REFERENCE_SIZE) and not face.already_aligned:
+            return replace(self, bits=packed(self.found(face, mask)))
+        if not is_like(face.photo, mask):
             height, width = mask.shape[2:]
             raise SettingError(f"The mask is {width} × {height} px: it must have the proportions of the whole photo.")
-        return replace(self, bits=packed(like_photo))
+        return replace(self, bits=packed(interpolate(mask, (self.height, self.width), mode="area")))
 
     def __bool__(self) -> bool:
         return any(self.bits)
@@ -117,18 +128,24 @@ class Marks:
         """The part on a face's crop, [1, 1, S, S]; None if there is none. SettingError as in ``fitted_mask``."""
         if not self:
             return None
-        fitted = fitted_mask(unpacked(self.bits, self.height, self.width), self._small(face), "photo")
+        photo = self._photo()  # a map of a large one would take much memory
+        small = replace(face, photo=photo, quad=quad_in(photo, face))
+        try:
+            fitted = fitted_mask(unpacked(self.bits, self.height, self.width), small, "photo")
+        except SettingError:
+            fitted = torch.ones(1, 1, 1, 1)
+        if fitted.mean() > _TOO_MUCH:
+            raise SettingError("Too much of the face is marked: leave more of it, or use the eraser.")
         return fitted if fitted.max() > 0.5 else None
 
     def found(self, face: AlignedFace, hole: Tensor) -> Tensor:
         """A hole [1, 1, S, S] in a face's crop as it lies on the photo: [1, 1, height, width]."""
-        return to_photo(hole, self._small(face).quad, (slice(0, self.height), slice(0, self.width)))
+        quad = quad_in(self._photo(), face)
+        side = max(1, round(float(np.linalg.norm(quad[3] - quad[0]))))
+        return to_photo(resize_area(hole, side), quad, (slice(0, self.height), slice(0, self.width)))
 
-    def _small(self, face: AlignedFace) -> AlignedFace:
-        """The face in a photo of the mask's size: maps of a large photo would take much memory."""
-        scale = self.width / face.photo.shape[3]
-        photo = torch.zeros(1, 1, self.height, self.width).expand(-1, 3, -1, -1)
-        return replace(face, photo=photo, quad=(face.quad + 0.5) * scale - 0.5)
+    def _photo(self) -> Tensor:
+        return torch.zeros(1, 1, self.height, self.width).expand(-1, 3, -1, -1)
 
 
 def suffered(found: Sequence[Damage], switched: Mapping[str, bool], marked: Tensor | None = None) -> list[Damage]:

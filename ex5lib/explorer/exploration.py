@@ -144,12 +144,12 @@ class Exploration(Exploring):
             self._look_for_faces(name, content)
 
     def explore(self, subjects: Sequence[Subject]) -> None:
-        """Take another photo, whose faces were found elsewhere."""
+        """Take another photo, whose faces were found elsewhere, unless something runs here."""
         with self._lock:
-            self._live = False
-            self._cancel()
-            self._subjects = list(subjects)
-            self._take(subjects[0])
+            if self._phase == "idle":
+                self._live = False
+                self._subjects = list(subjects)
+                self._take(subjects[0])
 
     def pick(self, face: int) -> None:
         """Take another of the faces in the photo."""

@@ -31,7 +31,8 @@ MESSAGES: Messages = {
 }
 # The same of a page that restores a photo.
 RESTORING: Messages = {
-    **{action: MESSAGES[action] for action in ("upload", "mask", "paint")},
+    **{action: MESSAGES[action] for action in ("upload", "mask")},
+    "paint": MESSAGES["paint"] | {"photo": _COUNT},
     "switch": {"damage": text, "on": flag},
     "pick": {"face": Number("the face's number", 0, 2**53 - 1, whole=True, optional=True)},  # None: all of them
     "take": {"recipe": text},

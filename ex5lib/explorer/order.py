@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ex5lib.degradations.known import Identity, Inpaint
 from ex5lib.errors import SettingError, unknown_name
-from ex5lib.explorer.damage import BY_NAME, Marks, offered_switches, suffered
+from ex5lib.explorer.damage import BY_NAME, Marks, name_of, offered_switches, suffered
 from ex5lib.explorer.subjects import Subject
 from ex5lib.faces.alignment import AlignedFace
 from ex5lib.restoration.diagnosis import Damage, all_of
@@ -31,12 +31,16 @@ class Order:
     switched: dict[str, bool] = field(default_factory=dict)
     marks: Marks = field(default_factory=Marks)
 
-    def switching(self, damage: str, on: bool) -> "Order":
+    def switching(self, damage: str, on: bool, subjects: Sequence[Subject]) -> "Order":
         """With a kind of damage switched on or off; SettingError if there is no such kind."""
         if damage not in BY_NAME:
             raise unknown_name("damage", damage, BY_NAME)
         other = BY_NAME[damage][1].excludes
-        return replace(self, switched=self.switched | {damage: on} | ({other: False} if on and other else {}))
+        switched = self.switched | {damage: on} | ({other: False} if on and other else {})
+        found = [set(map(name_of, each.damages)) for each in self.chosen(subjects)]
+        # What a switch says anyway is no decision: switched off and on again, it is the same order.
+        decided = {name: on for name, on in switched.items() if any((name in each) != on for each in found)}
+        return replace(self, switched=decided)
 
     def picking(self, face: int | None) -> "Order":
         """For another face, whose damage is its own."""

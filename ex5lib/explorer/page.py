@@ -28,7 +28,7 @@ from ex5lib.explorer.restoring import SUFFIXES, Restoring
 
 _STATIC = Path(__file__).parent / "static"
 # A widget's script must be one module, so these are joined; the others are for this server only.
-_PARTS = ("drawing", "brush", "painting", "stage", "controls", "picture", "explorer")
+_PARTS = ("drawing", "numbers", "brush", "painting", "stage", "controls", "picture", "explorer")
 _RESTORING = ("drawing", "brush", "painting", "stage", "viewer", "asking", "restore")
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ex5lib.errors import FileError, SettingError, unknown_name
 from ex5lib.explorer import messages
-from ex5lib.explorer.answers import LABELS, SHOWN_SIZE, SUFFIXES, Answer, Answers, restored
+from ex5lib.explorer.answers import LABELS, SHOWN_SIZE, SUFFIXES, Answer, Answers, offered_recipes, restored
 from ex5lib.explorer.board import Board, Worker, aside, search_alone, told
 from ex5lib.explorer.damage import Marks
 from ex5lib.explorer.live import LivePhoto
@@ -102,24 +102,30 @@ class Restoring:
         """Treat the photo for a kind of damage, or not."""
         with self._lock:
             self._check_rest()
-            self.order = self.order.switching(damage, on)
+            self.order = self.order.switching(damage, on, self._subjects)
             self._rest()
 
-    def paint(self, data: bytes, stroke: int = 0) -> None:
-        """Take what is marked by hand, as ``Marks`` holds it; the stroke's number tells its page which one has come."""
+    def paint(self, data: bytes, photo: int, stroke: int = 0) -> None:
+        """Take what is marked by hand on the photo of that number, as ``Marks`` holds it.
+
+        The stroke's number tells its page which one has come; if it is refused, that page goes back to what is kept.
+        """
         with self._lock:
-            self._check_rest()
-            self._check_photo()
-            self.order, self._stroke = replace(self.order, marks=self.order.marks.painted(data)), stroke
+            if photo == self._photo_number:
+                marks, self._stroke = self.order.marks.painted(data), stroke
+            self._check_rest(photo)
+            self.order = replace(self.order, marks=marks)
             self._rest()
 
     def mask(self, name: str, size: int, at: int, data: bytes = b"") -> None:
         """Take the next part of a file that says what is marked, as in ``upload``."""
         name = plain_name(name)
-        content = self._upload.part(name, size, at, data)
-        self._say(f"Receiving {name} …")
-        if content is not None:
-            aside(partial(self._read_mask, name, content), self._complain)
+        with self._lock:
+            self._check_rest(self._photo_number)
+            content = self._upload.part(name, size, at, data)
+            self._say(f"Receiving {name} …")
+            if content is not None:
+                aside(partial(self._read_mask, name, content, self._photo_number), self._complain)
 
     def pick(self, face: int | None) -> None:
         """Restore another of the faces; None: all that are certain, for which the photo is searched once more."""
@@ -147,24 +153,11 @@ class Restoring:
 
     def restore(self) -> None:
         """Restore what is chosen, or show it if it has been restored already."""
-        with self._lock:
-            self._check_rest()
-            if (answer := self.answers.of(self.order)) is not None:
-                self.show(answer.number)
-                return
-            self._check_photo()
-            work, order = self.order.work(self._subjects), self.order
-            search_alone(self)
-            self._phase, self._stopping = "searching", False
-            self._say("Searching for the face …" if len(work) == 1 else f"Searching for {len(work)} faces …")
-            self._worker.want(lambda: self._search(work, order))
+        self._start(self.order)
 
     def another(self) -> None:
         """Search for another answer, with the next seed."""
-        with self._lock:
-            self._check_rest()
-            self.order = replace(self.order, seed=self.order.seed + 1)
-            self.restore()
+        self._start(replace(self.order, seed=self.order.seed + 1))
 
     def stop(self, why: str = "Stopped.") -> None:
         """End the search after the current step, and keep the best result so far."""
@@ -190,9 +183,9 @@ class Restoring:
     # What a page can fetch.
 
     def picture(self, name: str) -> bytes:
-        """A JPEG of the photo "before" or of the answer with that number; FileError if there is none.
+        """A JPEG of the photo "before" or of an answer, by its number; or, as a PNG, the "damage" that was found.
 
-        Or, as a PNG, the "damage" that was found: painted where it lies on the photo, transparent elsewhere.
+        FileError if there is none.
         """
         with self._lock:
             if name == "before" and self._before:
@@ -215,15 +208,29 @@ class Restoring:
         """The names of those that a person may want, and of the one that was asked for."""
         return [name for name in self._searcher.recipes if name in (*LABELS, self._first.recipe)]
 
-    def _check_photo(self) -> None:
-        if not self._subjects:
-            raise SettingError("There is no photo yet: drop, paste or choose one.")
-
-    def _check_rest(self) -> None:
+    def _check_rest(self, photo: int | None = None) -> None:
+        """Check that nothing runs and, if its number is given, that this photo is still there."""
         if self._phase in ("searching", "finishing"):
             raise SettingError("The search is still running: press Stop first.")
         if self._phase == "looking":
             raise SettingError("The faces are still being looked for: wait a moment.")
+        if photo is not None and not self._subjects:
+            raise SettingError("There is no photo yet: drop, paste or choose one.")
+        if photo not in (None, self._photo_number):
+            raise SettingError("Another photo has come meanwhile: mark the damage in that one.")
+
+    def _start(self, order: Order) -> None:
+        """Search for what an order asks for, or show it if it has been found already."""
+        with self._lock:
+            self._check_rest(self._photo_number)
+            if (answer := self.answers.of(order)) is not None:
+                self.show(answer.number)
+                return
+            work = order.work(self._subjects)
+            search_alone(self)
+            self.order, self._phase, self._stopping = order, "searching", False
+            self._say("Searching for the face …" if len(work) == 1 else f"Searching for {len(work)} faces …")
+            self._worker.want(lambda: self._search(work, order))
 
     def _rest(self) -> None:
         """Nothing runs: say what can be done next."""
@@ -232,6 +239,8 @@ class Restoring:
             self._say("")
         elif self._shown is not None and self._shown.order == self.order:
             self._say("Stopped: this is the best so far." if self._shown.stopped else "Done: drag the line to compare.")
+        elif self._shown is not None:
+            self._say("This is the answer without your last changes: press Restore.")
         elif not self._subjects[0].sure:
             self._say("It is not certain that this is a face: press Restore if it is.")
         elif not self.order.has_reason(self._subjects):
@@ -242,11 +251,6 @@ class Restoring:
     def _say(self, text: str, error: bool = False) -> None:
         self._status, self._error = text, error
         order, shown = self.order, self._shown
-        took = self._searcher.durations()
-        recipes = [
-            {"name": name, "label": LABELS.get(name, name), "time": f"about {took[name]} a face" if took else ""}
-            for name in self._recipes()
-        ]
         height, width = self._subjects[0].face.photo.shape[2:] if self._subjects else (0, 0)
         state = {
             "phase": self._phase, "status": text, "error": error, "heard": self._heard, "name": self._name,
@@ -254,7 +258,7 @@ class Restoring:
             "faces": [each.outlined(i) for i, each in enumerate(self._subjects)],
             "sure": sum(subject.sure for subject in self._subjects),
             "switches": order.switches(self._subjects),
-            "recipes": recipes, "recipe": order.recipe,
+            "recipes": offered_recipes(self._recipes(), self._searcher.durations()), "recipe": order.recipe,
             "marked": bool(order.marks), "stroke": self._stroke, "mask_size": [order.marks.width, order.marks.height],
             "found_mask": f"{self._photo_number} {order.face}" if order.holes(self._subjects) else "",
             "answers": self.answers.numbers, "shown": shown.number if shown else None,
@@ -282,13 +286,13 @@ class Restoring:
             self._begin(subjects)
         self._looked(subjects)
 
-    def _read_mask(self, name: str, content: bytes) -> None:
+    def _read_mask(self, name: str, content: bytes, photo: int) -> None:
         """Beside the worker: mark what a mask's file says."""
         mask = read_mask(name, content)
         with self._lock:
-            self._check_rest()
-            self._check_photo()
-            self.order = replace(self.order, marks=self.order.marks.read(mask))
+            self._check_rest(photo)
+            face = self.order.chosen(self._subjects)[0].face
+            self.order = replace(self.order, marks=self.order.marks.read(mask, face))
             self._stroke += 1
             self._rest()
 

@@ -60,10 +60,14 @@ def _fitted(mask: Tensor, face: AlignedFace, on: str | None) -> Tensor:
 
 def mask_on_photo(mask: Tensor, photo: Tensor, on: str | None = None) -> Tensor | None:
     """The mask at the size of a photo [1, 3, H, W] if it was painted on the photo (see ``fitted_mask``); else None."""
-    (height, width), (photo_height, photo_width) = mask.shape[2:], photo.shape[2:]
-    like_photo = abs(height * photo_width - width * photo_height) <= max(photo_width, photo_height)  # within a pixel
-    if on == "crop" or not like_photo:
+    if on == "crop" or not is_like(photo, mask):
         return None
-    if (height, width) == (photo_height, photo_width):
+    if mask.shape[2:] == photo.shape[2:]:
         return mask
-    return F.interpolate(mask, size=(photo_height, photo_width), mode="bilinear", antialias=True)
+    return F.interpolate(mask, size=photo.shape[2:], mode="bilinear", antialias=True)
+
+
+def is_like(photo: Tensor, mask: Tensor) -> bool:
+    """Whether a mask [1, 1, h, w] has a photo's proportions, to within a pixel of the photo [1, 3, H, W]."""
+    (height, width), (photo_height, photo_width) = mask.shape[2:], photo.shape[2:]
+    return abs(height * photo_width - width * photo_height) <= max(photo_width, photo_height)

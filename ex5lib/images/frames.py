@@ -36,11 +36,11 @@ def encoded(image: Tensor, longest: int) -> bytes:
 
 
 def painted(mask: Tensor) -> bytes:
-    """A mask [1, 1, H, W] in [0, 1] as a PNG: orange where it is 1, transparent where it is 0."""
-    orange = Image.new("RGB", (mask.shape[3], mask.shape[2]), "#e69f00")
-    orange.putalpha(Image.fromarray((255 * mask[0, 0].clamp(0, 1)).byte().numpy()))
+    """A mask [1, 1, H, W] in [0, 1] as a PNG: blue where it is 1, transparent where it is 0."""
+    blue = Image.new("RGB", (mask.shape[3], mask.shape[2]), "#0072b2")
+    blue.putalpha(Image.fromarray((255 * mask[0, 0].clamp(0, 1)).byte().numpy()))
     buffer = io.BytesIO()
-    orange.save(buffer, "PNG")
+    blue.save(buffer, "PNG")
     return buffer.getvalue()
 
 

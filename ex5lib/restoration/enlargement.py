@@ -14,7 +14,7 @@ from ex5lib.restoration.paste import paste
 
 MOST = 8
 _SIDE = 512  # px of the photo that a face with its hair should get
-_MILLION_PIXELS = 40  # of an enlarged photo, at most: in memory they take half a gigabyte
+_MILLION_PIXELS = 40  # of an enlarged photo, at most: in memory they take half a gigabyte, while pasting twice that
 
 
 def enlargement(face: AlignedFace, damage: nn.Module | None, asked: int | None = None) -> int:

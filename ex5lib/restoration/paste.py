@@ -55,7 +55,7 @@ def paste(photo: Tensor, faces: Sequence[tuple[AlignedFace, Tensor, nn.Module]])
     for _, result, _ in faces:
         check_image(result, batch=1)
     faces = [(face, result.detach().float().clamp(-1, 1), D) for face, result, D in faces]
-    placed = [(face, result, D, _quad_in(photo, face), _recolored(face, result, D)) for face, result, D in faces]
+    placed = [(face, result, D, quad_in(photo, face), _recolored(face, result, D)) for face, result, D in faces]
     is_enlarged = any(photo.shape[3] > face.photo.shape[3] for face, *_ in faces)
     photo = photo.clone()
     _change(photo, [(quad, *_colors(face, result, known)) for face, result, D, quad, known in placed if hides_color(D)])
@@ -201,7 +201,7 @@ def _inward(size: int) -> np.ndarray:
     return np.minimum(line[:, None], line)
 
 
-def _quad_in(photo: Tensor, face: AlignedFace) -> np.ndarray:
+def quad_in(photo: Tensor, face: AlignedFace) -> np.ndarray:
     """The corners [4, 2] (x, y) of the face's crop in a copy of its photo, whose pixels have whole numbers."""
     (height, width), (h, w) = photo.shape[2:], face.photo.shape[2:]
     if abs(height * w - width * h) >= max(h, w):  # more than a rounded pixel

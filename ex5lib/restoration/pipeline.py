@@ -6,7 +6,6 @@ The command line, the notebooks and the explorer all use it.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +25,6 @@ from ex5lib.restoration.diagnosis import as_blurred, diagnosed
 from ex5lib.restoration.enlargement import MOST, enlargement
 from ex5lib.restoration.restored import Restoration
 from stylegan2_ada.generator import Generator
-
-if TYPE_CHECKING:
-    pass
 
 # The exercise's tasks: what is done to the photo.
 TASKS: dict[str, nn.Module] = {

@@ -1,6 +1,6 @@
 // Painting a mask on the photo: with mouse, pen or finger, or with the arrow keys and the space bar.
 
-const STEP = 1 / 64; // of the picture's width, by which an arrow key moves the brush
+const STEP = 1 / 64; // of the stage's width, by which an arrow key moves the brush
 const UNDO = 50; // strokes that can be undone
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -20,7 +20,7 @@ function makeBrush(tool, seen, send) {
 
     const color = () => getComputedStyle(canvas).getPropertyValue("--ex5-paint").trim() || "#e69f00";
     const pixel = ([x, y]) => [x * canvas.width, y * canvas.height];
-    const thickness = () => (Number(width.value) / 256) * canvas.width;
+    const thickness = () => (Number(width.value) / 256) * seen.side * canvas.width; // finer in a zoomed picture
     function mask() {
         const { data } = pen.getImageData(0, 0, canvas.width, canvas.height);
         const bits = new Uint8Array(Math.ceil(data.length / 32));
@@ -75,7 +75,7 @@ function makeBrush(tool, seen, send) {
     function point(to, shown = tool() !== "rectangle") {
         cursor = to;
         outline.hidden = !shown;
-        outline.style.width = `${(100 * width.value) / 256 / seen.side}%`;
+        outline.style.width = `${(100 * width.value) / 256}%`; // of the stage
         outline.style.left = `${(100 * (to[0] - seen.x)) / seen.side}%`;
         outline.style.top = `${(100 * (to[1] - seen.y)) / seen.side}%`;
     }
@@ -108,10 +108,11 @@ function makeBrush(tool, seen, send) {
     canvas.onpointerleave = canvas.onblur = rest;
     canvas.onkeydown = (event) => {
         const [right, down] = ARROWS[event.key] ?? [0, 0];
-        if (!(right || down || event.key === " ")) return;
+        if (tool() === "compare" || event.shiftKey || !(right || down || event.key === " ")) return;
         event.preventDefault();
         event.stopPropagation();
-        const [x, y] = [cursor[0] + STEP * right, cursor[1] + (STEP * down * canvas.width) / canvas.height];
+        const step = STEP * seen.side;
+        const [x, y] = [cursor[0] + step * right, cursor[1] + (step * down * canvas.width) / canvas.height];
         point([x, y].map((share) => Math.min(1, Math.max(0, share))), true);
         if (event.key !== " ") return;
         remember();
@@ -121,7 +122,7 @@ function makeBrush(tool, seen, send) {
         send();
     };
     return {
-        canvas, outline, width, follow, mask, rest,
+        canvas, outline, width, follow, mask, rest, remember,
         canUndo: () => before.length > 0,
         canRedo: () => after.length > 0,
         undo: () => bring(before, after),
@@ -140,6 +141,7 @@ function makeBrush(tool, seen, send) {
             send();
         },
         begin(wide, high) { // a mask for another picture: empty, and nothing can be undone any more
+            from = null;
             before.length = after.length = 0;
             Object.assign(canvas, { width: wide, height: high });
         },

@@ -24,6 +24,7 @@ function makePainting({ view, seen, paint, upload, name, draw }) {
     const size = h("label", { className: "ex5-size" }, "size", brush.width);
     const file = h("input", { type: "file", accept: "image/*", hidden: true, "aria-label": "mask file" });
     file.onchange = () => {
+        brush.remember(); // so that it can be undone
         if (file.files[0]) upload(file.files[0]);
         file.value = "";
     };
@@ -35,6 +36,7 @@ function makePainting({ view, seen, paint, upload, name, draw }) {
         others: [undo, redo, clear, size, open, save],
         draw(empty) {
             if (!isOn()) brush.rest();
+            brush.canvas.tabIndex = isOn() ? 0 : -1;
             undo.disabled = !brush.canUndo();
             redo.disabled = !brush.canRedo();
             save.disabled = clear.disabled = empty;

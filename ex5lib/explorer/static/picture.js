@@ -25,7 +25,7 @@ function makePicture({ view, send, upload, state, model }) {
     const tags = ["left", "right"].map((side) => {
         const options = Object.entries(PICTURES).map(([name, [words]]) => new Option(words, name));
         const tag = h("select", { className: `ex5-tag ex5-tag-${side}` }, ...options);
-        tag.ariaLabel = `picture on the ${side}`;
+        tag.setAttribute("aria-label", `picture on the ${side}`);
         tag.onchange = () => {
             Object.assign(view, { chosen: true, [side]: tag.value });
             draw();

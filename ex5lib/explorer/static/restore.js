@@ -23,10 +23,11 @@ function renderRestoring({ model, el }) {
         draw();
     };
     const viewer = makeViewer({
-        paint: (stroke, mask) => send({ do: "paint", stroke }, mask),
+        paint: (stroke, mask) => send({ do: "paint", stroke, photo: state().photo }, mask),
         upload: (file) => sent("mask", file),
         name: () => state().name,
         redraw: () => draw(),
+        done: () => asking.mark.focus(),
     });
 
     function take(file) {
@@ -42,10 +43,7 @@ function renderRestoring({ model, el }) {
         sent("upload", file);
     }
 
-    const asking = makeAsking(send, take, () => {
-        viewer.pick("brush");
-        viewer.box.scrollIntoView({ block: "nearest" });
-    });
+    const asking = makeAsking(send, take, viewer.begin);
     const steps = h("ol", { className: "steps" }, ...STEPS.map((text) => h("li", {}, text)));
     const restore = button("Restore", "Restore the photo", () => {
         viewer.pick("compare");
@@ -129,6 +127,7 @@ function renderRestoring({ model, el }) {
         if (now.shown !== local.shown) viewer.wipe(0.5);
         if (searching && !local.searching) viewer.box.scrollIntoView({ block: "nearest" }); // on a phone it is far up
         Object.assign(local, { shown: now.shown, searching });
+        if (now.phase !== "ready" && viewer.paints()) return viewer.pick("compare"); // which draws
         asking.draw(now);
         const old = now.shown === null && !searching; // what is seen is the photo as it was
         viewer.mask({
