@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ex5lib.degradations.jpeg import Jpeg
-from ex5lib.degradations.known import Downsample, Grayscale, Inpaint
+from ex5lib.degradations.known import Downsample, Grayscale, Inpaint, Noise
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
 from ex5lib.restoration.diagnosis import Damage
 
@@ -39,6 +39,11 @@ _KINDS: dict[type[nn.Module], Kind] = {
     Downsample: Kind(
         "Few pixels",
         "Super-resolution: the search looks for a face that, scaled down to the photo's own size, gives these pixels.",
+    ),
+    Noise: Kind(
+        "Grainy",
+        "The search compares after adding as much noise, in pixels of the photo's size, so that it does not make the "
+        "face's skin and hair of the grain.",
     ),
     Grayscale: Kind(
         "No colours",
