@@ -242,10 +242,10 @@ def test_noise_has_its_sigma_at_256_px_and_its_seed(face):
 
 def test_noise_of_a_photos_own_pixels_is_scaled_like_the_photo():
     grain = Noise(0.1, size=128)
-    own, half, twice = (grain(torch.zeros(1, 3, size, size)) for size in (128, 64, 256))
+    own, half, larger = (grain(torch.zeros(1, 3, size, size)) for size in (128, 64, 512))
     assert own.std() == pytest.approx(0.1, rel=0.02)
     torch.testing.assert_close(half, torch.nn.functional.avg_pool2d(own, 2))
-    torch.testing.assert_close(twice, torch.nn.functional.interpolate(own, size=(256, 256), mode="bilinear"))
+    torch.testing.assert_close(larger, torch.nn.functional.interpolate(own, size=(512, 512), mode="bilinear"))
 
 
 @pytest.mark.parametrize(

@@ -276,11 +276,10 @@ def test_grain_is_told_from_sharpened_detail(root, name, side):
     for picture in (sound, Image.fromarray(to_uint8(Coded(75)(from_uint8(np.asarray(sound)))))):
         assert levels(picture) is None
         assert levels(picture.filter(ImageFilter.UnsharpMask(2, 250, 0))) is None
-    for sigma in (9, 20):
-        noise = np.random.default_rng(0).normal(0, sigma, (height, width, 1))
-        assert levels((np.asarray(sound) + noise).clip(0, 255).round().astype(np.uint8)) == pytest.approx(
-            sigma, rel=0.2
-        )
+    for sigma in (3.5, 9, 20):  # the first is hardly seen
+        noisy = np.asarray(sound) + np.random.default_rng(0).normal(0, sigma, (height, width, 1))
+        found = levels(noisy.clip(0, 255).round().astype(np.uint8))
+        assert found is None if sigma < 4 else found == pytest.approx(sigma, rel=0.2)
 
 
 def test_grain_of_a_large_face_is_that_of_512_px(samples):
@@ -290,19 +289,20 @@ def test_grain_of_a_large_face_is_that_of_512_px(samples):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("colour", [238, 30])
-def test_a_thin_scratch_is_seen(root, colour):
+@pytest.mark.parametrize(("colour", "width"), [(238, 7), (30, 3)])
+def test_a_thin_scratch_is_seen(root, colour, width):
     face = load_face(Image.open(root / "data" / "vice-president.jpg").convert("L").convert("RGB"))
     scratched = Image.fromarray(to_uint8(face.photo))
     line = [(230, 160), (280, 260), (330, 400), (420, 540)]
-    ImageDraw.Draw(scratched).line(line, fill=(colour,) * 3, width=7)
+    ImageDraw.Draw(scratched).line(line, fill=(colour,) * 3, width=width)
     photo = from_uint8(np.asarray(scratched))
     grey, hole = examine(replace(face, photo=photo, image=face.crop(photo)))
     assert isinstance(grey.degradation, Grayscale)
     painted = ((face.crop(photo) - face.image).abs() > 0.1)[0, 0]
     found = hole.degradation.mask_for(face.image)[0, 0] > 0.5
     assert found[painted].float().mean() > 0.98
-    assert found.float().mean() < 1.8 * painted.float().mean()
+    near = nn.functional.max_pool2d(painted.float()[None], 25, stride=1, padding=12)[0] > 0
+    assert not found[~near].any()  # neither the eye nor the mouth that it crosses
 
 
 @pytest.mark.parametrize("what", ["scratches", "letters"])

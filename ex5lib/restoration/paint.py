@@ -43,32 +43,35 @@ def _strokes(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Scratches and letters [S, S] on a face, with the soft edges around them.
 
     White ones are brighter than what lies on both sides, of one colour, and long. So is a row of teeth, but that is
-    one, and covers less than 0.6 % of the crop. Strands of hair, brows and glasses look like dark ones; a dark scratch
-    is told by being thin and at least half as long as the crop.
+    one, and covers less than 0.6 % of the crop. A dark scratch must be thin and half as long as the crop, or it may be
+    a brow or a mouth; go down 0.3 of it, or it may be the frame of glasses; and cross the face, or it may be hair.
 
     Args:
         pixels: [S, S, 3].
         inside: the face [S, S].
     """
+    from scipy.ndimage import binary_erosion
+
     size = len(pixels)
-    white = [line for line, _ in _lines(pixels, pixels.min(axis=2), above=185, contrast=50, least=0.08 * size)]
+    white = list(_lines(pixels, pixels.min(axis=2), above=185, contrast=50, least=0.08 * size))
     if (
         sum((line & inside).sum() > 0.2 * line.sum() for line in white) < 3
         or (np.any(white, axis=0) & inside).sum() < 0.01 * size**2
     ):
         white = []
+    deep = binary_erosion(inside, iterations=size // 24)
     black = [
-        line
-        for line, length in _lines(pixels, 255 - pixels.max(axis=2), above=165, contrast=40, least=0.5 * size)
-        if line.sum() < 0.02 * size * length and (line & inside).sum() > 0.3 * line.sum()
+        _course(line)
+        for line in _lines(pixels, 255 - pixels.max(axis=2), above=165, contrast=40, least=0.5 * size)
+        if line.sum() < 0.02 * size * _length(line)
+        and line.any(axis=1).sum() > 0.3 * size
+        and (line & deep).sum() > 0.2 * line.sum()
     ]
     return _unless_clipped(pixels, white, inside, 0.8) | _unless_clipped(pixels, black, inside, 0.2)
 
 
-def _lines(
-    pixels: np.ndarray, light: np.ndarray, *, above: int, contrast: int, least: float
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Lines [S, S] of one colour, in which ``light`` [S, S] is above a level and what lies around, and their length.
+def _lines(pixels: np.ndarray, light: np.ndarray, *, above: int, contrast: int, least: float) -> Iterator[np.ndarray]:
+    """Lines [S, S] of one colour, in which ``light`` [S, S] is above a level, and by a contrast above what lies around.
 
     Args:
         least: their length in px, measured along rows or columns.
@@ -85,7 +88,34 @@ def _lines(
         if np.quantile(np.abs(core - np.median(core, axis=0)).max(axis=1), 0.8) <= 16:
             line = np.zeros(light.shape, bool)
             line[place] = part
-            yield line, max(part.shape)
+            yield line
+
+
+def _length(line: np.ndarray) -> int:
+    """How long a line [S, S] is, in px, measured along rows or columns."""
+    return max(line.any(axis=0).sum(), line.any(axis=1).sum())
+
+
+def _course(line: np.ndarray) -> np.ndarray:
+    """A line [S, S] without the brows, lids and lips that it crosses, which are as dark; empty if it is not straight.
+
+    It is the way through its middle from one end of its longest axis to the other, as thick as it is in most places.
+    """
+    from scipy.ndimage import distance_transform_edt
+    from skimage.graph import route_through_array
+
+    points = np.argwhere(line)
+    away = points - points.mean(axis=0)
+    along = away @ np.linalg.svd(away, full_matrices=False)[2][0]
+    depth = distance_transform_edt(line)
+    way, _ = route_through_array(
+        np.where(line, 1 / np.maximum(depth, 1), -1), *points[[along.argmin(), along.argmax()]]
+    )
+    off = np.ones_like(line)
+    off[tuple(np.transpose(way))] = False
+    if len(way) > 1.2 * _length(line):
+        return np.zeros_like(line)
+    return line & (distance_transform_edt(off) <= np.median(depth[~off]))
 
 
 def _unless_clipped(pixels: np.ndarray, lines: Sequence[np.ndarray], inside: np.ndarray, share: float) -> np.ndarray:
@@ -96,9 +126,9 @@ def _unless_clipped(pixels: np.ndarray, lines: Sequence[np.ndarray], inside: np.
     """
     from scipy.ndimage import binary_dilation
 
-    if not lines:
-        return np.zeros_like(inside)
-    thin = np.any(lines, axis=0)
+    thin = np.any([np.zeros_like(inside), *lines], axis=0)
+    if not thin.any():
+        return thin
     whole = binary_dilation(thin, np.ones((3, 3)), iterations=round(len(pixels) / 170))
     colour = np.quantile(pixels[thin], share, axis=0)
     return np.zeros_like(inside) if _is_clipped(pixels, colour, thin, inside & ~whole) else whole
