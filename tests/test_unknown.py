@@ -23,6 +23,7 @@ from ex5lib.inversion.recipes import FAST, Recipe
 from ex5lib.inversion.stages import Stage
 from ex5lib.restoration.diagnosis import blur_sigma, diagnosed, examine, grain_levels, less_blurred
 from ex5lib.restoration.metrics import face_mask, psnr
+from ex5lib.restoration.paint import painted_region
 
 MOUTH = Inpaint(top=164, left=84, height=44, width=88)
 BAR = Inpaint(top=20, left=120, height=200, width=6)
@@ -282,7 +283,7 @@ def test_grain_is_told_from_sharpened_detail(root, name, side):
         assert found is None if sigma < 4 else found == pytest.approx(sigma, rel=0.2)
 
 
-def test_grain_of_a_large_face_is_that_of_512_px(samples):
+def test_grain_of_a_large_face_is_that_of_means_of_its_pixels(samples):
     noisy = (samples[3] + 0.2 * torch.randn(samples[3].shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
     in_luma = 0.2 * 127.5 * 0.669
     assert grain_levels(load_face(noisy, aligned=True)) == pytest.approx(in_luma / 2, rel=0.2)
@@ -303,6 +304,18 @@ def test_a_thin_scratch_is_seen(root, colour, width):
     assert found[painted].float().mean() > 0.98
     near = nn.functional.max_pool2d(painted.float()[None], 33, stride=1, padding=16)[0] > 0
     assert not found[~near].any()  # neither the eye nor the mouth that it crosses
+
+
+def test_a_dark_line_that_could_be_hair_or_glasses_is_no_scratch(astronaut):
+    image = resize_area(astronaut.image, 512)
+    lines = {
+        "through": [(250, 100), (300, 420)], "a strand": [(256, 130), (262, 330)],
+        "a frame": [(90, 245), (420, 262)], "beside": [(60, 60), (64, 400)],
+    }  # fmt: skip
+    for what, line in lines.items():
+        picture = Image.fromarray(to_uint8(image))
+        ImageDraw.Draw(picture).line(line, fill=(30, 30, 30), width=3)
+        assert (painted_region(from_uint8(np.asarray(picture))) is not None) == (what == "through"), what
 
 
 @pytest.mark.parametrize("what", ["scratches", "letters"])

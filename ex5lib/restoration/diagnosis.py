@@ -26,7 +26,7 @@ _CYCLES = 6, 110  # per side of the face: coarser, there are few; finer, scaling
 _LEAST_SIDE = 64  # px of the photo: a smaller face has too few frequencies to tell a blur from its size
 _FACE_SHARE = 0.56  # of the crop's side: from brows to chin
 _GRAINY = 5.0  # levels of 8 bits: sound photos have up to 2.2; sharpened ones have up to 7, but it is not white
-_WHITE = 1.25  # times as much as in the means of 2 × 2 pixels: of noise on a photo 1.4 to 2.3, of sharpened detail less
+_WHITE = 1.25  # times what means of 2 × 2 pixels have: white noise alone has 2, a noisy photo 1.4, sharp detail 1.2
 _LUMA_OF_WHITE = math.hypot(0.299, 0.587, 0.114)  # how much of independent noise in three channels is in the luma
 
 
@@ -53,8 +53,8 @@ def examine(face: AlignedFace) -> list[Damage]:
     if factor > 1:
         found.append(Damage(Downsample(factor), f"the face is small: with its hair it is only {side:.0f} px wide"))
     if factor < 2 and (levels := grain_levels(face)):  # of few pixels, detail is as fine as grain
-        size, sigma = min(round(side), FACE_SIZE), levels / 127.5 / _LUMA_OF_WHITE
-        found.append(Damage(Noise(sigma, size=size), f"it is grainy: pixels stray by about {levels:.0f} of 255 levels"))
+        noise = Noise(levels / 127.5 / _LUMA_OF_WHITE, size=round(side / _averaged(side)))
+        found.append(Damage(noise, f"it is grainy: pixels stray by about {levels:.0f} of 255 levels"))
     chroma, left = _chroma(small, hole)
     if chroma < 3:
         found.append(Damage(Grayscale(), f"it is grey, to within about {max(chroma, 1):.0f} of 255 levels"))
@@ -162,23 +162,25 @@ def _typical_picture() -> Tensor:
 def grain_levels(face: AlignedFace) -> float | None:
     """The standard deviation of white noise in a face's luma, in levels of 8 bits; None if there is little, or none.
 
-    It is that of the photo's own pixels, or of 512 across the crop if there are more. Second differences along both
-    axes (Immerkær 1996) do not see gradients, and their median absolute deviation (Donoho and Johnstone 1994) no lone
-    edges. Grain is everywhere and texture is not, so what a quarter of the blocks does not exceed counts.
+    It is that of the photo's own pixels or, if there are many, of means of them (``_averaged``). Second differences
+    along both axes (Immerkær 1996) do not see gradients, and their median absolute deviation (Donoho and Johnstone
+    1994) no lone edges. Grain is everywhere and texture is not, so what a quarter of the blocks does not exceed counts.
     """
     side = float(np.linalg.norm(face.quad[3] - face.quad[0]))
     centre, half = face.quad.mean(axis=0) + 0.5, _FACE_SHARE / 2 * side
     left, top = np.maximum(np.round(centre - half), 0).astype(int)
-    right, bottom = np.round(centre + half).astype(int)
+    right, bottom = np.maximum(np.round(centre + half), 0).astype(int)
     own = face.photo[:, :, top:bottom, left:right]
-    length = min(own.shape[2:]) // 2 * 2
-    if length < _FACE_SHARE * _LEAST_SIDE / 2:  # the face is cut off
+    if min(own.shape[2:]) < 64 * _averaged(side):  # the face is cut off: too few blocks are left
         return None
-    luma = Grayscale()(own[:, :, :length, :length])[:, :1] * 127.5
-    luma = resize_area(luma, round(length * FACE_SIZE / side)) if side > FACE_SIZE else luma
-    levels = _fine_detail(luma)
-    coarser = _fine_detail(resize_area(luma, luma.shape[-1] // 2))
+    luma = F.avg_pool2d(Grayscale()(own)[:, :1] * 127.5, _averaged(side))
+    levels, coarser = _fine_detail(luma), _fine_detail(F.avg_pool2d(luma, 2))
     return levels if levels > _GRAINY and levels > _WHITE * coarser else None
+
+
+def _averaged(side: float) -> int:
+    """How many pixels are averaged along each axis, so that at least 512, the most that are compared, are left."""
+    return max(int(side / FACE_SIZE), 1)
 
 
 def _fine_detail(luma: Tensor) -> float:
