@@ -240,6 +240,14 @@ def test_noise_has_its_sigma_at_256_px_and_its_seed(face):
     assert (Noise(0.2)(large[..., :128, :128])).std() == pytest.approx(0.1, rel=0.02)
 
 
+def test_noise_of_a_photos_own_pixels_is_scaled_like_the_photo():
+    grain = Noise(0.1, size=128)
+    own, half, larger = (grain(torch.zeros(1, 3, size, size)) for size in (128, 64, 512))
+    assert own.std() == pytest.approx(0.1, rel=0.02)
+    torch.testing.assert_close(half, torch.nn.functional.avg_pool2d(own, 2))
+    torch.testing.assert_close(larger, torch.nn.functional.interpolate(own, size=(512, 512), mode="bilinear"))
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
@@ -248,6 +256,7 @@ def test_noise_has_its_sigma_at_256_px_and_its_seed(face):
         (lambda: Jpeg(0), "from 1 to 100, not 0"),
         (lambda: Jpeg(101), "from 1 to 100"),
         (lambda: Noise(-0.1), "0 or a positive number"),
+        (lambda: Noise(0.1, size=0), "positive whole number of pixels, not 0"),
     ],
 )
 def test_bad_parameters_are_refused(make, sentence):

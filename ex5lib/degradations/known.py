@@ -270,33 +270,38 @@ class Noise(nn.Module):
     average, and painting grain gains nothing.
 
     Args:
-        sigma: standard deviation, for images in [−1, 1], of a pixel at 256 px.
+        sigma: standard deviation, for images in [−1, 1], of a pixel at 256 px, or at ``size``.
         seed: of the field.
+        size: px of a photo's face in whose pixels the noise is. Like the photo, it is averaged to fewer pixels and
+            interpolated to more, which leaves soft spots where the face is small.
 
     Raises:
-        SettingError: if sigma is negative or not a number.
+        SettingError: if sigma is negative or not a number, or the size not a positive whole number.
     """
 
     field: Tensor
 
-    def __init__(self, sigma: float, seed: int = 0):
+    def __init__(self, sigma: float, seed: int = 0, size: int | None = None):
         super().__init__()
         if not (sigma >= 0 and math.isfinite(sigma)):
             raise SettingError(f"The noise's sigma must be 0 or a positive number, not {sigma}.")
-        self.sigma, self.seed = sigma, seed
-        field = torch.randn(1, 3, REFERENCE_SIZE, REFERENCE_SIZE, generator=torch.Generator().manual_seed(seed))
+        if size is not None and not (isinstance(size, int) and size > 0):
+            raise SettingError(f"The noise's size must be a positive whole number of pixels, not {size}.")
+        self.sigma, self.seed, self.size = sigma, seed, size
+        side = size or REFERENCE_SIZE
+        field = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("field", field, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, 3, S, S] → the same shape, clamped to [−1, 1]."""
-        size = image.shape[-1]
-        field = resize_area(self.field.to(image), size)
-        if size > REFERENCE_SIZE:  # a larger image has the noise of 256 px, in blocks
+        size, field = image.shape[-1], self.field.to(image)
+        if self.size is None and size > REFERENCE_SIZE:  # a larger image has the noise of 256 px, in blocks
             field = F.interpolate(field, size=(size, size), mode="nearest")
-        return (image + self.sigma * field).clamp(-1, 1)  # as in any file
+        return (image + self.sigma * rescaled(field, size)).clamp(-1, 1)  # as in any file
 
     def extra_repr(self) -> str:
-        return f"sigma={self.sigma:g}, seed={self.seed}"
+        size = "" if self.size is None else f", size={self.size}"
+        return f"sigma={self.sigma:g}, seed={self.seed}{size}"
 
 
 def rescaled(image: Tensor, size: int) -> Tensor:

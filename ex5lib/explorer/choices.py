@@ -43,7 +43,7 @@ WORDS = {
 UNKNOWN = {"unknown blur": UnknownBlur, "faded colours": UnknownColors}
 # What ``examine`` may find in a photo.
 _KINDS: dict[type[nn.Module], str] = {kind: name for name, kind in UNKNOWN.items()} | {
-    Grayscale: "grayscale", Inpaint: "inpaint", Downsample: "downsample", Jpeg: "jpeg",
+    Grayscale: "grayscale", Inpaint: "inpaint", Downsample: "downsample", Jpeg: "jpeg", Noise: "noise",
 }  # fmt: skip
 PAINT = "Nothing is painted yet: paint over what is to be replaced."
 Rectangle = tuple[int, int, int, int]  # top, left, height, width, px at 256 px
@@ -99,6 +99,7 @@ class Choice:
         fading: of the colours, from 0 to 1.
         blurred: σ, px at 256 px, as measured in a damaged photo: where the search for its unknown blur starts.
         factor, quality, noise_sigma: of ``Downsample``, ``Jpeg`` and ``Noise``.
+        noise_size: px of the face of a damaged photo, in which its grain was measured; None is ``Noise``'s own.
         recipe: its name.
         seed: of the search.
         answer: 0, or the number of a further answer for the same photo, as in ``restore(answers=…)``.
@@ -116,6 +117,7 @@ class Choice:
     factor: int = 8
     quality: int = 10
     noise_sigma: float = 0.2
+    noise_size: int | None = None
     blurred: float = UnknownBlur().sigma
     recipe: str = "fast"
     seed: int = 0
@@ -184,6 +186,8 @@ class Choice:
         unread = {name for names in DEGRADATIONS.values() for name in names} - set(self.reads)
         if not (self.damaged and "unknown blur" in self.kinds):
             unread.add("blurred")
+        if not (self.damaged and "noise" in self.kinds):
+            unread.add("noise_size")
         return replace(self, **{name: getattr(Choice(), name) for name in unread})
 
     def task(self) -> "Choice":
@@ -196,8 +200,11 @@ class Choice:
         SettingError, also in ``applied``, if nothing or everything is painted.
         """
         if self.damaged:
-            unknown = {"unknown blur": UnknownBlur(self.blurred), "faded colours": UnknownColors()}
-            members = [unknown.get(kind) or self._known(kind) for kind in self.kinds]
+            own = {
+                "unknown blur": UnknownBlur(self.blurred), "faded colours": UnknownColors(),
+                "noise": Noise(self.noise_sigma, size=self.noise_size),
+            }  # fmt: skip
+            members = [own.get(kind) or self._known(kind) for kind in self.kinds]
             return None, nn.Sequential(*members) if len(members) > 1 else members[0]
         known = self._known(self.degradation)
         if self.degradation == "noise":
@@ -296,6 +303,8 @@ def values_of(damage: Damage) -> dict[str, Any]:
             return {"factor": shrunk.factor}
         case Jpeg() as codec:
             return {"quality": codec.quality}
+        case Noise() as noise:
+            return {"noise_sigma": noise.sigma, "noise_size": noise.size}
     return {}
 
 

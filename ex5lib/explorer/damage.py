@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ex5lib.degradations.jpeg import Jpeg
-from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, Grayscale, Inpaint
+from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, Grayscale, Inpaint, Noise
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
 from ex5lib.errors import SettingError
 from ex5lib.faces.alignment import AlignedFace
@@ -52,6 +52,11 @@ _KINDS: dict[type[nn.Module], Kind] = {
         "Few pixels",
         "Super-resolution: the search looks for a face that, scaled down to the photo's own size, gives these pixels. "
         "The whole photo is enlarged, so that the face can be seen. On the command line: --enlarge for another size.",
+    ),
+    Noise: Kind(
+        "Grainy",
+        "The search compares after adding as much noise, in pixels of the photo's size, so that it does not make the "
+        "face's skin and hair of the grain.",
     ),
     Grayscale: Kind(
         "No colours",

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ex5lib.degradations.jpeg import Jpeg
-from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, GaussianBlur, Grayscale, Inpaint
+from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, GaussianBlur, Grayscale, Inpaint, Noise
 from ex5lib.degradations.probe import hidden_region, visible_resolution
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors, unknown_parameters
 from ex5lib.faces.alignment import AlignedFace
-from ex5lib.images.tensors import resize, resize_area, to_uint8
-from ex5lib.restoration.metrics import face_mask
+from ex5lib.images.tensors import resize, resize_area
+from ex5lib.inversion.losses import FACE_SIZE
+from ex5lib.restoration.paint import painted_region
 
 _SLOPE = 3.2  # of sharp faces' radial power spectra at 256 px: from 2.5 to 3.4 over photos and generated faces
 _SIGMA_MAX = 20.0  # px: a stronger blur leaves too little to measure it
@@ -22,6 +24,10 @@ _TOLD_BY_SPECTRA = 1.0, 7.0  # px of blur: less is found in some sharp photos, a
 _TOO_STRONG = 1.45  # times the photo's own blur: files at JPEG's quality 50 seem sharper by up to 1.4
 _CYCLES = 6, 110  # per side of the face: coarser, there are few; finer, scaling has changed them
 _LEAST_SIDE = 64  # px of the photo: a smaller face has too few frequencies to tell a blur from its size
+_FACE_SHARE = 0.56  # of the crop's side: from brows to chin
+_GRAINY = 5.0  # levels of 8 bits: sound photos have up to 2.2; sharpened ones have up to 7, but it is not white
+_WHITE = 1.25  # times what means of 2 × 2 pixels have: white noise alone has 2, a noisy photo 1.4, sharp detail 1.2
+_LUMA_OF_WHITE = math.hypot(0.299, 0.587, 0.114)  # how much of independent noise in three channels is in the luma
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +52,9 @@ def examine(face: AlignedFace) -> list[Damage]:
             found.append(Damage(UnknownBlur(sigma), f"it lacks fine detail, as if blurred by σ = {sigma:.1f} px"))
     if factor > 1:
         found.append(Damage(Downsample(factor), f"the face is small: with its hair it is only {side:.0f} px wide"))
+    if factor < 2 and (levels := grain_levels(face)):  # of few pixels, detail is as fine as grain
+        noise = Noise(levels / 127.5 / _LUMA_OF_WHITE, size=round(side / _averaged(side)))
+        found.append(Damage(noise, f"it is grainy: pixels stray by about {levels:.0f} of 255 levels"))
     chroma, left = _chroma(small, hole)
     if chroma < 3:
         found.append(Damage(Grayscale(), f"it is grey, to within about {max(chroma, 1):.0f} of 255 levels"))
@@ -150,84 +159,40 @@ def _typical_picture() -> Tensor:
     return (0.25 * (clouds - clouds.mean()) / clouds.std()).expand(1, 3, -1, -1)
 
 
-def painted_region(face: Tensor) -> Tensor | None:
-    """The part of a face [1, 3, S, S] that is painted in one colour, as a mask [1, 1, S, S]; None if nothing is.
+def grain_levels(face: AlignedFace) -> float | None:
+    """The standard deviation of white noise in a face's luma, in levels of 8 bits; None if there is little, or none.
 
-    In a photo of a face, an area of a few hundred pixels that is constant to within a level and ends abruptly is a
-    white or black background, clipped light or shadow (``_is_clipped``), or paint. Only areas that reach into the face
-    count. Scratches and letters are told otherwise (``_strokes``).
+    It is that of the photo's own pixels or, if there are many, of means of them (``_averaged``). Second differences
+    along both axes (Immerkær 1996) do not see gradients, and their median absolute deviation (Donoho and Johnstone
+    1994) no lone edges. Grain is everywhere and texture is not, so what a quarter of the blocks does not exceed counts.
     """
-    from scipy.ndimage import binary_dilation, binary_fill_holes, label, maximum_filter, minimum_filter
-
-    pixels = to_uint8(face).astype(int)
-    span = np.stack([maximum_filter(c, 3) - minimum_filter(c, 3) for c in np.moveaxis(pixels, 2, 0)]).max(axis=0)
-    regions, _ = label(span <= 2, np.ones((3, 3)))
-    inside = face_mask(face, pixels.shape[0])[0, 0].numpy() > 0.5
-    large = np.append(False, np.bincount(regions.ravel())[1:] >= 1.5e-3 * regions.size)  # by number
-    speckles = inside & ~binary_dilation(large[regions], iterations=6)
-    mask = _strokes(pixels, inside)
-    for number in np.flatnonzero(large):
-        region = regions == number
-        if (region & inside).sum() < 0.2 * region.sum():
-            continue
-        colour = np.median(pixels[region], axis=0)
-        alike = binary_dilation(region, iterations=2) & (np.abs(pixels - colour).max(axis=2) <= 12)
-        ring = binary_dilation(alike, iterations=3) & ~binary_dilation(alike)
-        constant, abrupt = np.abs(pixels[region] - colour).max() <= 4, np.abs(pixels[ring] - colour).mean() > 20
-        if constant and abrupt and not _is_clipped(pixels, colour, alike, speckles):
-            mask |= binary_fill_holes(binary_dilation(alike, iterations=2))
-    return torch.from_numpy(mask).float()[None, None] if mask.any() else None
+    side = float(np.linalg.norm(face.quad[3] - face.quad[0]))
+    centre, half = face.quad.mean(axis=0) + 0.5, _FACE_SHARE / 2 * side
+    left, top = np.maximum(np.round(centre - half), 0).astype(int)
+    right, bottom = np.maximum(np.round(centre + half), 0).astype(int)
+    own = face.photo[:, :, top:bottom, left:right]
+    if min(own.shape[2:]) < 64 * _averaged(side):  # the face is cut off: too few blocks are left
+        return None
+    luma = F.avg_pool2d(Grayscale()(own)[:, :1] * 127.5, _averaged(side))
+    levels, coarser = _fine_detail(luma), _fine_detail(F.avg_pool2d(luma, 2))
+    return levels if levels > _GRAINY and levels > _WHITE * coarser else None
 
 
-def _strokes(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """White scratches and letters [S, S] on a face, with the soft edges around them.
+def _averaged(side: float) -> int:
+    """How many pixels are averaged along each axis, so that at least 512, the most that are compared, are left."""
+    return max(int(side / FACE_SIZE), 1)
 
-    They are brighter than what lies on both sides, of one colour, and long. So is a row of teeth, but that is one, and
-    covers less than 0.6 % of the crop.
 
-    Args:
-        pixels: [S, S, 3].
-        inside: the face [S, S].
+def _fine_detail(luma: Tensor) -> float:
+    """The lower quartile, over blocks of 8 px, of the σ of noise that explains a luma [1, 1, S, S].
+
+    Where it is exactly flat, it was painted later or is clipped, and does not count; NaN if it is so everywhere.
     """
-    from scipy.ndimage import binary_dilation, find_objects, grey_opening, label
-
-    size = len(pixels)
-    white = pixels.min(axis=2)
-    bright = (white > 185) & (white - grey_opening(white, (size // 24, size // 24)) > 50)
-    parts, _ = label(bright, np.ones((3, 3)))
-    strokes, number_inside = np.zeros_like(bright), 0
-    for number, place in enumerate(find_objects(parts), start=1):
-        part = parts[place] == number
-        if max(part.shape) < 0.08 * size:
-            continue
-        core = pixels[place][part & (white[place] >= np.median(white[place][part]))]
-        if np.quantile(np.abs(core - np.median(core, axis=0)).max(axis=1), 0.8) > 16:
-            continue
-        strokes[place] |= part
-        number_inside += (part & inside[place]).sum() > 0.2 * part.sum()
-    if number_inside < 3 or (strokes & inside).sum() < 0.01 * size**2:
-        return np.zeros_like(bright)
-    whole = binary_dilation(strokes, np.ones((3, 3)), iterations=round(size / 170))
-    clipped = _is_clipped(pixels, np.quantile(pixels[strokes], 0.8, axis=0), strokes, inside & ~whole)
-    return np.zeros_like(bright) if clipped else whole
-
-
-def _is_clipped(pixels: np.ndarray, colour: np.ndarray, region: np.ndarray, speckles: np.ndarray) -> bool:
-    """Whether a black or white region [S, S] is clipped shadow or light, not paint.
-
-    In a hard or overexposed photo, many small spots of the face are as black or white, and the region's edge is shaded:
-    just outside, the difference from its colour is less than 0.8 of the difference a few pixels farther out. If such
-    spots cover a hundredth of the face, paint of that colour cannot be recognised. ``speckles`` [S, S] are the pixels
-    of the face that are not in or near a large region of one colour.
-    """
-    from scipy.ndimage import distance_transform_edt
-
-    if colour.max() > 2 and colour.min() < 253:
-        return False
-    away, difference = distance_transform_edt(~region), np.abs(pixels - colour)
-    alike = (difference.max(axis=2) <= 2)[speckles].mean() if speckles.any() else 0
-    near, far = (difference[(low < away) & (away <= high)].mean() for low, high in ((1.5, 2.5), (4.5, 8.5)))
-    return bool(alike > (1e-3 if near < 0.8 * far else 1e-2))
+    line = torch.tensor([1.0, -2.0, 1.0])
+    differences = F.conv2d(luma, torch.outer(line, line)[None, None] / 6).abs()
+    differences = torch.where(differences > 1e-3, differences, torch.nan)
+    blocks = differences.unfold(2, 8, 8).unfold(3, 8, 8).flatten(4)  # [1, 1, S / 8, S / 8, 64]
+    return blocks.nanmedian(dim=-1).values.nanquantile(0.25).item() / 0.6745  # half of a Gaussian is within 0.6745 σ
 
 
 def jpeg_quality(photo: Tensor) -> int | None:
