@@ -154,7 +154,10 @@ function makeBrush(tool, seen, send) {
             const ink = paper.getContext("2d");
             ink.drawImage(canvas, 0, 0);
             const image = ink.getImageData(0, 0, paper.width, paper.height);
-            for (let i = 0; i < image.data.length; i += 4) image.data.fill(image.data[i + 3] > 127 ? 255 : 0, i, i + 3).fill(255, i + 3, i + 4);
+            for (let i = 0; i < image.data.length; i += 4) {
+                image.data.fill(image.data[i + 3] > 127 ? 255 : 0, i, i + 3);
+                image.data[i + 3] = 255;
+            }
             ink.putImageData(image, 0, 0);
             paper.toBlob(done, "image/png");
         },

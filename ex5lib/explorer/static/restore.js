@@ -16,7 +16,8 @@ const ALIKE = "How far apart two descriptions of the face are, that of the photo
 
 function renderRestoring({ model, el }) {
     const state = () => model.get("state");
-    const local = { source: "", ratio: 0, example: 0, problem: "", live: "", shown: null, searching: false }; // the photo as this browser has it
+    // The photo as this browser has it, and what was drawn last.
+    const local = { source: "", ratio: 0, example: 0, problem: "", live: "", shown: null, searching: false };
     const send = (message, data) => model.send(message, undefined, data ? [data] : []);
     const sent = (action, file) => {
         local.problem = sendFile(send, action, file, model.get("about").max_upload);
