@@ -94,6 +94,14 @@ def _do(one: Restoring, action: str, **more) -> None:
     assert one.wait(PATIENCE)
 
 
+def _begin(one: Restoring) -> None:
+    """Begin a search, and wait for its first step."""
+    begun = threading.Event()
+    one.board.listeners.append(lambda values: values.get("progress") and begun.set())
+    one.handle({"do": "restore"})
+    assert begun.wait(PATIENCE)
+
+
 def _opened(content: bytes) -> Image.Image:
     return Image.open(io.BytesIO(content))
 
@@ -262,10 +270,7 @@ def test_a_stroke_that_is_refused_can_be_taken_back_by_its_page_and_none_comes_t
     one = make(num_steps=2000)
     _give(one, "old.jpg", old)
     bits = _marked(one, 0.4, 0.4, 0.6, 0.5)
-    begun = threading.Event()
-    one.board.listeners.append(lambda values: values.get("progress") and begun.set())
-    one.handle({"do": "restore"})
-    assert begun.wait(PATIENCE)
+    _begin(one)
     one.handle({"do": "paint", "stroke": 3, "photo": _state(one)["photo"]}, bits)
     assert (_state(one)["error"], _state(one)["stroke"], any(one.board.values["mask"])) == (True, 3, False)
     earlier = _state(one)["photo"]
@@ -407,10 +412,7 @@ def test_another_photo_replaces_everything_also_one_without_a_face(make, old):
 def test_a_photo_that_comes_during_a_search_ends_it(make, old):
     one = make(num_steps=2000)
     _give(one, "old.jpg", old)
-    begun = threading.Event()
-    one.board.listeners.append(lambda values: values.get("progress") and begun.set())
-    one.handle({"do": "restore"})
-    assert begun.wait(PATIENCE)
+    _begin(one)
     _give(one, "again.jpg", old)
     assert (_state(one)["name"], _state(one)["answers"], _state(one)["phase"]) == ("again.jpg", [], "ready")
     assert one.board.values["live"] == b""
@@ -478,10 +480,7 @@ def test_a_server_has_both_modes_with_pictures_and_a_download(make, old, small_g
 def test_a_search_in_one_mode_ends_that_of_the_other(make, old, tmp_path):
     one = make(num_steps=2000)
     _give(one, "old.jpg", old)
-    begun = threading.Event()
-    one.board.listeners.append(lambda values: values.get("progress") and begun.set())
-    one.handle({"do": "restore"})
-    assert begun.wait(PATIENCE)
+    _begin(one)
     exploration = Exploration(one._searcher, one._subjects, Choice(recipe="smoke"), out=tmp_path)
     exploration.run()
     exploration.stop()
