@@ -106,10 +106,7 @@ class Restoring:
             self._rest()
 
     def paint(self, data: bytes, photo: int, stroke: int = 0) -> None:
-        """Take what is marked by hand on the photo of that number, as ``Marks`` holds it.
-
-        The stroke's number tells its page which one has come; if it is refused, that page goes back to what is kept.
-        """
+        """Take what is marked by hand on the photo of that number; a page learns of a refused stroke by its number."""
         with self._lock:
             if photo == self._photo_number:
                 marks, self._stroke = self.order.marks.painted(data), stroke
