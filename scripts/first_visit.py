@@ -2,8 +2,8 @@
 
 python -m scripts.first_visit [PHOTO] [--phone] [--dark]
 
-Needs Chromium and playwright (``make test-browser`` installs it). The pictures of the steps go to results/visit/. The
-one at the end, wide and light, is docs/explorer.jpg.
+Needs Chromium, and playwright, which ``make test-browser`` installs. The pictures of the steps go to results/visit/.
+The one at the end, wide and light, is docs/explorer.jpg.
 """
 
 import argparse

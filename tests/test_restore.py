@@ -46,7 +46,8 @@ def test_a_photo_is_aligned_degraded_searched_for_and_compared(generator, distan
     assert torch.equal(done.composite[:, :, :600], astronaut.image[:, :, :600])
     assert list(done.images) == ["original", "degraded", "result", "composite"]
     found = done.metrics["composite and original"]
-    assert found == pytest.approx(metrics.compare(done.composite, astronaut.image, distance), abs=1e-6)
+    # With several threads, sums over a batch are in another order.
+    assert found == pytest.approx(metrics.compare(done.composite, astronaut.image, distance), rel=1e-6)
     assert done.metrics["search"]["distance"] == done.run.distance
 
 

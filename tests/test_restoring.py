@@ -19,9 +19,9 @@ import ex5lib
 from ex5lib.degradations.known import Grayscale
 from ex5lib.errors import FileError
 from ex5lib.explorer.choices import Choice
-from ex5lib.explorer.damage import Marks
 from ex5lib.explorer.exploration import Exploration
 from ex5lib.explorer.live import LivePhoto
+from ex5lib.explorer.marks import Marks
 from ex5lib.explorer.messages import RESTORING
 from ex5lib.explorer.page import PageServer
 from ex5lib.explorer.restoring import Restoring

@@ -1,6 +1,6 @@
 """Restored photos: which are kept, what a page tells of them, and their files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,6 @@ from ex5lib.restoration.restored import Restoration
 
 SHOWN_SIZE = 4096  # px, the longest side of a photo on the page
 SUFFIXES = {"png": "image/png", "jpg": "image/jpeg"}
-LABELS = {"fast": "Quick", "best": "Thorough"}  # of recipes that a person may want
 _KEPT = 4  # answers, each with a whole photo
 
 
@@ -79,14 +78,6 @@ def restored(found: Sequence[Restoration], order: Order, *, early: bool) -> Answ
         " ".join(dict.fromkeys(notes)),
         early or any(done.stopped for done in found),
     )
-
-
-def offered_recipes(names: Sequence[str], took: Mapping[str, str]) -> list[dict]:
-    """Recipes for a page to offer, with about how long each takes, if that is known."""
-    return [
-        {"name": name, "label": LABELS.get(name, name), "time": f"about {took[name]} a face" if took else ""}
-        for name in names
-    ]
 
 
 class Answers:

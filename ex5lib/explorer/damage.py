@@ -1,26 +1,15 @@
 """What a photo may suffer from, for a person to switch on and off: in plain words, then in the field's."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from ex5lib.degradations.jpeg import Jpeg
-from ex5lib.degradations.known import REFERENCE_SIZE, Downsample, Grayscale, Inpaint, Noise
+from ex5lib.degradations.known import Downsample, Grayscale, Inpaint, Noise
 from ex5lib.degradations.unknown import UnknownBlur, UnknownColors
-from ex5lib.errors import SettingError
-from ex5lib.faces.alignment import AlignedFace
-from ex5lib.faces.masks import fitted_mask, is_like
-from ex5lib.images.masks import packed, unpacked
-from ex5lib.images.tensors import resize_area
 from ex5lib.restoration.diagnosis import Damage
-from ex5lib.restoration.paste import quad_in, to_photo
-
-_MARKED_SIZE = 1024  # px, the longest side of a photo that is painted on
-_TOO_MUCH = 0.9  # of a face's crop
 
 
 @dataclass(frozen=True)
@@ -88,69 +77,6 @@ BY_NAME = {kind.__name__: (kind, words) for kind, words in _KINDS.items()}
 def name_of(damage: Damage) -> str:
     """The name of a damage's kind, in ``BY_NAME``."""
     return type(damage.degradation).__name__
-
-
-@dataclass(frozen=True)
-class Marks:
-    """What a person has painted on a photo, to be replaced: a mask of height × width px, packed."""
-
-    height: int = 0
-    width: int = 0
-    bits: bytes = b""
-
-    @classmethod
-    def none(cls, photo: Tensor) -> "Marks":
-        """Nothing yet on a photo [1, 3, H, W]."""
-        height, width = photo.shape[2:]
-        scale = min(1.0, _MARKED_SIZE / max(height, width))
-        height, width = max(round(scale * height), 1), max(round(scale * width), 1)
-        return cls(height, width, packed(torch.zeros(1, 1, height, width)))
-
-    def painted(self, bits: bytes) -> "Marks":
-        """Another mask of the same size; SettingError if it has another size."""
-        unpacked(bits, self.height, self.width)
-        return replace(self, bits=bits)
-
-    def read(self, mask: Tensor, face: AlignedFace) -> "Marks":
-        """The same from a mask [1, 1, h, w] that was painted on the photo, at any size.
-
-        One of 256 × 256 px is taken for one that the second mode has saved, which belongs to the face.
-
-        Raises:
-            SettingError: if it has not the photo's proportions.
-        """
-        if mask.shape[2:] == (REFERENCE_SIZE, REFERENCE_SIZE) and not face.already_aligned:
-            return replace(self, bits=packed(self.found(face, mask)))
-        if not is_like(face.photo, mask):
-            height, width = mask.shape[2:]
-            raise SettingError(f"The mask is {width} × {height} px: it must have the proportions of the whole photo.")
-        return replace(self, bits=packed(interpolate(mask, (self.height, self.width), mode="area")))
-
-    def __bool__(self) -> bool:
-        return any(self.bits)
-
-    def on(self, face: AlignedFace) -> Tensor | None:
-        """The part on a face's crop, [1, 1, S, S]; None if there is none. SettingError as in ``fitted_mask``."""
-        if not self:
-            return None
-        photo = self._photo()  # a map of a large one would take much memory
-        small = replace(face, photo=photo, quad=quad_in(photo, face))
-        try:
-            fitted = fitted_mask(unpacked(self.bits, self.height, self.width), small, "photo")
-        except SettingError:
-            fitted = torch.ones(1, 1, 1, 1)
-        if fitted.mean() > _TOO_MUCH:
-            raise SettingError("Too much of the face is marked: leave more of it, or use the eraser.")
-        return fitted if fitted.max() > 0.5 else None
-
-    def found(self, face: AlignedFace, hole: Tensor) -> Tensor:
-        """A hole [1, 1, S, S] in a face's crop as it lies on the photo: [1, 1, height, width]."""
-        quad = quad_in(self._photo(), face)
-        side = max(1, round(float(np.linalg.norm(quad[3] - quad[0]))))
-        return to_photo(resize_area(hole, side), quad, (slice(0, self.height), slice(0, self.width)))
-
-    def _photo(self) -> Tensor:
-        return torch.zeros(1, 1, self.height, self.width).expand(-1, 3, -1, -1)
 
 
 def suffered(found: Sequence[Damage], switched: Mapping[str, bool], marked: Tensor | None = None) -> list[Damage]:

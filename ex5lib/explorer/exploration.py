@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ex5lib.degradations.known import REFERENCE_SIZE
 from ex5lib.errors import SettingError
 from ex5lib.explorer import messages
 from ex5lib.explorer.board import aside, search_alone
@@ -13,6 +14,7 @@ from ex5lib.explorer.exploring import Exploring
 from ex5lib.explorer.shelf import Found
 from ex5lib.explorer.subjects import Subject, plain_name
 from ex5lib.images.frames import png
+from ex5lib.images.masks import unpacked
 from ex5lib.restoration.restored import Restoration
 from ex5lib.samples import sample_photo
 
@@ -61,6 +63,7 @@ class Exploration(Exploring):
 
     def paint(self, data: bytes, stroke: int = 0) -> None:
         """Take a painted mask, 256 × 256 px, packed; the stroke's number tells its page which one is shown."""
+        unpacked(data, REFERENCE_SIZE, REFERENCE_SIZE)  # or it is the page's fault, not that of the hole's fields
         with self._lock:
             choice = self.choice.changed(hole=data)
             self._stroke = stroke

@@ -1,16 +1,19 @@
 """What is asked for when a photo is restored: the first mode's counterpart of ``Choice``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
 from ex5lib.degradations.known import Identity, Inpaint
 from ex5lib.errors import SettingError, unknown_name
-from ex5lib.explorer.damage import BY_NAME, Marks, name_of, offered_switches, suffered
+from ex5lib.explorer.damage import BY_NAME, name_of, offered_switches, suffered
+from ex5lib.explorer.marks import Marks
 from ex5lib.explorer.subjects import Subject
 from ex5lib.faces.alignment import AlignedFace
-from ex5lib.restoration.diagnosis import Damage, all_of
+from ex5lib.restoration.diagnosis import all_of
+
+LABELS = {"fast": "Quick", "best": "Thorough"}  # of recipes that a person may want
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,6 @@ class Order:
             return list(subjects[self.face : self.face + 1])
         return [subject for subject in subjects if subject.sure] or list(subjects[:1])
 
-    def damages(self, subjects: Sequence[Subject]) -> list[list[Damage]]:
-        """What each of these faces is treated for; SettingError if what is marked lies on none of them."""
-        marked = [self.marks.on(each.face) for each in self.chosen(subjects)]
-        if self.marks and not any(part is not None for part in marked):
-            raise SettingError(
-                "What is marked lies outside the outline around the face: mark damage inside it, or pick another face."
-            )
-        pairs = zip(self.chosen(subjects), marked, strict=True)
-        return [suffered(each.damages, self.switched, part) for each, part in pairs]
-
     def holes(self, subjects: Sequence[Subject]) -> list[tuple[AlignedFace, Tensor]]:
         """The faces in which scratches or the like were found, unless that is switched off, each with its hole."""
         return [
@@ -76,9 +69,19 @@ class Order:
         return bool(self.marks) or any(suffered(each.damages, self.switched) for each in self.chosen(subjects))
 
     def work(self, subjects: Sequence[Subject]) -> list[tuple[AlignedFace, nn.Module]]:
-        """The faces to search for, each with its degradation; SettingError if there is nothing to do."""
-        pairs = zip(self.chosen(subjects), self.damages(subjects), strict=True)
-        work = [(each.face, all_of(damages)) for each, damages in pairs]
+        """The faces to search for, each with its degradation.
+
+        Raises:
+            SettingError: if there is nothing to do, or what is marked lies on none of the faces, or covers one.
+        """
+        chosen = self.chosen(subjects)
+        marked = [self.marks.on(each.face) for each in chosen]
+        if self.marks and not any(part is not None for part in marked):
+            raise SettingError(
+                "What is marked lies outside the outline around the face: mark damage inside it, or pick another face."
+            )
+        pairs = zip(chosen, marked, strict=True)
+        work = [(each.face, all_of(suffered(each.damages, self.switched, part))) for each, part in pairs]
         if self.face is None:  # as with --all-faces, sound faces are left alone
             work = [(face, D) for face, D in work if D is not None]
             if not work:
@@ -89,3 +92,11 @@ class Order:
         """What the page offers to switch on and off; nothing without a photo."""
         found = [each.damages for each in self.chosen(subjects)]
         return offered_switches(found, self.switched) if found else []
+
+
+def offered_recipes(names: Sequence[str], took: Mapping[str, str]) -> list[dict]:
+    """Recipes for a page to offer, with about how long each takes, if that is known."""
+    return [
+        {"name": name, "label": LABELS.get(name, name), "time": f"about {took[name]} a face" if took else ""}
+        for name in names
+    ]

@@ -11,11 +11,11 @@ from torch import nn
 
 from ex5lib.errors import FileError, SettingError, unknown_name
 from ex5lib.explorer import messages
-from ex5lib.explorer.answers import LABELS, SHOWN_SIZE, SUFFIXES, Answer, Answers, offered_recipes, restored
+from ex5lib.explorer.answers import SHOWN_SIZE, SUFFIXES, Answer, Answers, restored
 from ex5lib.explorer.board import Board, Worker, aside, search_alone, told
-from ex5lib.explorer.damage import Marks
 from ex5lib.explorer.live import LivePhoto
-from ex5lib.explorer.order import Order
+from ex5lib.explorer.marks import Marks
+from ex5lib.explorer.order import LABELS, Order, offered_recipes
 from ex5lib.explorer.searching import Clock, Searcher, time_in_words
 from ex5lib.explorer.subjects import MAX_BYTES, Subject, Upload, find_subjects, plain_name, read_mask, subjects_in
 from ex5lib.faces.alignment import AlignedFace
